@@ -1,0 +1,3 @@
+//! leaseboot-agent
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! leaseboot-lm
+
+fn main() {}

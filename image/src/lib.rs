@@ -1,0 +1,1 @@
+//! leaseboot-image

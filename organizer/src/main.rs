@@ -1,0 +1,3 @@
+//! leaseboot-po
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! Types that cross a wire.
+
+pub mod archive;
