@@ -83,15 +83,22 @@ impl Archive {
     pub fn insert(&mut self, path: &str, entry: Entry) -> Result<(), ArchiveError> {
         let path = path.strip_prefix('/').unwrap_or(path);
         if path.split('/').any(|part| matches!(part, "" | "." | "..")) {
-            return Err(ArchiveError::Path { path: path.to_owned() });
+            return Err(ArchiveError::Path {
+                path: path.to_owned(),
+            });
         }
         if let Entry::File { content, .. } = &entry
             && u32::try_from(content.len()).is_err()
         {
-            return Err(ArchiveError::TooLarge { path: path.to_owned(), size: content.len() });
+            return Err(ArchiveError::TooLarge {
+                path: path.to_owned(),
+                size: content.len(),
+            });
         }
         for (at, _) in path.match_indices('/') {
-            self.entries.entry(path[..at].to_owned()).or_insert(Entry::Directory { mode: 0o755 });
+            self.entries
+                .entry(path[..at].to_owned())
+                .or_insert(Entry::Directory { mode: 0o755 });
         }
         self.entries.insert(path.to_owned(), entry);
         Ok(())
@@ -99,7 +106,13 @@ impl Archive {
 
     /// Adds a regular file. Errors as in [`Archive::insert`].
     pub fn file(&mut self, path: &str, mode: u32, content: impl Into<Vec<u8>>) -> Result<(), ArchiveError> {
-        self.insert(path, Entry::File { mode, content: content.into() })
+        self.insert(
+            path,
+            Entry::File {
+                mode,
+                content: content.into(),
+            },
+        )
     }
 
     /// The entries by path, in the order in which they are written.
@@ -131,13 +144,20 @@ fn write_entry(out: &mut Vec<u8>, inode: u32, path: &str, entry: &Entry) {
         Entry::Directory { mode } => (header.mode(TYPE_DIRECTORY | mode).nlink(2), &[]),
         Entry::File { mode, content } => (header.mode(TYPE_FILE | mode).nlink(1), content),
         Entry::Symlink { target } => (header.mode(TYPE_SYMLINK | 0o777).nlink(1), target.as_bytes()),
-        Entry::CharDevice { mode, major, minor } => {
-            (header.mode(TYPE_CHAR_DEVICE | mode).nlink(1).rdev_major(*major).rdev_minor(*minor), &[])
-        }
+        Entry::CharDevice { mode, major, minor } => (
+            header
+                .mode(TYPE_CHAR_DEVICE | mode)
+                .nlink(1)
+                .rdev_major(*major)
+                .rdev_minor(*minor),
+            &[],
+        ),
     };
     let size = u32::try_from(content.len()).expect("insert refused anything larger");
     let mut writer = header.write(out, size);
-    writer.write_all(content).expect("writing to memory does not fail");
+    writer
+        .write_all(content)
+        .expect("writing to memory does not fail");
     writer.finish().expect("writing to memory does not fail");
 }
 

@@ -1,3 +1,39 @@
-//! Types that cross a wire.
+//! Types that cross a wire: between Procurement Organizer and Lease Manager, between agent and Lease Manager, and between
+//! agent and Procurement Organizer inside the tunnel.
+//!
+//! No I/O, no clock, no randomness: every value here is made by one program and read by another, possibly of another age.
+//! Therefore reports are lenient (unknown fields are ignored, unknown kinds become `Unknown`), while identifiers, digests, keys and
+//! addresses are parsed once, at the edge, into types that cannot be wrong.
+//!
+//! | module | who speaks | to whom |
+//! |---|---|---|
+//! | [`leases`] | PO | LM, mutual TLS |
+//! | [`agent`] | agent | LM, TLS and a boot token |
+//! | [`gateway`] | agent, member | PO, plain HTTP inside the tunnel |
+//! | [`stage2`] | agent | the wrapper that it becomes after kexec |
 
+pub mod agent;
 pub mod archive;
+pub mod digest;
+pub mod gateway;
+pub mod hardware;
+pub mod ids;
+pub mod lease;
+pub mod leases;
+pub mod marks;
+pub mod network;
+pub mod secret;
+pub mod settings;
+pub mod stage2;
+pub mod timestamp;
+
+/// Where the site archive's facts stand in stage 1's root file system, as [`agent::BootFacts`] in JSON.
+pub const BOOT_FACTS_PATH: &str = "/leaseboot/boot.json";
+/// Where the appended archive puts the agent; the kernel runs it by `rdinit=`.
+pub const WRAPPER_PATH: &str = "/leaseboot/init";
+/// Where the appended archive puts [`stage2::Stage2Facts`] in JSON, readable by root only.
+pub const STAGE2_FACTS_PATH: &str = "/leaseboot/stage2.json";
+/// Where the appended archive puts the merged kickstart with its sealed values filled in.
+pub const KICKSTART_PATH: &str = "/leaseboot/ks.cfg";
+/// Where the wrapper leaves agent and member facts for `%post`; a tmpfs that survives `switch_root`.
+pub const RUNTIME_DIRECTORY: &str = "/run/leaseboot";

@@ -1,0 +1,164 @@
+//! Agent ↔ LM, over TLS with the CA from the site archive.
+//!
+//! | request | bearer token | body | answer |
+//! |---|---|---|---|
+//! | `POST /v1/agent/hello` | boot token | [`Hello`] | [`Welcome`] |
+//! | `PUT /v1/agent/key` | session token | [`KeyOffer`] | 204 |
+//! | `GET /v1/agent/kickstart` | session token | | the merged kickstart, `text/plain` |
+//! | `POST /v1/agent/reports` | session token | [`Reports`] | [`Directive`] |
+//!
+//! The boot token is good for one hello from one server; the session token that the hello brings is good until the lease leaves
+//! the boot. A second hello with the same boot token is refused and recorded.
+
+use crate::hardware::HardwareReport;
+use crate::ids::{LeaseId, ServerId};
+use crate::lease::Step;
+use crate::network::{LenderAddress, MacAddress, TunnelSettings, WireguardPublicKey};
+use crate::secret::Secret;
+use crate::settings::BootImage;
+use crate::timestamp::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// The content of the site archive: what a server needs to find its LM and to trust it. Rendered by the LM for each boot.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct BootFacts {
+    /// The LM's API, such as `https://10.10.0.1:8443`.
+    pub lm_url: String,
+    /// The CA that signed the LM's certificate, in PEM.
+    pub lm_ca_pem: String,
+    /// The card that the firmware booted from: stage 1 brings this one up.
+    pub mac: MacAddress,
+    /// The server's place on the wire when the LM has it on record; otherwise the agent asks by DHCP.
+    pub address: Option<LenderAddress>,
+    /// The LM's clock when it rendered the archive: a hint, for servers whose clock is wrong.
+    pub clock: Timestamp,
+    /// Good for one hello.
+    #[serde(serialize_with = "crate::secret::expose")]
+    pub boot_token: Secret,
+}
+
+/// The agent's first word.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// The agent's version.
+    pub agent_version: String,
+    /// The card that the server booted from.
+    pub mac: MacAddress,
+    /// What the server is made of.
+    pub hardware: HardwareReport,
+    /// Steps that were over before the LM could be reached.
+    pub earlier: Vec<Report>,
+}
+
+/// The LM's answer to the first word.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Welcome {
+    /// The server's name at the lender.
+    pub server: ServerId,
+    /// For all further requests of this boot.
+    #[serde(serialize_with = "crate::secret::expose")]
+    pub session_token: Secret,
+    /// What to do.
+    pub task: Task,
+}
+
+/// What a server in stage 1 is there for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "task", rename_all = "kebab-case")]
+pub enum Task {
+    /// Take the enterprise's installer in.
+    Install(Box<InstallTask>),
+    /// The hardware report was all; power off.
+    PowerOff,
+    /// A task that this version does not know; report it and power off.
+    #[serde(other)]
+    Unknown,
+}
+
+/// One installation, without secrets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstallTask {
+    /// The lease that this serves.
+    pub lease: LeaseId,
+    /// The server's place on the lender's wire, for stage 2.
+    pub address: LenderAddress,
+    /// The server's end of the tunnel.
+    pub tunnel: TunnelSettings,
+    /// The enterprise's boot image, as the PO told the LM. The PO's word inside the tunnel must agree.
+    pub image: BootImage,
+    /// What the lender adds to the kernel command line, such as `console=ttyS0,115200`.
+    pub lender_command_line: String,
+}
+
+/// The public half of the key that the agent made for this boot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyOffer {
+    /// The key.
+    pub key: WireguardPublicKey,
+}
+
+/// Reports in the order in which they were made.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reports {
+    /// The reports.
+    pub reports: Vec<Report>,
+}
+
+/// Something that the agent did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// The step.
+    pub step: Step,
+    /// When, by the server's clock.
+    pub at: Timestamp,
+    /// How it stands.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+}
+
+/// How a step stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "kebab-case")]
+pub enum Outcome {
+    /// It began.
+    Started,
+    /// It goes on.
+    Progress {
+        /// Bytes so far.
+        bytes: u64,
+        /// Bytes in all, when known.
+        total: Option<u64>,
+    },
+    /// It ended well.
+    Finished {
+        /// Milliseconds since it began.
+        took_ms: u64,
+        /// Bytes that it moved.
+        bytes: u64,
+    },
+    /// It failed.
+    Failed {
+        /// The error and its causes, outermost first.
+        error: Vec<String>,
+        /// The last lines of the kernel's log.
+        kernel_log: Vec<String>,
+        /// Whether the agent tries again by itself.
+        retrying: bool,
+    },
+    /// An outcome that this version does not know.
+    #[serde(other)]
+    Unknown,
+}
+
+/// The LM's word to a server that reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "directive", rename_all = "kebab-case")]
+pub enum Directive {
+    /// Go on.
+    Continue,
+    /// The lease is over: power off.
+    PowerOff,
+    /// A directive that this version does not know: go on.
+    #[serde(other)]
+    Unknown,
+}

@@ -1,0 +1,198 @@
+//! PO ↔ LM, over mutual TLS. The PO always dials; the LM never does. The tenant is the common name of the client certificate.
+//!
+//! | request | body | answer |
+//! |---|---|---|
+//! | `POST /v1/leases` | [`LeaseRequest`] | 201 [`LeaseView`](crate::lease::LeaseView); 409 [`Refusal::NothingFits`] |
+//! | `GET /v1/leases` | | [`LeaseList`] |
+//! | `GET /v1/leases/{id}` | | [`LeaseView`](crate::lease::LeaseView) |
+//! | `PUT /v1/leases/{id}/settings` | [`InstallSettings`](crate::settings::InstallSettings) | [`Prepared`]; 422 [`Refusal::Merge`] |
+//! | `POST /v1/leases/{id}/boot` | [`BootOrder`] | 202 [`LeaseView`](crate::lease::LeaseView) |
+//! | `GET /v1/leases/{id}/events?after=N&wait_s=S` | | [`EventBatch`]; held until there is an event after `N`, at most `S` ≤ 30 s |
+//! | `POST /v1/leases/{id}/installed` | | 202: the member's key is registered with the PO |
+//! | `POST /v1/leases/{id}/in-service` | | 202: the member was seen through its own tunnel |
+//! | `DELETE /v1/leases/{id}` | | 202 [`LeaseView`](crate::lease::LeaseView): the server goes back |
+//!
+//! Every error has the body [`Refusal`]. Orders may be repeated: an order that is already carried out answers as the first time.
+
+use crate::digest::Sha256;
+use crate::lease::{LeaseEvent, LeaseView};
+use crate::settings::Requirements;
+use serde::{Deserialize, Serialize};
+
+/// Asks for one server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseRequest {
+    /// Chosen by the PO; the same identifier gives the same lease, so a request whose answer was lost can be repeated.
+    pub request_id: String,
+    /// What the server must have.
+    pub requirements: Requirements,
+}
+
+/// All leases of the tenant, oldest first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseList {
+    /// The leases.
+    pub leases: Vec<LeaseView>,
+}
+
+/// The outcome of a merge, for the PO to look at before it orders the boot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prepared {
+    /// The merged kickstart, marks still in place.
+    pub kickstart: String,
+    /// Its digest.
+    pub kickstart_sha256: Sha256,
+}
+
+/// The PO's consent to a merged kickstart.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BootOrder {
+    /// The digest of the kickstart that the PO looked at. The LM refuses when it has merged another one since.
+    pub kickstart_sha256: Sha256,
+}
+
+/// The next events of a lease.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventBatch {
+    /// The lease as it stands.
+    pub lease: LeaseView,
+    /// Events in order; empty when none came in time.
+    pub events: Vec<LeaseEvent>,
+}
+
+/// Why the LM did not do what was asked. What only the lender may know stays in the lender's log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "refusal", rename_all = "kebab-case")]
+pub enum Refusal {
+    /// No free server meets the requirements.
+    NothingFits {
+        /// Free servers that were looked at.
+        free: u32,
+        /// Servers that would fit but are lent or held back.
+        busy: u32,
+        /// Each requirement that some free server failed.
+        unmet: Vec<Unmet>,
+        /// What the free server that came nearest still lacks.
+        nearest: Vec<String>,
+    },
+    /// The settings and the hardware do not go together.
+    Merge {
+        /// Every reason at once.
+        problems: Vec<MergeProblem>,
+    },
+    /// The order does not fit the lease's state, or the message is not well formed.
+    Invalid {
+        /// What is wrong, and what to do.
+        message: String,
+    },
+    /// There is no such lease, or it is not this tenant's.
+    NotFound {
+        /// What was looked for.
+        message: String,
+    },
+    /// The certificate or the token is missing, unknown or used up.
+    Unauthorized {
+        /// What is missing.
+        message: String,
+    },
+    /// The LM failed; the details are in the lender's log under this number.
+    Internal {
+        /// The number to quote.
+        incident: String,
+    },
+    /// A kind that this version does not know.
+    #[serde(other)]
+    Unknown,
+}
+
+/// A requirement that free servers failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unmet {
+    /// The requirement in words, such as `memory at least 65536 MiB`.
+    pub requirement: String,
+    /// How many free servers failed it.
+    pub servers: u32,
+}
+
+/// One reason why settings and hardware do not go together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MergeProblem {
+    /// What is wrong and what to do.
+    pub message: String,
+    /// The enterprise's line, when it is about one.
+    pub enterprise: Option<Line>,
+    /// The lender's line that it clashes with, when there is one.
+    pub lender: Option<Line>,
+}
+
+/// A line of a text that somebody wrote.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Line {
+    /// The file, as its owner names it.
+    pub origin: String,
+    /// Counted from 1.
+    pub number: usize,
+    /// The line itself.
+    pub text: String,
+}
+
+impl std::fmt::Display for Line {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}: {}", self.origin, self.number, self.text.trim())
+    }
+}
+
+impl std::fmt::Display for MergeProblem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)?;
+        for (side, line) in [("enterprise", &self.enterprise), ("lender", &self.lender)] {
+            if let Some(line) = line {
+                write!(f, "\n  {side}: {line}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Refusal::NothingFits {
+                free,
+                busy,
+                unmet,
+                nearest,
+            } => {
+                write!(
+                    f,
+                    "no free server fits ({free} free, {busy} that would fit are not free)"
+                )?;
+                for unmet in unmet {
+                    write!(
+                        f,
+                        "\n  {} of {free} free servers fail: {}",
+                        unmet.servers, unmet.requirement
+                    )?;
+                }
+                if !nearest.is_empty() {
+                    write!(f, "\n  the nearest lacks: {}", nearest.join("; "))?;
+                }
+                Ok(())
+            }
+            Refusal::Merge { problems } => {
+                f.write_str("the install settings cannot work on the leased server:")?;
+                problems.iter().try_for_each(|problem| write!(f, "\n{problem}"))
+            }
+            Refusal::Invalid { message }
+            | Refusal::NotFound { message }
+            | Refusal::Unauthorized { message } => f.write_str(message),
+            Refusal::Internal { incident } => {
+                write!(
+                    f,
+                    "the lease manager failed; its operator finds the cause in its log under {incident}"
+                )
+            }
+            Refusal::Unknown => f.write_str("refused for a reason that this version does not know"),
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! What the agent of stage 1 leaves for itself in stage 2 and in the installed system. These facts never cross a wire: they ride in
+//! the archive that is appended to the enterprise's initrd, inside the server's memory, or lie on its disk.
+
+use crate::ids::LeaseId;
+use crate::network::{LenderAddress, TunnelSettings};
+use crate::secret::Secret;
+use serde::{Deserialize, Serialize};
+
+/// What the wrapper needs to put network and tunnel up before the installer's own init runs.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Stage2Facts {
+    /// The lease.
+    pub lease: LeaseId,
+    /// The LM's API, for reports.
+    pub lm_url: String,
+    /// The CA that signed the LM's certificate, in PEM.
+    pub lm_ca_pem: String,
+    /// The session token of stage 1.
+    #[serde(serialize_with = "crate::secret::expose")]
+    pub session_token: Secret,
+    /// The lender's wire.
+    pub address: LenderAddress,
+    /// The tunnel.
+    pub tunnel: TunnelSettings,
+    /// The private key of this boot, base64.
+    #[serde(serialize_with = "crate::secret::expose")]
+    pub private_key: Secret,
+}
+
+/// What `%post` leaves on the disk for the member's tunnel.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct MemberFacts {
+    /// The member's end of the tunnel.
+    pub tunnel: TunnelSettings,
+    /// The member's private key, base64, made on this server.
+    #[serde(serialize_with = "crate::secret::expose")]
+    pub private_key: Secret,
+}
