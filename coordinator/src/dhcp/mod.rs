@@ -1,0 +1,1 @@
+//! DHCP for the lender's wire.

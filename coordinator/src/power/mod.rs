@@ -1,0 +1,1 @@
+//! Power controllers of the lent servers.

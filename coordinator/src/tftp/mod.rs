@@ -1,0 +1,1 @@
+//! Read-only TFTP for first boot loaders.
