@@ -1,0 +1,176 @@
+//! Links, addresses and routes by rtnetlink(7). The one module that knows the rtnetlink crate, which changes often.
+
+use futures_util::TryStreamExt;
+use ipnet::IpNet;
+use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use tokio::task::JoinHandle;
+
+/// A netlink socket in the calling thread's network namespace.
+pub struct Netlink {
+    handle: Handle,
+    connection: JoinHandle<()>,
+}
+
+/// The kernel refused, or the socket failed.
+#[derive(Debug, thiserror::Error)]
+pub enum NetlinkError {
+    /// No netlink socket.
+    #[error("cannot open a netlink socket")]
+    Open(#[source] io::Error),
+    /// No such interface.
+    #[error("there is no network interface {name:?}")]
+    NoSuchLink {
+        /// The name.
+        name: String,
+    },
+    /// A request failed.
+    #[error("cannot {what}")]
+    Request {
+        /// What was attempted, on what.
+        what: String,
+        /// What the kernel said.
+        #[source]
+        source: rtnetlink::Error,
+    },
+}
+
+impl Drop for Netlink {
+    fn drop(&mut self) {
+        self.connection.abort();
+    }
+}
+
+impl Netlink {
+    /// Opens a socket; must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// [`NetlinkError::Open`].
+    pub fn open() -> Result<Self, NetlinkError> {
+        let (connection, handle, _) = rtnetlink::new_connection().map_err(NetlinkError::Open)?;
+        Ok(Self {
+            handle,
+            connection: tokio::spawn(connection),
+        })
+    }
+
+    /// The kernel's number of an interface.
+    ///
+    /// # Errors
+    /// [`NetlinkError::NoSuchLink`], or what the kernel said.
+    pub async fn index(&self, name: &str) -> Result<u32, NetlinkError> {
+        let found = self
+            .handle
+            .link()
+            .get()
+            .match_name(name.to_owned())
+            .execute()
+            .try_next()
+            .await;
+        match found {
+            Ok(Some(link)) => Ok(link.header.index),
+            Ok(None) => Err(NetlinkError::NoSuchLink {
+                name: name.to_owned(),
+            }),
+            Err(rtnetlink::Error::NetlinkError(message)) if message.raw_code() == -libc::ENODEV => {
+                Err(NetlinkError::NoSuchLink {
+                    name: name.to_owned(),
+                })
+            }
+            Err(source) => Err(NetlinkError::Request {
+                what: format!("look {name} up"),
+                source,
+            }),
+        }
+    }
+
+    /// Brings an interface up, and sets its largest packet in bytes when one is given.
+    ///
+    /// # Errors
+    /// As [`Netlink::index`].
+    pub async fn set_up(&self, name: &str, mtu: Option<u16>) -> Result<(), NetlinkError> {
+        let index = self.index(name).await?;
+        let mut change = LinkUnspec::new_with_index(index).up();
+        if let Some(mtu) = mtu {
+            change = change.mtu(u32::from(mtu));
+        }
+        let done = self.handle.link().set(change.build()).execute().await;
+        done.map_err(|source| NetlinkError::Request {
+            what: format!("bring {name} up"),
+            source,
+        })
+    }
+
+    /// Takes an interface down.
+    ///
+    /// # Errors
+    /// As [`Netlink::index`].
+    pub async fn set_down(&self, name: &str) -> Result<(), NetlinkError> {
+        let index = self.index(name).await?;
+        let change = LinkUnspec::new_with_index(index).down();
+        let done = self.handle.link().set(change.build()).execute().await;
+        done.map_err(|source| NetlinkError::Request {
+            what: format!("take {name} down"),
+            source,
+        })
+    }
+
+    /// Adds an address with its connected route; one that is there already is kept.
+    ///
+    /// # Errors
+    /// As [`Netlink::index`].
+    pub async fn add_address(&self, name: &str, address: IpNet) -> Result<(), NetlinkError> {
+        let index = self.index(name).await?;
+        let request = self
+            .handle
+            .address()
+            .add(index, address.addr(), address.prefix_len())
+            .replace();
+        let done = request.execute().await;
+        done.map_err(|source| NetlinkError::Request {
+            what: format!("give {address} to {name}"),
+            source,
+        })
+    }
+
+    /// Routes a network to an interface, or to a next hop that is reached through it; a route that is there is replaced.
+    ///
+    /// # Errors
+    /// As [`Netlink::index`].
+    pub async fn add_route(
+        &self,
+        network: IpNet,
+        name: &str,
+        via: Option<IpAddr>,
+    ) -> Result<(), NetlinkError> {
+        let index = self.index(name).await?;
+        let route = match (network, via) {
+            (IpNet::V4(network), via) => {
+                let route = RouteMessageBuilder::<Ipv4Addr>::new()
+                    .destination_prefix(network.network(), network.prefix_len())
+                    .output_interface(index);
+                match via {
+                    Some(IpAddr::V4(via)) => route.gateway(via).build(),
+                    _ => route
+                        .scope(rtnetlink::packet_route::route::RouteScope::Link)
+                        .build(),
+                }
+            }
+            (IpNet::V6(network), via) => {
+                let route = RouteMessageBuilder::<Ipv6Addr>::new()
+                    .destination_prefix(network.network(), network.prefix_len())
+                    .output_interface(index);
+                match via {
+                    Some(IpAddr::V6(via)) => route.gateway(via).build(),
+                    _ => route.build(),
+                }
+            }
+        };
+        let done = self.handle.route().add(route).replace().execute().await;
+        done.map_err(|source| NetlinkError::Request {
+            what: format!("route {network} to {name}"),
+            source,
+        })
+    }
+}
