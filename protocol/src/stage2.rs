@@ -4,6 +4,7 @@
 use crate::ids::LeaseId;
 use crate::network::{LenderAddress, TunnelSettings};
 use crate::secret::Secret;
+use crate::timestamp::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// What the wrapper needs to put network and tunnel up before the installer's own init runs.
@@ -18,6 +19,9 @@ pub struct Stage2Facts {
     /// The session token of stage 1.
     #[serde(serialize_with = "crate::secret::expose")]
     pub session_token: Secret,
+    /// The server's clock when it left stage 1. WireGuard's handshakes must not go back in time (whitepaper, 5.1), and the second
+    /// kernel starts from a hardware clock that may be wrong.
+    pub clock: Timestamp,
     /// The lender's wire.
     pub address: LenderAddress,
     /// The tunnel.
@@ -25,6 +29,15 @@ pub struct Stage2Facts {
     /// The private key of this boot, base64.
     #[serde(serialize_with = "crate::secret::expose")]
     pub private_key: Secret,
+}
+
+/// What the wrapper leaves below [`crate::RUNTIME_DIRECTORY`] for `%post`: nothing in it is secret.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RuntimeFacts {
+    /// The lease.
+    pub lease: LeaseId,
+    /// The tunnel of the installation; the member's has the same shape.
+    pub tunnel: TunnelSettings,
 }
 
 /// What `%post` leaves on the disk for the member's tunnel.
