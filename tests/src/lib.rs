@@ -1,1 +1,20 @@
-//! leaseboot-tests
+//! The laboratory: a lender, a firewall, an enterprise and bare servers on one machine.
+//!
+//! Network namespaces are the sites, QEMU processes are the bare servers, an emulator by other authors is their management
+//! controller. The programs under test run as they would in the field: as processes, with their own files, told what to do by
+//! command line and HTTP. A scenario (`tests/tests/*.rs`) builds a [`lab::Lab`], does something, and looks at the outcome; every
+//! wait is bounded and says what it saw last.
+//!
+//! Each module is one thing that stands in the laboratory. It is left as it was found: see [`network::Network`].
+
+pub mod capture;
+pub mod daemon;
+pub mod folders;
+mod guardian;
+pub mod machine;
+pub mod namespace;
+pub mod network;
+mod qemu;
+mod qmp;
+pub mod redfish;
+pub mod transcript;

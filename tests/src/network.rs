@@ -1,0 +1,208 @@
+//! The wires of the laboratory.
+//!
+//! ```text
+//!   bare servers          LM, router          firewall              PO, gateway            office
+//!   10.10.0.11 …  ──br0── 10.10.0.1
+//!                         192.0.2.1 ───────── 192.0.2.254
+//!                                             198.51.100.254 ────── 198.51.100.2
+//!                                                                   172.20.0.1 ──lan──┬─── 172.20.0.3
+//!                                                                   10.99.0.1 (tunnel)└─── 172.20.0.2 packages
+//!      `lender`            `lender`           `transit`             `enterprise`           `office`, `repo`
+//! ```
+//!
+//! There is no address translation. The firewall lets into the enterprise one UDP port of the gateway and the answers to what was
+//! asked from inside; it lets out only what carries the gateway's own address, so nothing of the inside leaks unnoticed.
+//! The names of the namespaces begin with a prefix of this run, so that laboratories stand side by side.
+
+use crate::guardian::Guardian;
+use crate::namespace::{Namespace, checked, ip_batch};
+use anyhow::{Context as _, Result, ensure};
+use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// The LM on the lender's wire.
+pub const LM_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 10, 0, 1);
+/// The gateway as the outside sees it.
+pub const GATEWAY_ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
+/// The one port of the gateway that the firewall lets the outside reach.
+pub const GATEWAY_PORT: u16 = 51820;
+/// The package repository inside the enterprise.
+pub const REPOSITORY_ADDRESS: Ipv4Addr = Ipv4Addr::new(172, 20, 0, 2);
+/// The bridge to which bare servers are wired.
+pub const LENDER_BRIDGE: &str = "br0";
+
+/// A laboratory's namespaces and wires, which go away with it.
+pub struct Network {
+    /// The LM, the router of the lender, and the bare servers' bridge.
+    pub lender: Namespace,
+    /// The firewall between the two.
+    pub transit: Namespace,
+    /// The PO and the gateway.
+    pub enterprise: Namespace,
+    /// The enterprise's package repository.
+    pub repo: Namespace,
+    /// Somebody's desk inside the enterprise.
+    pub office: Namespace,
+    // Last, so that it runs when all else is gone.
+    _guardian: Guardian,
+}
+
+impl Network {
+    /// Makes namespaces, wires, addresses, routes and the firewall.
+    pub async fn build() -> Result<Self> {
+        static RUNS: AtomicU32 = AtomicU32::new(0);
+        ensure!(
+            nix::unistd::geteuid().is_root(),
+            "the laboratory makes network namespaces: run as root"
+        );
+        let prefix = format!(
+            "lb{}-{}",
+            std::process::id(),
+            RUNS.fetch_add(1, Ordering::Relaxed)
+        );
+        let named = |role: &str| Namespace::named(format!("{prefix}-{role}"));
+        let roles = ["lender", "transit", "enterprise", "repo", "office"].map(named);
+        let names: Vec<String> = roles
+            .iter()
+            .map(|namespace| namespace.name().to_owned())
+            .collect();
+        let guardian = Guardian::over(&names)?;
+        let [lender, transit, enterprise, repo, office] = roles;
+        let network = Self {
+            lender,
+            transit,
+            enterprise,
+            repo,
+            office,
+            _guardian: guardian,
+        };
+        network
+            .lay_wires()
+            .await
+            .context("cannot lay the laboratory's wires")?;
+        network.set_addresses().await?;
+        for router in [&network.lender, &network.transit, &network.enterprise] {
+            router
+                .run("sh", &["-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"])
+                .await?;
+        }
+        network
+            .raise_firewall()
+            .await
+            .context("cannot set the firewall")?;
+        Ok(network)
+    }
+
+    /// How many packets the firewall has turned away.
+    pub async fn turned_away(&self) -> Result<u64> {
+        let text = self
+            .transit
+            .run("nft", &["list", "counter", "inet", "firewall", "turned_away"])
+            .await?;
+        let mut words = text.split_whitespace();
+        words.find(|word| *word == "packets");
+        let count = words.next().with_context(|| format!("no counter in {text:?}"))?;
+        Ok(count.parse()?)
+    }
+
+    /// Cuts or mends the wire between firewall and enterprise.
+    pub async fn set_enterprise_uplink(&self, up: bool) -> Result<()> {
+        let state = if up { "up" } else { "down" };
+        self.transit
+            .ip_batch(&format!("link set enterprise {state}\n"))
+            .await
+    }
+
+    /// Adds a port for a bare server to the lender's bridge: a tap device of this name.
+    pub(crate) async fn add_port(&self, tap: &str) -> Result<()> {
+        let lines = format!(
+            "tuntap add dev {tap} mode tap\nlink set {tap} master {LENDER_BRIDGE}\nlink set {tap} up\n"
+        );
+        self.lender
+            .ip_batch(&lines)
+            .await
+            .with_context(|| format!("cannot make the tap device {tap}"))
+    }
+
+    async fn lay_wires(&self) -> Result<()> {
+        let all = [
+            &self.lender,
+            &self.transit,
+            &self.enterprise,
+            &self.repo,
+            &self.office,
+        ];
+        let mut lines: String = all.map(|n| format!("netns add {}\n", n.name())).concat();
+        let wires = [
+            (&self.lender, "transit", &self.transit, "lender"),
+            (&self.transit, "enterprise", &self.enterprise, "transit"),
+            (&self.enterprise, "repo", &self.repo, "lan"),
+            (&self.enterprise, "office", &self.office, "lan"),
+        ];
+        for (left, left_port, right, right_port) in wires {
+            let (left, right) = (left.name(), right.name());
+            lines += &format!(
+                "link add name {left_port} netns {left} type veth peer name {right_port} netns {right}\n"
+            );
+        }
+        ip_batch(&[], &lines).await
+    }
+
+    async fn set_addresses(&self) -> Result<()> {
+        let plans = [
+            (
+                &self.lender,
+                // A fixed address: otherwise the bridge takes over that of the next tap device, in the middle of a transfer.
+                "link add name br0 address 02:00:0a:0a:00:01 type bridge\n\
+                 link set br0 up\naddress add 10.10.0.1/24 dev br0\n\
+                 link set transit up\naddress add 192.0.2.1/24 dev transit\n\
+                 route add default via 192.0.2.254\n",
+            ),
+            (
+                &self.transit,
+                "link set lender up\naddress add 192.0.2.254/24 dev lender\n\
+                 link set enterprise up\naddress add 198.51.100.254/24 dev enterprise\n\
+                 route add 10.10.0.0/24 via 192.0.2.1\n",
+            ),
+            (
+                &self.enterprise,
+                "link add name lan type bridge\nlink set lan up\naddress add 172.20.0.1/24 dev lan\n\
+                 link set repo master lan up\nlink set office master lan up\n\
+                 link set transit up\naddress add 198.51.100.2/24 dev transit\n\
+                 route add default via 198.51.100.254\n",
+            ),
+            (
+                &self.repo,
+                "link set lan up\naddress add 172.20.0.2/24 dev lan\nroute add default via 172.20.0.1\n",
+            ),
+            (
+                &self.office,
+                "link set lan up\naddress add 172.20.0.3/24 dev lan\nroute add default via 172.20.0.1\n",
+            ),
+        ];
+        for (namespace, plan) in plans {
+            namespace
+                .ip_batch(&format!("link set lo up\n{plan}"))
+                .await
+                .with_context(|| format!("cannot set addresses in {}", namespace.name()))?;
+        }
+        Ok(())
+    }
+
+    async fn raise_firewall(&self) -> Result<()> {
+        let rules = format!(
+            r#"table inet firewall {{
+                counter turned_away {{ }}
+                chain forward {{
+                    type filter hook forward priority filter; policy drop;
+                    ct state established,related accept
+                    iifname "enterprise" oifname "lender" ip saddr {GATEWAY_ADDRESS} accept
+                    iifname "lender" oifname "enterprise" ip daddr {GATEWAY_ADDRESS} udp dport {GATEWAY_PORT} accept
+                    counter name "turned_away"
+                }}
+            }}"#
+        );
+        let mut command = self.transit.command("nft");
+        checked(command.arg(rules)).await.map(drop)
+    }
+}

@@ -1,0 +1,135 @@
+//! The command line of a bare server, and nothing else.
+
+use crate::machine::{BootSource, Firmware, Hardware, NicModel, disk_file};
+use anyhow::{Context as _, Result};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+const OVMF_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
+const OVMF_VARIABLES: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
+
+/// Where a server stands: its port and its files.
+pub(crate) struct Placement {
+    tap: String,
+    disks: Vec<PathBuf>,
+    variables: Option<PathBuf>,
+}
+
+impl Placement {
+    /// Makes empty disks and, for UEFI, a flash chip of its own.
+    pub(crate) fn prepare(hardware: &Hardware, folder: &Path, tap: String) -> Result<Self> {
+        let mut disks = Vec::new();
+        for disk in &hardware.disks {
+            let path = disk_file(folder, hardware, disk);
+            let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
+            // Sparse: takes no room until the guest writes.
+            file.set_len(disk.size_gib << 30)
+                .with_context(|| format!("cannot size {}", path.display()))?;
+            disks.push(path);
+        }
+        let variables = match hardware.firmware {
+            Firmware::Bios => None,
+            Firmware::Uefi => {
+                let path = folder.join(format!("{}-nvram.fd", hardware.name));
+                fs::copy(OVMF_VARIABLES, &path)
+                    .with_context(|| format!("cannot copy {OVMF_VARIABLES} (package ovmf)"))?;
+                Some(path)
+            }
+        };
+        Ok(Self {
+            tap,
+            disks,
+            variables,
+        })
+    }
+}
+
+/// The arguments of qemu-system-x86_64(1). The serial line is its standard output; QMP dials `qmp`.
+pub(crate) fn arguments(
+    hardware: &Hardware,
+    placement: &Placement,
+    source: BootSource,
+    qmp: &Path,
+) -> Vec<String> {
+    let mut line = Line::default();
+    line.add("-name", &hardware.name);
+    line.words("-nodefaults -no-user-config -display none");
+    // Without graphics SeaBIOS and iPXE write to the serial line.
+    line.add("-machine", "pc,graphics=off");
+    if Path::new("/dev/kvm").exists() {
+        line.add("-accel", "kvm");
+    }
+    line.words("-accel tcg,thread=multi -cpu max");
+    line.add("-smp", &hardware.cores.to_string());
+    line.add("-m", &hardware.memory_mib.to_string());
+    line.words("-chardev stdio,id=serial,signal=off -serial chardev:serial");
+    line.add(
+        "-chardev",
+        &format!("socket,id=qmp,path={},server=off", qmp.display()),
+    );
+    line.words("-mon chardev=qmp,mode=control -device virtio-rng-pci");
+    if let Some(variables) = &placement.variables {
+        line.add(
+            "-drive",
+            &format!("if=pflash,unit=0,format=raw,readonly=on,file={OVMF_CODE}"),
+        );
+        line.add(
+            "-drive",
+            &format!("if=pflash,unit=1,format=raw,file={}", variables.display()),
+        );
+    }
+    add_card(&mut line, hardware, placement, source);
+    for (number, (disk, file)) in hardware.disks.iter().zip(&placement.disks).enumerate() {
+        line.add(
+            "-drive",
+            &format!(
+                "if=none,id=disk{number},format=raw,cache=unsafe,discard=unmap,file={}",
+                file.display()
+            ),
+        );
+        line.add(
+            "-device",
+            &format!(
+                "virtio-blk-pci,drive=disk{number},serial={},bootindex={}",
+                disk.serial,
+                number + 1
+            ),
+        );
+    }
+    line.0
+}
+
+fn add_card(line: &mut Line, hardware: &Hardware, placement: &Placement, source: BootSource) {
+    line.add(
+        "-netdev",
+        &format!("tap,id=net0,ifname={},script=no,downscript=no", placement.tap),
+    );
+    // Debian's "efi" images carry the BIOS image as well (package ipxe-qemu).
+    let (device, rom) = match hardware.nic {
+        NicModel::Virtio => ("virtio-net-pci", "/usr/lib/ipxe/qemu/efi-virtio.rom"),
+        NicModel::E1000 => ("e1000", "/usr/lib/ipxe/qemu/efi-e1000.rom"),
+    };
+    let boot = match (source, hardware.firmware) {
+        // OVMF drives virtio itself; iPXE in the ROM would only take its place.
+        (BootSource::Pxe, Firmware::Uefi) => "romfile=,bootindex=0".to_owned(),
+        (BootSource::Pxe, Firmware::Bios) => format!("romfile={rom},bootindex=0"),
+        (BootSource::Hdd, _) => "romfile=".to_owned(),
+    };
+    line.add(
+        "-device",
+        &format!("{device},netdev=net0,mac={},{boot}", hardware.mac),
+    );
+}
+
+#[derive(Default)]
+struct Line(Vec<String>);
+
+impl Line {
+    fn add(&mut self, option: &str, value: &str) {
+        self.0.extend([option.to_owned(), value.to_owned()]);
+    }
+
+    fn words(&mut self, words: &str) {
+        self.0.extend(words.split_whitespace().map(str::to_owned));
+    }
+}
