@@ -1,1 +1,37 @@
-//! DHCP for the lender's wire.
+//! DHCP for the lender's wire (RFC 2131, 2132; PXE: RFC 4578), authoritative there.
+//!
+//! [`Request::parse`] turns a datagram into what matters of it, [`Dhcp::answer`] is the whole of the protocol without a socket or a clock, and
+//! [`DhcpService`] is the socket around the two. A server on record always gets its fixed address; any other gets one of a small
+//! pool so that it can report its hardware. Relays are not served: the LM stands on the wire itself.
+
+mod answer;
+mod bootfile;
+mod config;
+mod pool;
+mod request;
+mod service;
+#[cfg(test)]
+mod tests;
+
+pub use answer::{Dhcp, Reply};
+pub use config::{DhcpConfig, DhcpSettings, DhcpSettingsError, FirstLoader, IpxeChain, MAX_POOL, PoolConfig};
+pub use request::{Client, Ignored, Platform, Request};
+pub use service::{DhcpError, DhcpService, SERVER_PORT};
+
+use leaseboot_protocol::network::{LenderAddress, MacAddress};
+use std::time::Instant;
+
+/// Everything that happens to a datagram between two sockets, in one call: for fuzzing and tests. Never panics, whatever the bytes.
+///
+/// # Errors
+/// [`Ignored`] when the datagram is no message to this server.
+pub fn handle_datagram(
+    server: &mut Dhcp,
+    datagram: &[u8],
+    directory: impl FnOnce(MacAddress) -> Option<LenderAddress>,
+    now: Instant,
+) -> Result<Option<Reply>, Ignored> {
+    let request = Request::parse(datagram)?;
+    let fixed = directory(request.mac);
+    Ok(server.answer(&request, fixed.as_ref(), now))
+}

@@ -1,1 +1,16 @@
-//! Read-only TFTP for first boot loaders.
+//! Read-only TFTP for the first boot loaders (RFC 1350, 2347, 2348, 2349, 7440).
+//!
+//! Only what firmware cannot fetch in another way comes over TFTP. There is no file system behind it: a name is looked up in [`TftpNames`], exactly, or is unknown.
+//! [`Terms::negotiate`] and [`Transfer`] are the whole protocol without a socket; [`TftpService`] gives each transfer a socket of its own.
+
+mod negotiation;
+mod packet;
+mod service;
+#[cfg(test)]
+mod tests;
+mod transfer;
+
+pub use negotiation::Terms;
+pub use packet::{ErrorCode, FromClient, Malformed, ReadRequest};
+pub use service::{SERVER_PORT, TftpError, TftpNames, TftpService, TftpSettings};
+pub use transfer::{CONFIRMED_SENDS, End, Event, Outgoing, Transfer, UNCONFIRMED_SENDS};

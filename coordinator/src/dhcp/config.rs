@@ -1,0 +1,182 @@
+//! What the lender decides about DHCP: what stands in `lm.toml` ([`DhcpConfig`]) and, joined with what is known elsewhere, what the service works with
+//! ([`DhcpSettings`]).
+
+use ipnet::Ipv4Net;
+use serde::{Deserialize, Serialize};
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+/// The boot program that firmware is sent first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FirstLoader {
+    /// `grub/core.0` or `grub/core.efi`.
+    #[default]
+    Grub,
+    /// `ipxe/undionly.kpxe` or `ipxe/snponly.efi`, which then asks again as iPXE.
+    Ipxe,
+}
+
+/// What iPXE is sent, whether it came from a card's ROM or was loaded by [`FirstLoader::Ipxe`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum IpxeChain {
+    /// The server's own script over HTTP.
+    #[default]
+    Script,
+    /// GRUB from TFTP, as other firmware.
+    Grub,
+}
+
+/// The `[dhcp]` table of `lm.toml`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DhcpConfig {
+    /// How long a server that is on record keeps its address without asking again, in seconds.
+    pub lease_time_s: u32,
+    /// Name servers, three at most; none by default, because nothing in a transfer asks one.
+    pub name_servers: Vec<Ipv4Addr>,
+    /// The boot program that firmware is sent.
+    pub first_loader: FirstLoader,
+    /// What iPXE is sent.
+    pub ipxe_chain: IpxeChain,
+    /// Addresses for cards that nobody wrote down, so that their servers can report their hardware. Without it they get no answer.
+    pub pool: Option<PoolConfig>,
+}
+
+impl Default for DhcpConfig {
+    fn default() -> Self {
+        Self {
+            lease_time_s: 3600,
+            name_servers: Vec::new(),
+            first_loader: FirstLoader::default(),
+            ipxe_chain: IpxeChain::default(),
+            pool: None,
+        }
+    }
+}
+
+/// A range of addresses, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PoolConfig {
+    /// The first address.
+    pub first: Ipv4Addr,
+    /// The last address; at most [`MAX_POOL`] in all.
+    pub last: Ipv4Addr,
+    /// How long an address is kept without being asked for again, in seconds. Short, because anybody can take one.
+    #[serde(default = "ten_minutes")]
+    pub lease_time_s: u32,
+}
+
+fn ten_minutes() -> u32 {
+    600
+}
+
+/// The most addresses that a pool may have: it bounds what strangers can make the LM remember.
+pub const MAX_POOL: u32 = 1024;
+
+impl PoolConfig {
+    /// Whether the address belongs to the range.
+    pub fn contains(&self, address: Ipv4Addr) -> bool {
+        (self.first..=self.last).contains(&address)
+    }
+}
+
+/// All that the service works with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DhcpSettings {
+    /// The interface on the lender's wire.
+    pub interface: String,
+    /// The LM's own address there, with the prefix length of the network.
+    pub address: Ipv4Net,
+    /// The router for servers whose record names none.
+    pub router: Option<Ipv4Addr>,
+    /// Where boot files are served, without a slash at the end, such as `http://10.10.0.1`.
+    pub http_base: String,
+    /// The URL of the boot program for UEFI HTTP boot, when there is one.
+    pub http_loader: Option<String>,
+    /// The lender's decisions.
+    pub config: DhcpConfig,
+}
+
+/// The settings contradict each other.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DhcpSettingsError {
+    /// Part of the pool is elsewhere.
+    #[error(
+        "dhcp.pool {first} to {last} does not lie inside the lender's network {network}: choose addresses of that network"
+    )]
+    PoolOutside {
+        /// First address of the pool.
+        first: Ipv4Addr,
+        /// Last address of the pool.
+        last: Ipv4Addr,
+        /// The network of the interface.
+        network: Ipv4Net,
+    },
+    /// The pool is empty or too large.
+    #[error("dhcp.pool {first} to {last} must have between 1 and {MAX_POOL} addresses")]
+    PoolSize {
+        /// First address of the pool.
+        first: Ipv4Addr,
+        /// Last address of the pool.
+        last: Ipv4Addr,
+    },
+    /// A lease that clients would have to renew all the time.
+    #[error("dhcp: a lease time of {seconds} s is too short: 60 s is the least")]
+    LeaseTime {
+        /// What was asked for.
+        seconds: u32,
+    },
+    /// More name servers than the smallest message holds.
+    #[error("dhcp.name_servers has {count} addresses: three are the most")]
+    NameServers {
+        /// How many there are.
+        count: usize,
+    },
+}
+
+impl DhcpSettings {
+    /// Refuses settings that cannot work.
+    ///
+    /// # Errors
+    /// [`DhcpSettingsError`], the first that applies.
+    pub fn check(&self) -> Result<(), DhcpSettingsError> {
+        let config = &self.config;
+        let times = [
+            Some(config.lease_time_s),
+            config.pool.map(|pool| pool.lease_time_s),
+        ];
+        if let Some(seconds) = times.into_iter().flatten().find(|seconds| *seconds < 60) {
+            return Err(DhcpSettingsError::LeaseTime { seconds });
+        }
+        if config.name_servers.len() > 3 {
+            return Err(DhcpSettingsError::NameServers {
+                count: config.name_servers.len(),
+            });
+        }
+        let Some(PoolConfig { first, last, .. }) = config.pool else {
+            return Ok(());
+        };
+        let network = self.address.trunc();
+        if !network.contains(&first) || !network.contains(&last) {
+            return Err(DhcpSettingsError::PoolOutside { first, last, network });
+        }
+        if first > last || u32::from(last) - u32::from(first) >= MAX_POOL {
+            return Err(DhcpSettingsError::PoolSize { first, last });
+        }
+        Ok(())
+    }
+
+    /// Addresses of the network that are nobody's to lend.
+    pub(super) fn is_reserved(&self, address: Ipv4Addr) -> bool {
+        let network = self.address;
+        [network.addr(), network.network(), network.broadcast()].contains(&address)
+            || self.router == Some(address)
+    }
+
+    pub(super) fn lease_time(&self) -> Duration {
+        Duration::from_secs(self.config.lease_time_s.into())
+    }
+}

@@ -1,0 +1,255 @@
+//! Addresses for cards that nobody wrote down.
+//!
+//! They live in memory: a server that asks again after a restart of the LM says which address it had and gets it again. Anybody on the wire can invent cards,
+//! so the pool remembers one holder per address and nothing more; when it is full, the oldest offer that nobody accepted gives way. Servers on record have fixed addresses and cannot be crowded out.
+
+use super::config::PoolConfig;
+use leaseboot_protocol::network::MacAddress;
+use std::collections::{BTreeMap, HashMap};
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+/// How long an offer waits for its client to accept.
+const OFFER_TIME: Duration = Duration::from_secs(30);
+/// How long an address that a client found in use is left alone.
+const DECLINE_TIME: Duration = Duration::from_secs(600);
+
+/// Who holds which address of the range, until when.
+#[derive(Debug)]
+pub(super) struct Pool {
+    range: PoolConfig,
+    held: BTreeMap<Ipv4Addr, Holding>,
+    by_mac: HashMap<MacAddress, Ipv4Addr>,
+}
+
+#[derive(Debug)]
+struct Holding {
+    holder: Holder,
+    until: Instant,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Holder {
+    Offered(MacAddress),
+    Bound(MacAddress),
+    Declined,
+}
+
+impl Pool {
+    pub(super) fn new(range: PoolConfig) -> Self {
+        Self {
+            range,
+            held: BTreeMap::new(),
+            by_mac: HashMap::new(),
+        }
+    }
+
+    pub(super) fn lease_time(&self) -> Duration {
+        Duration::from_secs(self.range.lease_time_s.into())
+    }
+
+    /// Reserves an address for a short while: the one that the card has, else the one that it wants, else any. `reserved` says which are nobody's to lend.
+    pub(super) fn offer(
+        &mut self,
+        mac: MacAddress,
+        wanted: Option<Ipv4Addr>,
+        reserved: impl Fn(Ipv4Addr) -> bool,
+        now: Instant,
+    ) -> Option<Ipv4Addr> {
+        if let Some(address) = self.by_mac.get(&mac).copied() {
+            self.extend_offer(address, now);
+            return Some(address);
+        }
+        let free = |address: &Ipv4Addr| self.is_free(*address, now) && !reserved(*address);
+        let address = wanted
+            .filter(|wanted| self.range.contains(*wanted) && free(wanted))
+            .or_else(|| self.candidates(mac).find(free))
+            .or_else(|| self.oldest_offer())?;
+        self.hold(address, Holder::Offered(mac), now + OFFER_TIME);
+        Some(address)
+    }
+
+    /// Gives an address to a card that asks for exactly this one. `false` when it cannot have it.
+    pub(super) fn bind(
+        &mut self,
+        mac: MacAddress,
+        address: Ipv4Addr,
+        reserved: impl Fn(Ipv4Addr) -> bool,
+        now: Instant,
+    ) -> bool {
+        let has_it = self.by_mac.get(&mac) == Some(&address);
+        let may_have_it = self.range.contains(address) && !reserved(address) && self.is_free(address, now);
+        if has_it || may_have_it {
+            self.hold(address, Holder::Bound(mac), now + self.lease_time());
+        }
+        has_it || may_have_it
+    }
+
+    /// The card does not want its address any more.
+    pub(super) fn release(&mut self, mac: MacAddress) {
+        if let Some(address) = self.by_mac.remove(&mac) {
+            self.held.remove(&address);
+        }
+    }
+
+    /// The card found that somebody else uses its address.
+    pub(super) fn decline(&mut self, mac: MacAddress, now: Instant) {
+        if let Some(address) = self.by_mac.remove(&mac) {
+            self.held.insert(
+                address,
+                Holding {
+                    holder: Holder::Declined,
+                    until: now + DECLINE_TIME,
+                },
+            );
+        }
+    }
+
+    /// How many addresses are remembered.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        assert!(self.by_mac.len() <= self.held.len());
+        self.held.len()
+    }
+
+    fn extend_offer(&mut self, address: Ipv4Addr, now: Instant) {
+        if let Some(holding) = self.held.get_mut(&address) {
+            holding.until = holding.until.max(now + OFFER_TIME);
+        }
+    }
+
+    fn is_free(&self, address: Ipv4Addr, now: Instant) -> bool {
+        self.held.get(&address).is_none_or(|holding| holding.until <= now)
+    }
+
+    /// Every address once, from a place that depends on the card, so that a card mostly finds its old address after a restart.
+    fn candidates(&self, mac: MacAddress) -> impl Iterator<Item = Ipv4Addr> + use<> {
+        let (first, last) = (u32::from(self.range.first), u32::from(self.range.last));
+        let size = last - first + 1;
+        let start = mac.0.iter().fold(0u32, |sum, byte| {
+            sum.wrapping_mul(31).wrapping_add((*byte).into())
+        }) % size;
+        (0..size).map(move |step| Ipv4Addr::from(first + (start + step) % size))
+    }
+
+    fn oldest_offer(&self) -> Option<Ipv4Addr> {
+        let offers = self
+            .held
+            .iter()
+            .filter(|(_, holding)| matches!(holding.holder, Holder::Offered(_)));
+        offers
+            .min_by_key(|(_, holding)| holding.until)
+            .map(|(address, _)| *address)
+    }
+
+    fn hold(&mut self, address: Ipv4Addr, holder: Holder, until: Instant) {
+        let (Holder::Offered(mac) | Holder::Bound(mac)) = holder else {
+            return;
+        };
+        if let Some(old) = self.by_mac.insert(mac, address)
+            && old != address
+        {
+            self.held.remove(&old);
+        }
+        if let Some(Holding {
+            holder: Holder::Offered(before) | Holder::Bound(before),
+            ..
+        }) = self.held.insert(address, Holding { holder, until })
+            && before != mac
+        {
+            self.by_mac.remove(&before);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn pool(first: u8, last: u8) -> Pool {
+        let address = |last| Ipv4Addr::new(10, 0, 0, last);
+        Pool::new(PoolConfig {
+            first: address(first),
+            last: address(last),
+            lease_time_s: 600,
+        })
+    }
+
+    fn mac(number: u16) -> MacAddress {
+        let [a, b] = number.to_be_bytes();
+        MacAddress([2, 0, 0, 0, a, b])
+    }
+
+    #[test]
+    fn a_card_keeps_its_address_and_gets_it_again_after_a_restart() {
+        let now = Instant::now();
+        let mut before = pool(100, 150);
+        let address = before.offer(mac(1), None, |_| false, now).unwrap();
+        assert!(before.bind(mac(1), address, |_| false, now));
+        assert_eq!(
+            before.offer(mac(1), None, |_| false, now + Duration::from_secs(9999)),
+            Some(address)
+        );
+        let mut after = pool(100, 150);
+        assert!(after.bind(mac(1), address, |_| false, now));
+        assert!(!after.bind(mac(2), address, |_| false, now));
+    }
+
+    #[test]
+    fn strangers_cannot_push_out_a_bound_card_but_offers_give_way() {
+        let now = Instant::now();
+        let mut pool = pool(100, 101);
+        let address = pool.offer(mac(1), None, |_| false, now).unwrap();
+        assert!(pool.bind(mac(1), address, |_| false, now));
+        for stranger in 2..500 {
+            let offered = pool.offer(mac(stranger), None, |_| false, now).unwrap();
+            assert_ne!(offered, address);
+        }
+        assert_eq!(pool.len(), 2);
+        let other = pool.offer(mac(500), None, |_| false, now).unwrap();
+        assert!(pool.bind(mac(500), other, |_| false, now));
+        assert_eq!(pool.offer(mac(501), None, |_| false, now), None);
+        assert!(
+            pool.offer(mac(501), None, |_| false, now + Duration::from_secs(601))
+                .is_some()
+        );
+    }
+
+    #[test]
+    fn a_declined_address_rests() {
+        let now = Instant::now();
+        let mut pool = pool(100, 100);
+        assert!(pool.offer(mac(1), None, |_| false, now).is_some());
+        pool.decline(mac(1), now);
+        assert_eq!(pool.offer(mac(1), None, |_| false, now), None);
+        assert!(pool.offer(mac(1), None, |_| false, now + DECLINE_TIME).is_some());
+    }
+
+    proptest! {
+        /// Whatever happens, no two cards believe in the same address, and nothing outside the range is lent.
+        #[test]
+        fn no_address_has_two_holders(steps in prop::collection::vec((0u16..12, 0u8..4, 95u8..112, 0u64..400), 0..200)) {
+            let mut pool = pool(100, 107);
+            let mut now = Instant::now();
+            for (card, action, address, wait) in steps {
+                now += Duration::from_secs(wait);
+                let address = Ipv4Addr::new(10, 0, 0, address);
+                let reserved = |address: Ipv4Addr| address.octets()[3] == 103;
+                match action {
+                    0 => if let Some(offered) = pool.offer(mac(card), Some(address), reserved, now) {
+                        prop_assert!(pool.range.contains(offered) && !reserved(offered));
+                    },
+                    1 => { pool.bind(mac(card), address, reserved, now); }
+                    2 => pool.release(mac(card)),
+                    _ => pool.decline(mac(card), now),
+                }
+                prop_assert!(pool.len() <= 8);
+                for (card, address) in &pool.by_mac {
+                    let holder = &pool.held[address].holder;
+                    prop_assert!(matches!(holder, Holder::Offered(m) | Holder::Bound(m) if m == card));
+                }
+            }
+        }
+    }
+}

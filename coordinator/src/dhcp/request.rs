@@ -1,0 +1,226 @@
+//! One DHCP message from a client, parsed into what the answer depends on.
+//!
+//! dhcproto's eager decoder stops at the first option that it dislikes, reads option 93 as a single number and loses step when there are more. Firmware sends
+//! such things, so the options are taken raw from its lazy reader and interpreted here, each for itself: an option
+//! that makes no sense is as good as absent, and never hides another.
+
+use dhcproto::v4::borrowed::Message;
+use dhcproto::v4::{HType, MAGIC, MessageType, Opcode, OptionCode};
+use leaseboot_protocol::network::MacAddress;
+use std::net::Ipv4Addr;
+
+/// Who asks, as far as the boot program depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Client {
+    /// An operating system, or anything else that does not want to be booted.
+    Plain,
+    /// Our own agent.
+    Agent,
+    /// Firmware that loads by TFTP (PXE 2.1).
+    Pxe(Platform),
+    /// Firmware that loads by HTTP (UEFI 2.5 and later).
+    Http(Platform),
+    /// iPXE.
+    Ipxe(Platform),
+}
+
+/// Processor and firmware, from option 93 (RFC 4578, IANA "Processor Architecture Types").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Platform {
+    /// x86 with BIOS: 0.
+    Bios,
+    /// x86-64 with UEFI: 7 and, from firmware that took the old name of it, 9; 16 over HTTP.
+    Efi64,
+    /// Anything else.
+    Other(u16),
+}
+
+impl From<u16> for Platform {
+    fn from(number: u16) -> Self {
+        match number {
+            0 => Platform::Bios,
+            7 | 9 | 16 => Platform::Efi64,
+            other => Platform::Other(other),
+        }
+    }
+}
+
+/// A message to the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// DISCOVER, REQUEST and so on.
+    pub kind: MessageType,
+    /// The client's number for the exchange.
+    pub xid: u32,
+    /// The flags field, to be handed back.
+    pub flags: u16,
+    /// The address that the client already uses, or zero.
+    pub ciaddr: Ipv4Addr,
+    /// The client's card.
+    pub mac: MacAddress,
+    /// Option 50.
+    pub requested: Option<Ipv4Addr>,
+    /// Option 54.
+    pub server: Option<Ipv4Addr>,
+    /// Who asks.
+    pub client: Client,
+    /// Option 61, to be handed back (RFC 6842).
+    pub client_id: Option<Vec<u8>>,
+    /// Option 97, to be handed back (RFC 4578).
+    pub machine_id: Option<Vec<u8>>,
+}
+
+/// Why a datagram was not taken for a message to this server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Ignored {
+    /// Less than the fixed part of a message.
+    #[error("shorter than a DHCP message")]
+    Short,
+    /// Not a request, or without the magic cookie of RFC 2131.
+    #[error("not a DHCP request")]
+    NotARequest,
+    /// No Ethernet address of a single card.
+    #[error("the hardware address is not of an Ethernet card")]
+    Hardware,
+    /// Through a relay; the LM serves its own wire only.
+    #[error("came through a relay, and only the wire of the LM itself is served")]
+    Relayed,
+    /// Plain BOOTP.
+    #[error("no message type (option 53)")]
+    NoType,
+}
+
+impl Request {
+    /// Reads a datagram.
+    ///
+    /// # Errors
+    /// [`Ignored`]: nobody is to be answered.
+    pub fn parse(datagram: &[u8]) -> Result<Self, Ignored> {
+        let message = Message::new(datagram).map_err(|_| Ignored::Short)?;
+        if message.opcode() != Opcode::BootRequest || datagram[236..240] != MAGIC {
+            return Err(Ignored::NotARequest);
+        }
+        // The length first: the reader trusts it.
+        if message.htype() != HType::Eth || message.hlen() != 6 {
+            return Err(Ignored::Hardware);
+        }
+        let mac = <[u8; 6]>::try_from(message.chaddr()).map_err(|_| Ignored::Hardware)?;
+        if mac[0] & 1 == 1 || mac == [0; 6] {
+            return Err(Ignored::Hardware);
+        }
+        if !message.giaddr().is_unspecified() {
+            return Err(Ignored::Relayed);
+        }
+        let options = Options::read(&message);
+        Ok(Self {
+            kind: options.kind.ok_or(Ignored::NoType)?,
+            xid: message.xid(),
+            flags: message.flags().into(),
+            ciaddr: message.ciaddr(),
+            mac: MacAddress(mac),
+            requested: options.requested,
+            server: options.server,
+            client: options.client(),
+            client_id: options.client_id,
+            machine_id: options.machine_id,
+        })
+    }
+}
+
+#[derive(Default)]
+struct Options {
+    kind: Option<MessageType>,
+    requested: Option<Ipv4Addr>,
+    server: Option<Ipv4Addr>,
+    class: Vec<u8>,
+    user_class: Vec<u8>,
+    platforms: Vec<Platform>,
+    client_id: Option<Vec<u8>>,
+    machine_id: Option<Vec<u8>>,
+}
+
+impl Options {
+    fn read(message: &Message<'_>) -> Self {
+        let mut options = Self::default();
+        for option in message.opts() {
+            let data = option.data();
+            match option.code() {
+                OptionCode::MessageType => options.kind = data.first().map(|number| (*number).into()),
+                OptionCode::RequestedIpAddress => options.requested = address(data),
+                OptionCode::ServerIdentifier => options.server = address(data),
+                OptionCode::ClassIdentifier => options.class = data.to_vec(),
+                OptionCode::UserClass => options.user_class = data.to_vec(),
+                OptionCode::ClientSystemArchitecture => {
+                    let numbers = data
+                        .chunks_exact(2)
+                        .map(|pair| u16::from_be_bytes([pair[0], pair[1]]));
+                    options.platforms = numbers.map(Platform::from).collect();
+                }
+                // RFC 2132 wants two bytes at least; 255 is what one option holds.
+                OptionCode::ClientIdentifier if (2..=255).contains(&data.len()) => {
+                    options.client_id = Some(data.to_vec());
+                }
+                OptionCode::ClientMachineIdentifier if data.len() == 17 => {
+                    options.machine_id = Some(data.to_vec());
+                }
+                _ => {}
+            }
+        }
+        options
+    }
+
+    fn client(&self) -> Client {
+        let platform = self.platform();
+        if is_ipxe(&self.user_class) {
+            Client::Ipxe(platform)
+        } else if self.class.starts_with(b"PXEClient") {
+            Client::Pxe(platform)
+        } else if self.class.starts_with(b"HTTPClient") {
+            Client::Http(platform)
+        } else if self.class.starts_with(b"leaseboot") {
+            Client::Agent
+        } else {
+            Client::Plain
+        }
+    }
+
+    /// The first platform of option 93 that we can boot; without the option, the number in `PXEClient:Arch:00007:…`; else the oldest.
+    fn platform(&self) -> Platform {
+        let ours = self
+            .platforms
+            .iter()
+            .find(|platform| !matches!(platform, Platform::Other(_)));
+        ours.or(self.platforms.first())
+            .copied()
+            .or_else(|| platform_in(&self.class))
+            .unwrap_or(Platform::Bios)
+    }
+}
+
+fn platform_in(class: &[u8]) -> Option<Platform> {
+    let mut parts = std::str::from_utf8(class).ok()?.split(':').skip(1);
+    (parts.next()? == "Arch").then_some(())?;
+    parts.next()?.parse::<u16>().ok().map(Platform::from)
+}
+
+fn address(data: &[u8]) -> Option<Ipv4Addr> {
+    <[u8; 4]>::try_from(data).ok().map(Ipv4Addr::from)
+}
+
+/// iPXE sends its name bare, against RFC 3004, where each class has its length in front.
+fn is_ipxe(user_class: &[u8]) -> bool {
+    if user_class == b"iPXE" {
+        return true;
+    }
+    let mut rest = user_class;
+    while let Some((length, after)) = rest.split_first() {
+        let Some((class, next)) = after.split_at_checked(usize::from(*length)) else {
+            return false;
+        };
+        if class == b"iPXE" {
+            return true;
+        }
+        rest = next;
+    }
+    false
+}
