@@ -1,5 +1,21 @@
-//! Boot files over HTTP: what a server fetches between its firmware and the agent.
+//! Boot files: what a server fetches between its firmware and the agent.
+//!
+//! [`BootFiles`] holds what is the same for every boot, [`script`] renders what is told to one server, [`BootService`] joins both with the lease driver
+//! behind [`BootDirectory`], and [`BootHttp`] serves it. TFTP serves the small part of it that firmware needs
+//! ([`TftpNames`](crate::tftp::TftpNames)).
 
+mod files;
+mod http;
+mod listener;
 pub mod plan;
+mod range;
+pub mod script;
+mod service;
+#[cfg(test)]
+mod tests;
 
+pub use files::{BootFile, BootFiles, BootFilesError, GRUB_EFI, KERNEL, STAGE1};
+pub use http::router;
+pub use listener::{BootHttp, BootHttpError};
 pub use plan::{AgentBoot, BootDirectory, BootError, BootPlan, KernelWord, SiteArchiveId};
+pub use service::{BootService, SiteError};

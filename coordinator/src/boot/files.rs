@@ -1,0 +1,269 @@
+//! The files that every boot needs: kernel, stage-1 image and first loaders, as `cargo xtask image` leaves them.
+//!
+//! They are read once, checked against the digests in `manifest.json`, and kept in memory (about 20 MB), so what is served is
+//! what was checked, whatever happens to the directory later.
+
+use bytes::Bytes;
+use leaseboot_protocol::digest::Sha256;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// The kernel of stage 1.
+pub const KERNEL: &str = "vmlinuz";
+/// The stage-1 image.
+pub const STAGE1: &str = "stage1.img";
+/// The boot program for UEFI, by TFTP and HTTP.
+pub const GRUB_EFI: &str = "grub/core.efi";
+/// More than this is no boot file.
+const LARGEST_FILE: u64 = 1 << 30;
+
+/// A file in memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BootFile {
+    /// SHA-256 of the content.
+    pub sha256: Sha256,
+    /// All bytes.
+    pub content: Bytes,
+}
+
+/// All boot files by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BootFiles {
+    files: BTreeMap<String, BootFile>,
+}
+
+/// The boot files cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum BootFilesError {
+    /// A file cannot be read.
+    #[error(
+        "cannot read the boot file {path}: run `cargo xtask image` first, or name its directory with --boot-files"
+    )]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+    /// The manifest is not what the image builder writes.
+    #[error("cannot understand {path}: run `cargo xtask image` again")]
+    Manifest {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        source: serde_json::Error,
+    },
+    /// The manifest names a file outside its directory.
+    #[error("{path} names {name:?}, which is not a plain name below its directory")]
+    Name {
+        /// The manifest.
+        path: PathBuf,
+        /// The name.
+        name: String,
+    },
+    /// A file is not the one that the manifest describes.
+    #[error(
+        "the boot file {path} has the digest {found}, but the manifest says {expected}: run `cargo xtask image` again"
+    )]
+    Digest {
+        /// The file.
+        path: PathBuf,
+        /// The digest in the manifest.
+        expected: Sha256,
+        /// The digest of the content.
+        found: Sha256,
+    },
+    /// A file that no boot can do without is not in the manifest.
+    #[error("{path} does not name {name:?}, which every boot needs: run `cargo xtask image` again")]
+    Missing {
+        /// The manifest.
+        path: PathBuf,
+        /// The name.
+        name: &'static str,
+    },
+}
+
+/// What is read of `manifest.json`; its other fields do not matter here.
+#[derive(Deserialize)]
+struct Manifest {
+    files: Vec<ManifestFile>,
+}
+
+#[derive(Deserialize)]
+struct ManifestFile {
+    name: String,
+    sha256: Sha256,
+}
+
+impl BootFiles {
+    /// Reads and checks everything that the manifest in `directory` names.
+    ///
+    /// # Errors
+    /// [`BootFilesError`], each with the file and what to do.
+    pub fn load(directory: &Path) -> Result<Self, BootFilesError> {
+        let path = directory.join("manifest.json");
+        let text = read(&path)?;
+        let manifest: Manifest =
+            serde_json::from_slice(&text).map_err(|source| BootFilesError::Manifest {
+                path: path.clone(),
+                source,
+            })?;
+        let mut files = BTreeMap::new();
+        for ManifestFile { name, sha256 } in manifest.files {
+            if !is_plain(&name) {
+                return Err(BootFilesError::Name { path, name });
+            }
+            let file = directory.join(&name);
+            let content = Bytes::from(read(&file)?);
+            let found = Sha256::of(&content);
+            if found != sha256 {
+                return Err(BootFilesError::Digest {
+                    path: file,
+                    expected: sha256,
+                    found,
+                });
+            }
+            files.insert(name, BootFile { sha256, content });
+        }
+        let missing = [KERNEL, STAGE1]
+            .into_iter()
+            .find(|name| !files.contains_key(*name));
+        match missing {
+            Some(name) => Err(BootFilesError::Missing { path, name }),
+            None => Ok(Self { files }),
+        }
+    }
+
+    /// Files that are already in memory: for tests.
+    pub fn from_memory(files: impl IntoIterator<Item = (String, Bytes)>) -> Self {
+        let file = |content: Bytes| BootFile {
+            sha256: Sha256::of(&content),
+            content,
+        };
+        Self {
+            files: files
+                .into_iter()
+                .map(|(name, content)| (name, file(content)))
+                .collect(),
+        }
+    }
+
+    /// The file of this name.
+    pub fn get(&self, name: &str) -> Option<&BootFile> {
+        self.files.get(name)
+    }
+
+    /// Names and files, sorted by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &BootFile)> {
+        self.files.iter().map(|(name, file)| (name.as_str(), file))
+    }
+
+    /// The path under which HTTP serves the file: with its digest in it, so that it can be kept forever.
+    pub fn path(&self, name: &str) -> Option<String> {
+        self.get(name)
+            .map(|file| format!("/boot/files/{}/{}", file.sha256, last_part(name)))
+    }
+
+    /// The file that [`BootFiles::path`] points to.
+    pub fn at_path(&self, sha256: &Sha256, last: &str) -> Option<&BootFile> {
+        let found = self
+            .files
+            .iter()
+            .find(|(name, file)| file.sha256 == *sha256 && last_part(name) == last);
+        found.map(|(_, file)| file)
+    }
+}
+
+fn last_part(name: &str) -> &str {
+    name.rsplit_once('/').map_or(name, |(_, last)| last)
+}
+
+/// Such a name stays below its directory and needs no escaping in a URL or a script.
+fn is_plain(name: &str) -> bool {
+    let plain = |part: &str| {
+        !matches!(part, "" | "." | "..")
+            && part
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+    };
+    name.split('/').all(plain)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, BootFilesError> {
+    let failed = |source| BootFilesError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let length = std::fs::metadata(path).map_err(failed)?.len();
+    if length > LARGEST_FILE {
+        return Err(failed(std::io::Error::other(format!(
+            "{length} bytes are too many"
+        ))));
+    }
+    std::fs::read(path).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn directory(manifest: &str) -> tempfile::TempDir {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir(directory.path().join("grub")).unwrap();
+        for (name, content) in [
+            ("vmlinuz", "kernel"),
+            ("stage1.img", "image"),
+            ("grub/core.0", "grub"),
+        ] {
+            std::fs::write(directory.path().join(name), content).unwrap();
+        }
+        std::fs::write(directory.path().join("manifest.json"), manifest).unwrap();
+        directory
+    }
+
+    fn entry(name: &str, content: &str) -> String {
+        format!(
+            r#"{{"name":"{name}","size":1,"sha256":"{}"}}"#,
+            Sha256::of(content.as_bytes())
+        )
+    }
+
+    #[test]
+    fn serves_what_was_checked_under_its_digest() {
+        let entries = [
+            entry("vmlinuz", "kernel"),
+            entry("stage1.img", "image"),
+            entry("grub/core.0", "grub"),
+        ];
+        let directory = directory(&format!(r#"{{"version":1,"files":[{}]}}"#, entries.join(",")));
+        let files = BootFiles::load(directory.path()).unwrap();
+        let digest = Sha256::of(b"grub");
+        assert_eq!(
+            files.path("grub/core.0").unwrap(),
+            format!("/boot/files/{digest}/core.0")
+        );
+        assert_eq!(files.at_path(&digest, "core.0").unwrap().content, "grub");
+        assert!(files.at_path(&digest, "vmlinuz").is_none());
+    }
+
+    #[test]
+    fn refuses_what_is_not_as_the_manifest_says() {
+        let wrong = directory(&format!(r#"{{"files":[{}]}}"#, entry("vmlinuz", "other")));
+        assert!(matches!(
+            BootFiles::load(wrong.path()),
+            Err(BootFilesError::Digest { .. })
+        ));
+        let outside = directory(&format!(r#"{{"files":[{}]}}"#, entry("../vmlinuz", "kernel")));
+        assert!(matches!(
+            BootFiles::load(outside.path()),
+            Err(BootFilesError::Name { .. })
+        ));
+        let lacking = directory(&format!(r#"{{"files":[{}]}}"#, entry("vmlinuz", "kernel")));
+        let error = BootFiles::load(lacking.path()).unwrap_err();
+        assert!(matches!(error, BootFilesError::Missing { name: STAGE1, .. }));
+        let nothing = tempfile::tempdir().unwrap();
+        let error = BootFiles::load(nothing.path()).unwrap_err().to_string();
+        assert!(error.contains("cargo xtask image"), "{error}");
+    }
+}

@@ -1,0 +1,236 @@
+//! The one renderer over the templates in `grub/templates/`.
+//!
+//! `{{name}}` is replaced by a value; nothing else is special. Neither GRUB nor iPXE has an escape that works everywhere, so values
+//! are not escaped: one with a character that means something to either language is refused.
+
+use super::plan::{AgentBoot, BootPlan};
+use leaseboot_protocol::network::MacAddress;
+
+/// The boot loader that a script is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Language {
+    /// GRUB 2.
+    Grub,
+    /// iPXE.
+    Ipxe,
+}
+
+/// Where stage 1 is found: host with an optional port, and the paths there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stage1Places {
+    /// Such as `10.10.0.1`.
+    pub host: String,
+    /// Path of the kernel.
+    pub kernel: String,
+    /// Path of the stage-1 image.
+    pub stage1: String,
+}
+
+/// A script cannot be rendered.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RenderError {
+    /// A value could change the script's meaning.
+    #[error(
+        "cannot render a boot script: the value of {{{{{name}}}}} is {value:?}, and only letters, digits, spaces and .,:=/_+@- are safe"
+    )]
+    Unsafe {
+        /// The placeholder.
+        name: String,
+        /// The value.
+        value: String,
+    },
+    /// The template names a value that it is not given.
+    #[error("cannot render a boot script: its template asks for {{{{{name}}}}}, which is not known here")]
+    Unknown {
+        /// The placeholder.
+        name: String,
+    },
+    /// The template has `{{` without `}}`.
+    #[error("cannot render a boot script: its template has an open {{{{")]
+    Open,
+}
+
+/// The words that stage 1 always gets: restart when the kernel gives up.
+const KERNEL_WORDS: &str = "panic=30";
+
+const AGENT: [&str; 2] = [
+    include_str!("../../../grub/templates/agent.grub"),
+    include_str!("../../../grub/templates/agent.ipxe"),
+];
+const DISK: [&str; 2] = [
+    include_str!("../../../grub/templates/disk.grub"),
+    include_str!("../../../grub/templates/disk.ipxe"),
+];
+const UNAVAILABLE: [&str; 2] = [
+    include_str!("../../../grub/templates/unavailable.grub"),
+    include_str!("../../../grub/templates/unavailable.ipxe"),
+];
+
+impl Language {
+    fn of(self, [grub, ipxe]: [&'static str; 2]) -> &'static str {
+        match self {
+            Language::Grub => grub,
+            Language::Ipxe => ipxe,
+        }
+    }
+}
+
+/// The script that carries a plan out.
+///
+/// # Errors
+/// [`RenderError::Unsafe`]; the others are mistakes in the templates.
+pub fn render(
+    language: Language,
+    mac: MacAddress,
+    plan: &BootPlan,
+    places: &Stage1Places,
+) -> Result<String, RenderError> {
+    let mac = mac.to_string();
+    match plan {
+        BootPlan::LocalDisk => fill(language.of(DISK), &[("mac", &mac)]),
+        BootPlan::Agent(boot) => {
+            let (site, words) = (site_path(boot), kernel_words(boot));
+            let values = [
+                ("mac", mac.as_str()),
+                ("host", &places.host),
+                ("kernel", &places.kernel),
+                ("stage1", &places.stage1),
+                ("site", &site),
+                ("words", &words),
+            ];
+            fill(language.of(AGENT), &values)
+        }
+    }
+}
+
+/// The script for a server whose plan cannot be told now: it says so and restarts.
+///
+/// # Errors
+/// Only mistakes in the templates.
+pub fn render_unavailable(language: Language, mac: MacAddress) -> Result<String, RenderError> {
+    fill(language.of(UNAVAILABLE), &[("mac", &mac.to_string())])
+}
+
+fn site_path(boot: &AgentBoot) -> String {
+    format!("/boot/site/{}.img", boot.site.as_str())
+}
+
+fn kernel_words(boot: &AgentBoot) -> String {
+    let mut words = vec![KERNEL_WORDS.to_owned()];
+    if let Some(console) = &boot.console {
+        // The last one named becomes /dev/console.
+        words.extend(["console=tty0".to_owned(), format!("console={console}")]);
+    }
+    words.extend(boot.kernel_words.iter().map(ToString::to_string));
+    words.join(" ")
+}
+
+fn fill(template: &str, values: &[(&str, &str)]) -> Result<String, RenderError> {
+    let mut script = String::with_capacity(template.len() + 512);
+    let mut rest = template;
+    while let Some((text, after)) = rest.split_once("{{") {
+        let (name, after) = after.split_once("}}").ok_or(RenderError::Open)?;
+        let value = values.iter().find(|(known, _)| *known == name);
+        let (_, value) = value.ok_or_else(|| RenderError::Unknown {
+            name: name.to_owned(),
+        })?;
+        if !value
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b" .,:=/_+@-".contains(&b))
+        {
+            return Err(RenderError::Unsafe {
+                name: name.to_owned(),
+                value: (*value).to_owned(),
+            });
+        }
+        script.push_str(text);
+        script.push_str(value);
+        rest = after;
+    }
+    script.push_str(rest);
+    Ok(script)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::boot::plan::SiteArchiveId;
+
+    const MAC: MacAddress = MacAddress([0x52, 0x54, 0, 0x12, 0x34, 0x56]);
+
+    fn places() -> Stage1Places {
+        Stage1Places {
+            host: "10.10.0.1".to_owned(),
+            kernel: "/boot/files/aa/vmlinuz".to_owned(),
+            stage1: "/boot/files/bb/stage1.img".to_owned(),
+        }
+    }
+
+    fn agent() -> (BootPlan, SiteArchiveId) {
+        let site = SiteArchiveId::random().unwrap();
+        let boot = AgentBoot {
+            site: site.clone(),
+            console: Some("ttyS0,115200".parse().unwrap()),
+            kernel_words: vec!["loglevel=4".parse().unwrap()],
+        };
+        (BootPlan::Agent(Box::new(boot)), site)
+    }
+
+    #[test]
+    fn stage_1_is_kernel_image_and_site_archive() {
+        let (plan, site) = agent();
+        let grub = render(Language::Grub, MAC, &plan, &places()).unwrap();
+        let words = "panic=30 console=tty0 console=ttyS0,115200 loglevel=4";
+        assert!(
+            grub.contains(&format!("linux (http,10.10.0.1)/boot/files/aa/vmlinuz {words};")),
+            "{grub}"
+        );
+        let site = site.as_str();
+        assert!(grub.contains(&format!(
+            "initrd (http,10.10.0.1)/boot/files/bb/stage1.img (http,10.10.0.1)/boot/site/{site}.img;"
+        )));
+        let ipxe = render(Language::Ipxe, MAC, &plan, &places()).unwrap();
+        assert!(ipxe.starts_with("#!ipxe\n"));
+        assert!(ipxe.contains(&format!(
+            "initrd --name site.img http://10.10.0.1/boot/site/{site}.img ||"
+        )));
+    }
+
+    #[test]
+    fn every_script_is_complete_and_ends_by_itself() {
+        for language in [Language::Grub, Language::Ipxe] {
+            let scripts = [
+                render(language, MAC, &agent().0, &places()).unwrap(),
+                render(language, MAC, &BootPlan::LocalDisk, &places()).unwrap(),
+                render_unavailable(language, MAC).unwrap(),
+            ];
+            for script in scripts {
+                assert!(!script.contains("{{"), "{script}");
+                assert!(script.contains("52:54:00:12:34:56"));
+                let last = script.lines().last().unwrap();
+                assert!(last == "reboot" || last.starts_with("exit"), "{script}");
+            }
+        }
+    }
+
+    #[test]
+    fn values_that_could_change_the_meaning_are_refused() {
+        for host in [
+            "10.10.0.1\nreboot",
+            "a;b",
+            "${net0/ip}",
+            "a || b",
+            "\"",
+            "a\\b",
+            "a#b",
+            "(hd0)",
+        ] {
+            let places = Stage1Places {
+                host: host.to_owned(),
+                ..places()
+            };
+            let refused = render(Language::Ipxe, MAC, &agent().0, &places);
+            assert!(matches!(refused, Err(RenderError::Unsafe { .. })), "{host:?}");
+        }
+    }
+}

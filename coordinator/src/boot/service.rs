@@ -1,0 +1,197 @@
+//! What HTTP and TFTP serve alike: boot files, scripts rendered at request, and the site archive of one boot.
+
+use super::files::{BootFiles, BootFilesError, GRUB_EFI, KERNEL, STAGE1};
+use super::plan::{BootDirectory, BootError, SiteArchiveId};
+use super::script::{self, Language, RenderError, Stage1Places};
+use crate::tftp::TftpNames;
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use leaseboot_protocol::BOOT_FACTS_PATH;
+use leaseboot_protocol::agent::BootFacts;
+use leaseboot_protocol::archive::{Archive, ArchiveError};
+use leaseboot_protocol::network::MacAddress;
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::Mutex;
+use zeroize::Zeroizing;
+
+/// How long a site archive can be fetched again by the address that fetched it first: boot loaders ask twice when a connection breaks.
+const ARCHIVE_TIME: Duration = Duration::from_secs(120);
+/// Site archives that are remembered at once.
+const MOST_ARCHIVES: usize = 256;
+
+/// The boot files and the directory behind them.
+pub struct BootService {
+    files: BootFiles,
+    directory: Arc<dyn BootDirectory>,
+    places: Stage1Places,
+    archives: Mutex<VecDeque<RenderedArchive>>,
+}
+
+struct RenderedArchive {
+    id: SiteArchiveId,
+    from: IpAddr,
+    until: Instant,
+    bytes: Bytes,
+}
+
+/// A site archive cannot be given.
+#[derive(Debug, thiserror::Error)]
+pub enum SiteError {
+    /// The directory failed.
+    #[error("cannot render a site archive")]
+    Directory(#[source] BootError),
+    /// The facts cannot be written as JSON.
+    #[error("cannot write the boot facts as JSON")]
+    Facts(#[source] serde_json::Error),
+    /// The facts do not fit into an archive.
+    #[error("cannot put the boot facts into an archive")]
+    Archive(#[source] ArchiveError),
+}
+
+impl BootService {
+    /// Serves `files` from the HTTP address `http`, which the servers must be able to reach.
+    ///
+    /// # Errors
+    /// [`BootFilesError::Missing`] without a kernel or a stage-1 image.
+    pub fn new(
+        files: BootFiles,
+        directory: Arc<dyn BootDirectory>,
+        http: SocketAddr,
+    ) -> Result<Arc<Self>, BootFilesError> {
+        let path = |name| {
+            let missing = || BootFilesError::Missing {
+                path: PathBuf::from("manifest.json"),
+                name,
+            };
+            files.path(name).ok_or_else(missing)
+        };
+        let places = Stage1Places {
+            host: host(http),
+            kernel: path(KERNEL)?,
+            stage1: path(STAGE1)?,
+        };
+        Ok(Arc::new(Self {
+            files,
+            directory,
+            places,
+            archives: Mutex::default(),
+        }))
+    }
+
+    /// The boot files.
+    pub fn files(&self) -> &BootFiles {
+        &self.files
+    }
+
+    /// Where boot files are served, without a slash at the end: [`DhcpSettings::http_base`](crate::dhcp::DhcpSettings::http_base).
+    pub fn http_base(&self) -> String {
+        format!("http://{}", self.places.host)
+    }
+
+    /// The URL of GRUB for UEFI HTTP boot: [`DhcpSettings::http_loader`](crate::dhcp::DhcpSettings::http_loader).
+    pub fn http_loader(&self) -> Option<String> {
+        self.files
+            .path(GRUB_EFI)
+            .map(|path| format!("{}{path}", self.http_base()))
+    }
+
+    /// The script for a server, rendered now. When the plan cannot be had, it is a script that says so and restarts.
+    ///
+    /// # Errors
+    /// [`RenderError`], which is a mistake in a template.
+    pub async fn script(
+        &self,
+        language: Language,
+        mac: MacAddress,
+        from: IpAddr,
+    ) -> Result<String, RenderError> {
+        match self.directory.plan(mac, from).await {
+            Ok(plan) => {
+                tracing::info!(%mac, %from, ?language, ?plan, "a server asked what to boot");
+                script::render(language, mac, &plan, &self.places)
+            }
+            Err(error) => {
+                tracing::error!(%mac, %from, error = &error as &dyn std::error::Error, "a server is told to try again later");
+                script::render_unavailable(language, mac)
+            }
+        }
+    }
+
+    /// The site archive of one boot, rendered when it is asked for first. `None` when the name is unknown or used up, and for anybody but the first who asked.
+    ///
+    /// # Errors
+    /// [`SiteError`].
+    pub async fn site_archive(&self, id: &SiteArchiveId, from: IpAddr) -> Result<Option<Bytes>, SiteError> {
+        // Held while the directory is asked, so that two requests for one archive render it once.
+        let mut archives = self.archives.lock().await;
+        let now = Instant::now();
+        archives.retain(|archive| archive.until > now);
+        if let Some(known) = archives.iter().find(|archive| archive.id == *id) {
+            return Ok((known.from == from).then(|| known.bytes.clone()));
+        }
+        let Some(facts) = self
+            .directory
+            .site_facts(id, from)
+            .await
+            .map_err(SiteError::Directory)?
+        else {
+            return Ok(None);
+        };
+        let bytes = render_archive(&facts)?;
+        if archives.len() == MOST_ARCHIVES {
+            archives.pop_front();
+        }
+        archives.push_back(RenderedArchive {
+            id: id.clone(),
+            from,
+            until: now + ARCHIVE_TIME,
+            bytes: bytes.clone(),
+        });
+        tracing::info!(mac = %facts.mac, %from, archive = ?id, "a site archive was rendered");
+        Ok(Some(bytes))
+    }
+}
+
+impl TftpNames for BootService {
+    fn open<'a>(&'a self, name: &'a str, from: IpAddr) -> BoxFuture<'a, Option<Bytes>> {
+        async move {
+            if let Some(file) = self.files.get(name) {
+                // Kernel and image go by HTTP only: over TFTP they would take minutes.
+                return (name.contains('/')).then(|| file.content.clone());
+            }
+            let mac = name.strip_prefix("boot/grub/")?.strip_suffix(".cfg")?.parse().ok()?;
+            match self.script(Language::Grub, mac, from).await {
+                Ok(script) => Some(Bytes::from(script)),
+                Err(error) => {
+                    tracing::error!(%mac, error = &error as &dyn std::error::Error, "a server gets no script");
+                    None
+                }
+            }
+        }
+        .boxed()
+    }
+}
+
+/// The bytes hold a boot token, so they are wiped when the last copy goes.
+fn render_archive(facts: &BootFacts) -> Result<Bytes, SiteError> {
+    let json = serde_json::to_vec(facts).map_err(SiteError::Facts)?;
+    let mut archive = Archive::new();
+    archive
+        .file(BOOT_FACTS_PATH, 0o600, json)
+        .map_err(SiteError::Archive)?;
+    Ok(Bytes::from_owner(Zeroizing::new(archive.to_bytes())))
+}
+
+/// The port is left out where it is the usual one: GRUB 2.06 knows no other.
+fn host(http: SocketAddr) -> String {
+    if http.port() == 80 {
+        http.ip().to_string()
+    } else {
+        http.to_string()
+    }
+}
