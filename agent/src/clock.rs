@@ -60,12 +60,14 @@ fn set(time: Timestamp) -> Result<(), ClockError> {
     Ok(())
 }
 
-nix::ioctl_write_ptr!(rtc_set_time, b'p', 0x0a, RtcTime);
+mod request {
+    nix::ioctl_write_ptr!(rtc_set_time, b'p', 0x0a, super::RtcTime);
+}
 
 /// `struct rtc_time` of linux/rtc.h.
 #[repr(C)]
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct RtcTime {
+pub(crate) struct RtcTime {
     second: i32,
     minute: i32,
     hour: i32,
@@ -81,7 +83,7 @@ fn write_hardware_clock(time: Timestamp) -> std::io::Result<()> {
     let clock = std::fs::OpenOptions::new().write(true).open("/dev/rtc0")?;
     let fields = rtc_time(time.0 / 1000);
     // SAFETY: the descriptor is open and `fields` is a live `struct rtc_time`, which the kernel only reads.
-    unsafe { rtc_set_time(clock.as_raw_fd(), &raw const fields) }?;
+    unsafe { request::rtc_set_time(clock.as_raw_fd(), &raw const fields) }?;
     Ok(())
 }
 
@@ -94,7 +96,11 @@ fn rtc_time(seconds: u64) -> RtcTime {
     let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month_from_march = (5 * day_of_year + 2) / 153;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let month = if month_from_march < 10 {
+        month_from_march + 3
+    } else {
+        month_from_march - 9
+    };
     let year = year_of_era + era * 400 + i64::from(month <= 2);
     #[allow(clippy::cast_possible_truncation)]
     RtcTime {
@@ -116,7 +122,14 @@ mod tests {
     fn civil_dates() {
         let date = |seconds| {
             let time = rtc_time(seconds);
-            (time.year + 1900, time.month + 1, time.day, time.hour, time.minute, time.second)
+            (
+                time.year + 1900,
+                time.month + 1,
+                time.day,
+                time.hour,
+                time.minute,
+                time.second,
+            )
         };
         assert_eq!(date(0), (1970, 1, 1, 0, 0, 0));
         assert_eq!(date(951_782_400), (2000, 2, 29, 0, 0, 0));

@@ -7,5 +7,11 @@ pub(crate) type AnyError = Box<dyn Error + Send + Sync>;
 
 /// The error and its causes, one text each.
 pub(crate) fn chain(error: &(dyn Error + 'static)) -> Vec<String> {
-    std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect()
+    let mut texts = vec![error.to_string()];
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        texts.push(error.to_string());
+        cause = error.source();
+    }
+    texts
 }

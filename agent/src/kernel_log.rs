@@ -14,7 +14,10 @@ pub(crate) fn tail() -> Vec<String> {
 }
 
 fn read_tail() -> io::Result<Vec<String>> {
-    let mut log = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open("/dev/kmsg")?;
+    let mut log = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open("/dev/kmsg")?;
     let mut lines = VecDeque::with_capacity(LINES + 1);
     let mut record = [0; LARGEST_RECORD];
     loop {
@@ -37,8 +40,16 @@ fn read_tail() -> io::Result<Vec<String>> {
 fn text(record: &str) -> String {
     let (head, rest) = record.split_once(';').unwrap_or(("", record));
     let message = rest.lines().next().unwrap_or_default();
-    let microseconds = head.split(',').nth(2).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
-    format!("[{:>5}.{:06}] {message}", microseconds / 1_000_000, microseconds % 1_000_000)
+    let microseconds = head
+        .split(',')
+        .nth(2)
+        .and_then(|field| field.parse::<u64>().ok())
+        .unwrap_or(0);
+    format!(
+        "[{:>5}.{:06}] {message}",
+        microseconds / 1_000_000,
+        microseconds % 1_000_000
+    )
 }
 
 #[cfg(test)]
@@ -47,7 +58,10 @@ mod tests {
 
     #[test]
     fn records_become_lines() {
-        assert_eq!(text("6,339,5140900,-;NET: Registered\n SUBSYSTEM=x\n"), "[    5.140900] NET: Registered");
+        assert_eq!(
+            text("6,339,5140900,-;NET: Registered\n SUBSYSTEM=x\n"),
+            "[    5.140900] NET: Registered"
+        );
         assert_eq!(text("nonsense"), "[    0.000000] nonsense");
     }
 }

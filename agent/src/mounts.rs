@@ -22,9 +22,24 @@ struct FileSystem {
 }
 
 const KERNEL: [FileSystem; 3] = [
-    FileSystem { kind: "proc", target: "/proc", flags: RESTRICTED, options: None },
-    FileSystem { kind: "sysfs", target: "/sys", flags: RESTRICTED, options: None },
-    FileSystem { kind: "devtmpfs", target: "/dev", flags: MsFlags::MS_NOSUID, options: Some("mode=0755") },
+    FileSystem {
+        kind: "proc",
+        target: "/proc",
+        flags: RESTRICTED,
+        options: None,
+    },
+    FileSystem {
+        kind: "sysfs",
+        target: "/sys",
+        flags: RESTRICTED,
+        options: None,
+    },
+    FileSystem {
+        kind: "devtmpfs",
+        target: "/dev",
+        flags: MsFlags::MS_NOSUID,
+        options: Some("mode=0755"),
+    },
 ];
 const RUN: FileSystem = FileSystem {
     kind: "tmpfs",
@@ -66,11 +81,17 @@ pub(crate) fn mount_run() -> Result<(), MountError> {
 }
 
 fn mount_one(file_system: &FileSystem) -> Result<bool, MountError> {
-    let FileSystem { kind, target, flags, options } = *file_system;
+    let FileSystem {
+        kind,
+        target,
+        flags,
+        options,
+    } = *file_system;
     if is_mount_point(target) {
         return Ok(false);
     }
-    let made = std::fs::create_dir_all(target).map_err(|error| nix::Error::from_raw(error.raw_os_error().unwrap_or(libc::EIO)));
+    let made = std::fs::create_dir_all(target)
+        .map_err(|error| nix::Error::from_raw(error.raw_os_error().unwrap_or(libc::EIO)));
     made.and_then(|()| mount(Some(kind), target, Some(kind), flags, options))
         .map_err(|source| MountError { kind, target, source })?;
     Ok(true)

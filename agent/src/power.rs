@@ -23,9 +23,8 @@ pub(crate) fn enter_loaded_kernel() -> ! {
 
 fn finish(mode: RebootMode) -> ! {
     nix::unistd::sync();
-    if let Err(error) = reboot(mode) {
-        say!("the kernel refused to reboot ({error}); the lease manager's deadline will cycle the power");
-    }
+    let Err(error) = reboot(mode);
+    say!("the kernel refused to reboot ({error}); the lease manager's deadline will cycle the power");
     // PID 1 must not return: the kernel would panic and hide the message above.
     loop {
         std::thread::sleep(Duration::from_secs(3600));

@@ -22,6 +22,8 @@ pub struct Stage2Facts {
     /// The server's clock when it left stage 1. WireGuard's handshakes must not go back in time (whitepaper, 5.1), and the second
     /// kernel starts from a hardware clock that may be wrong.
     pub clock: Timestamp,
+    /// The program that the image wants to run first, `/init` unless its command line says otherwise by `rdinit=`.
+    pub init: String,
     /// The lender's wire.
     pub address: LenderAddress,
     /// The tunnel.

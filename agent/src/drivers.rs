@@ -1,0 +1,311 @@
+//! Kernel modules by modalias, without udev: what sysfs says is there, `modules.alias` says which module, `modules.dep` says what
+//! that module needs (modules.alias(5), modules.dep(5)).
+//!
+//! Used twice: in stage 1 on our own image, in stage 2 on the enterprise's, whose modules may be compressed.
+
+use nix::kmod::{ModuleInitFlags, finit_module};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::CStr;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The kernel decompresses the module itself (`MODULE_INIT_COMPRESSED_FILE`, Linux 5.17).
+const COMPRESSED: ModuleInitFlags = ModuleInitFlags::from_bits_retain(4);
+const NO_PARAMETERS: &CStr = c"";
+/// A bus may bring another bus: this many layers at most.
+const ROUNDS: usize = 8;
+
+/// Modules could not be found or loaded.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DriverError {
+    /// The image has no list.
+    #[error("cannot read {path}: the image was built without its module lists")]
+    List {
+        /// The list.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A module that is needed by name is not in the image.
+    #[error("the image has no kernel module {name:?} for its kernel {release}")]
+    Missing {
+        /// The module.
+        name: String,
+        /// The running kernel.
+        release: String,
+    },
+    /// The kernel refused a module.
+    #[error("the kernel refused the module {path}")]
+    Refused {
+        /// The module.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// The modules of one image for the running kernel.
+pub(crate) struct Drivers {
+    folder: PathBuf,
+    release: String,
+    aliases: Vec<(String, String)>,
+    modules: BTreeMap<String, ModuleFile>,
+    builtin: BTreeSet<String>,
+    loaded: BTreeSet<String>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct ModuleFile {
+    path: String,
+    /// Nearest first, as depmod writes them: load from the end.
+    needs: Vec<String>,
+}
+
+impl Drivers {
+    /// Reads the lists below `/lib/modules` for the running kernel.
+    pub(crate) fn open() -> Result<Self, DriverError> {
+        let release = nix::sys::utsname::uname()
+            .map(|names| names.release().to_string_lossy().into_owned())
+            .unwrap_or_default();
+        Self::open_at(&Path::new("/lib/modules").join(&release), release)
+    }
+
+    fn open_at(folder: &Path, release: String) -> Result<Self, DriverError> {
+        let read = |name: &str| {
+            let path = folder.join(name);
+            fs::read_to_string(&path).map_err(|source| DriverError::List { path, source })
+        };
+        Ok(Self {
+            aliases: parse_aliases(&read("modules.alias")?),
+            modules: parse_dependencies(&read("modules.dep")?),
+            builtin: read("modules.builtin")
+                .map(|list| list.lines().map(module_name).collect())
+                .unwrap_or_default(),
+            loaded: BTreeSet::new(),
+            folder: folder.to_owned(),
+            release,
+        })
+    }
+
+    /// Loads what every device that sysfs shows asks for, until no new device appears. A device without a module, or whose
+    /// module refuses, is none of a transfer's business; returns the names of the modules that were loaded.
+    pub(crate) fn load_for_hardware(&mut self) -> Vec<String> {
+        let mut seen = BTreeSet::new();
+        let mut loaded = Vec::new();
+        for _ in 0..ROUNDS {
+            let mut fresh = BTreeSet::new();
+            collect_modaliases(Path::new("/sys/devices"), 0, &mut fresh);
+            fresh.retain(|modalias| seen.insert(modalias.clone()));
+            if fresh.is_empty() {
+                break;
+            }
+            for name in self.wanted(&fresh) {
+                if !self.loaded.contains(&name) && self.load(&name).is_ok() {
+                    loaded.push(name);
+                }
+            }
+        }
+        loaded
+    }
+
+    /// Loads one module by name, with what it needs; done already when it is built into the kernel.
+    pub(crate) fn load(&mut self, name: &str) -> Result<(), DriverError> {
+        let name = normal(name);
+        if self.builtin.contains(&name) || self.loaded.contains(&name) {
+            return Ok(());
+        }
+        let Some(module) = self.modules.get(&name) else {
+            return Err(DriverError::Missing {
+                name,
+                release: self.release.clone(),
+            });
+        };
+        for path in module.needs.iter().rev().chain([&module.path]) {
+            if self.loaded.insert(module_name(path)) {
+                insert(&self.folder.join(path))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn wanted(&self, modaliases: &BTreeSet<String>) -> BTreeSet<String> {
+        let fits = |(pattern, module): &(String, String)| {
+            modaliases
+                .iter()
+                .any(|modalias| matches(pattern.as_bytes(), modalias.as_bytes()))
+                .then(|| module.clone())
+        };
+        self.aliases.iter().filter_map(fits).collect()
+    }
+}
+
+fn insert(path: &Path) -> Result<(), DriverError> {
+    let refused = |source| DriverError::Refused {
+        path: path.to_owned(),
+        source,
+    };
+    let file = File::open(path).map_err(refused)?;
+    let flags = match path.extension().and_then(|extension| extension.to_str()) {
+        Some("ko") => ModuleInitFlags::empty(),
+        _ => COMPRESSED,
+    };
+    match finit_module(&file, NO_PARAMETERS, flags) {
+        Ok(()) | Err(nix::Error::EEXIST) => Ok(()),
+        Err(error) => Err(refused(error.into())),
+    }
+}
+
+/// Walks sysfs; its trees are shallow, and symbolic links are not followed.
+fn collect_modaliases(folder: &Path, depth: usize, found: &mut BTreeSet<String>) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() && depth < 16 => collect_modaliases(&entry.path(), depth + 1, found),
+            Ok(kind) if kind.is_file() && entry.file_name() == "modalias" => {
+                if let Ok(text) = fs::read_to_string(entry.path()) {
+                    found.insert(text.trim().to_owned());
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn parse_aliases(text: &str) -> Vec<(String, String)> {
+    let alias = |line: &str| {
+        let mut words = line.strip_prefix("alias ")?.split_whitespace();
+        Some((words.next()?.to_owned(), normal(words.next()?)))
+    };
+    text.lines().filter_map(alias).collect()
+}
+
+fn parse_dependencies(text: &str) -> BTreeMap<String, ModuleFile> {
+    let module = |line: &str| {
+        let (path, needs) = line.split_once(':')?;
+        let needs = needs.split_whitespace().map(str::to_owned).collect();
+        Some((
+            module_name(path),
+            ModuleFile {
+                path: path.to_owned(),
+                needs,
+            },
+        ))
+    };
+    text.lines().filter_map(module).collect()
+}
+
+/// `kernel/drivers/net/tun.ko.xz` → `tun`.
+fn module_name(path: &str) -> String {
+    let file = path.rsplit('/').next().unwrap_or(path);
+    normal(file.split(".ko").next().unwrap_or(file))
+}
+
+/// The kernel treats `-` and `_` in module names alike.
+fn normal(name: &str) -> String {
+    name.replace('-', "_")
+}
+
+/// Shell patterns of modules.alias: `*`, `?` and `[…]` (fnmatch(3)).
+fn matches(pattern: &[u8], text: &[u8]) -> bool {
+    match pattern.split_first() {
+        None => text.is_empty(),
+        Some((b'*', rest)) => (0..=text.len()).any(|skipped| matches(rest, &text[skipped..])),
+        Some((b'?', rest)) => text.split_first().is_some_and(|(_, text)| matches(rest, text)),
+        Some((b'[', rest)) => match (rest.iter().position(|byte| *byte == b']'), text.split_first()) {
+            (Some(end), Some((byte, text))) => {
+                in_class(&rest[..end], *byte) && matches(&rest[end + 1..], text)
+            }
+            _ => false,
+        },
+        Some((byte, rest)) => text
+            .split_first()
+            .is_some_and(|(first, text)| first == byte && matches(rest, text)),
+    }
+}
+
+fn in_class(class: &[u8], byte: u8) -> bool {
+    match class {
+        [low, b'-', high, rest @ ..] => (*low..=*high).contains(&byte) || in_class(rest, byte),
+        [one, rest @ ..] => *one == byte || in_class(rest, byte),
+        [] => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const ALIASES: &str = "# Aliases extracted from modules themselves.
+alias pci:v00008086d0000100Esv*sd*bc*sc*i* e1000
+alias pci:v00001AF4d*sv*sd*bc*sc*i* virtio_pci
+alias virtio:d00000001v* virtio-net
+alias acpi*:PNP0[ABC]0?:* example
+";
+    const DEPENDENCIES: &str =
+        "kernel/drivers/net/virtio_net.ko: kernel/drivers/net/net_failover.ko kernel/net/core/failover.ko
+kernel/drivers/net/tun.ko.xz:
+";
+
+    #[test]
+    fn finds_modules_of_devices() {
+        let drivers = Drivers {
+            folder: PathBuf::new(),
+            release: String::new(),
+            aliases: parse_aliases(ALIASES),
+            modules: parse_dependencies(DEPENDENCIES),
+            builtin: BTreeSet::new(),
+            loaded: BTreeSet::new(),
+        };
+        let wanted = |modalias: &str| drivers.wanted(&BTreeSet::from([modalias.to_owned()]));
+        assert_eq!(
+            wanted("pci:v00001AF4d00001000sv00001AF4sd00000001bc02sc00i00"),
+            BTreeSet::from(["virtio_pci".into()])
+        );
+        assert_eq!(
+            wanted("virtio:d00000001v00001AF4"),
+            BTreeSet::from(["virtio_net".into()])
+        );
+        assert_eq!(wanted("acpi:PNP0B00:"), BTreeSet::from(["example".into()]));
+        assert!(wanted("acpi:PNP0D00:").is_empty());
+    }
+
+    #[test]
+    fn reads_what_a_module_needs() {
+        let modules = parse_dependencies(DEPENDENCIES);
+        assert_eq!(
+            modules["virtio_net"].needs,
+            [
+                "kernel/drivers/net/net_failover.ko",
+                "kernel/net/core/failover.ko"
+            ]
+        );
+        assert_eq!(modules["tun"].path, "kernel/drivers/net/tun.ko.xz");
+    }
+
+    #[test]
+    fn a_missing_module_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("modules.alias"), ALIASES).unwrap();
+        fs::write(folder.path().join("modules.dep"), DEPENDENCIES).unwrap();
+        let mut drivers = Drivers::open_at(folder.path(), "6.1".into()).unwrap();
+        let error = drivers.load("wireguard").unwrap_err().to_string();
+        assert!(error.contains("wireguard") && error.contains("6.1"), "{error}");
+    }
+
+    proptest! {
+        #[test]
+        fn a_text_matches_itself_and_a_star(text in "[a-z0-9:]{0,30}") {
+            prop_assert!(matches(text.as_bytes(), text.as_bytes()));
+            prop_assert!(matches(b"*", text.as_bytes()));
+        }
+
+        #[test]
+        fn patterns_never_panic(pattern in "[a-c*?\\[\\]-]{0,12}", text in "[a-c]{0,12}") {
+            let _ = matches(pattern.as_bytes(), text.as_bytes());
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! What the server is made of, read from `/proc` and `/sys`. Every reader takes the root of these trees, so that tests can give a
+//! tree of their own. What cannot be read is left empty: a report with a gap is worth more than none.
+
+mod cpu;
+mod disks;
+mod nics;
+
+use leaseboot_protocol::hardware::{Dmi, Firmware, HardwareReport};
+use std::fs;
+use std::path::Path;
+
+/// Reads everything below `root` (`/` on a server).
+pub(crate) fn report(root: &Path) -> HardwareReport {
+    HardwareReport {
+        architecture: nix::sys::utsname::uname()
+            .map(|names| names.machine().to_string_lossy().into_owned())
+            .unwrap_or_default(),
+        cpu: cpu::parse(&text(&root.join("proc/cpuinfo"))),
+        memory_bytes: memory_bytes(&text(&root.join("proc/meminfo"))),
+        disks: disks::read(&root.join("sys/block")),
+        nics: nics::read(&root.join("sys/class/net")),
+        firmware: firmware(root),
+        dmi: dmi(&root.join("sys/class/dmi/id")),
+        tpm: root.join("sys/class/tpm/tpm0").exists(),
+    }
+}
+
+/// A file's text without the white space around it; empty when there is none.
+fn text(path: &Path) -> String {
+    fs::read(path)
+        .map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned())
+        .unwrap_or_default()
+}
+
+fn memory_bytes(meminfo: &str) -> u64 {
+    let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    total
+        .and_then(|rest| rest.split_whitespace().next())
+        .and_then(|kib| kib.parse::<u64>().ok())
+        .unwrap_or(0)
+        * 1024
+}
+
+fn firmware(root: &Path) -> Firmware {
+    if !root.join("sys/firmware/efi").exists() {
+        return Firmware::Bios;
+    }
+    // The variable's first four bytes are attributes (kernel document filesystems/efivarfs).
+    let variable = root.join("sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c");
+    match fs::read(variable).as_deref() {
+        Ok([_, _, _, _, 1]) => Firmware::UefiSecureBoot,
+        _ => Firmware::Uefi,
+    }
+}
+
+fn dmi(folder: &Path) -> Dmi {
+    let field = |name: &str| text(&folder.join(name));
+    Dmi {
+        vendor: field("sys_vendor"),
+        product: field("product_name"),
+        serial: field("product_serial"),
+        uuid: field("product_uuid"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_tree_gives_an_empty_report() {
+        let root = tempfile::tempdir().unwrap();
+        let report = report(root.path());
+        assert_eq!(
+            (report.memory_bytes, report.disks.len(), report.firmware),
+            (0, 0, Firmware::Bios)
+        );
+    }
+
+    #[test]
+    fn memory_is_in_bytes() {
+        assert_eq!(
+            memory_bytes("MemTotal:        2017012 kB\nMemFree: 1 kB"),
+            2_017_012 * 1024
+        );
+    }
+}

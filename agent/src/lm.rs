@@ -1,0 +1,339 @@
+//! The agent's client of the Lease Manager (contract: `leaseboot_protocol::agent`).
+//!
+//! [`LeaseManager`] can only say hello; the session token that comes back makes a [`Session`], which can do the rest. The only root
+//! of trust is the CA of the site archive.
+
+use crate::http::{self, HttpError};
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{Method, Request, StatusCode, Uri, header};
+use leaseboot_protocol::agent::{Directive, Hello, KeyOffer, Reports, Welcome};
+use leaseboot_protocol::leases::Refusal;
+use leaseboot_protocol::network::WireguardPublicKey;
+use leaseboot_protocol::secret::Secret;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, ServerName};
+use serde::de::DeserializeOwned;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+const MESSAGE_LIMIT: usize = 1 << 20;
+const KICKSTART_LIMIT: usize = 4 << 20;
+
+/// A request to the LM failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LmError {
+    /// The facts of the site archive cannot be used.
+    #[error("the site archive's facts are not usable: {what}")]
+    Facts {
+        /// What is wrong with them.
+        what: String,
+    },
+    /// No connection.
+    #[error("cannot reach the lease manager at {authority}")]
+    Connect {
+        /// Host and port.
+        authority: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The LM refused; asking again would not help.
+    #[error("the lease manager refused to {what}: {refusal}")]
+    Refused {
+        /// What was asked.
+        what: &'static str,
+        /// Its words.
+        refusal: String,
+    },
+    /// The exchange failed.
+    #[error("cannot {what} at the lease manager {authority}")]
+    Exchange {
+        /// What was asked.
+        what: &'static str,
+        /// Host and port.
+        authority: String,
+        /// Why.
+        #[source]
+        source: HttpError,
+    },
+    /// The answer makes no sense.
+    #[error("the lease manager's answer to {what} cannot be read")]
+    Answer {
+        /// What was asked.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+impl LmError {
+    /// Whether another attempt is pointless.
+    pub(crate) fn is_final(&self) -> bool {
+        matches!(self, LmError::Facts { .. } | LmError::Refused { .. })
+    }
+}
+
+/// The LM before the hello.
+#[derive(Clone)]
+pub(crate) struct LeaseManager {
+    host: String,
+    port: u16,
+    name: ServerName<'static>,
+    tls: TlsConnector,
+}
+
+impl LeaseManager {
+    /// From the site archive's URL and CA.
+    pub(crate) fn new(url: &str, ca_pem: &str) -> Result<Self, LmError> {
+        let facts = |what: &str| LmError::Facts {
+            what: what.to_owned(),
+        };
+        let uri: Uri = url.parse().map_err(|_| facts("lm_url is not a URL"))?;
+        if uri.scheme_str() != Some("https") {
+            return Err(facts("lm_url does not begin with https://"));
+        }
+        let host = uri
+            .host()
+            .ok_or_else(|| facts("lm_url names no host"))?
+            .trim_matches(['[', ']'])
+            .to_owned();
+        let name = ServerName::try_from(host.clone())
+            .map_err(|_| facts("lm_url's host is not a name or address"))?;
+        let mut roots = rustls::RootCertStore::empty();
+        for certificate in CertificateDer::pem_slice_iter(ca_pem.as_bytes()) {
+            let certificate = certificate.map_err(|_| facts("lm_ca_pem is not PEM"))?;
+            roots
+                .add(certificate)
+                .map_err(|_| facts("lm_ca_pem holds an unusable certificate"))?;
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| facts(&error.to_string()))?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Ok(Self {
+            host,
+            port: uri.port_u16().unwrap_or(443),
+            name,
+            tls: TlsConnector::from(Arc::new(config)),
+        })
+    }
+
+    /// The first word, with the boot token.
+    pub(crate) async fn hello(&self, boot_token: &Secret, hello: &Hello) -> Result<Welcome, LmError> {
+        let body = json(hello);
+        let answer = self
+            .request(
+                "say hello",
+                Method::POST,
+                "/v1/agent/hello",
+                boot_token,
+                body,
+                MESSAGE_LIMIT,
+            )
+            .await?;
+        parse("say hello", &answer)
+    }
+
+    /// With the session token that the hello brought.
+    pub(crate) fn session(self, token: Secret) -> Session {
+        Session { lm: self, token }
+    }
+
+    fn authority(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+
+    async fn request(
+        &self,
+        what: &'static str,
+        method: Method,
+        path: &str,
+        token: &Secret,
+        body: Bytes,
+        limit: usize,
+    ) -> Result<Bytes, LmError> {
+        let stream = self.connect().await?;
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, self.authority())
+            .header(header::AUTHORIZATION, bearer(token)?)
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::new(body))
+            .map_err(|error| LmError::Facts {
+                what: error.to_string(),
+            })?;
+        let answer = async { http::body(http::exchange(stream, request).await?, limit).await };
+        answer.await.map_err(|source| self.failure(what, source))
+    }
+
+    async fn connect(&self) -> Result<tokio_rustls::client::TlsStream<TcpStream>, LmError> {
+        let connect = async {
+            let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
+            stream.set_nodelay(true)?;
+            self.tls.connect(self.name.clone(), stream).await
+        };
+        let connected = timeout(CONNECT_DEADLINE, connect).await.unwrap_or_else(|_| {
+            Err(std::io::Error::new(
+                std::io::ErrorKind::TimedOut,
+                "no answer within the time for a connection",
+            ))
+        });
+        connected.map_err(|source| LmError::Connect {
+            authority: self.authority(),
+            source,
+        })
+    }
+
+    fn failure(&self, what: &'static str, source: HttpError) -> LmError {
+        match source {
+            HttpError::Status { status, message } if is_refusal(status) => {
+                let refusal =
+                    serde_json::from_str::<Refusal>(&message).map_or(message, |refusal| refusal.to_string());
+                LmError::Refused { what, refusal }
+            }
+            source => LmError::Exchange {
+                what,
+                authority: self.authority(),
+                source,
+            },
+        }
+    }
+}
+
+/// The LM after the hello.
+#[derive(Clone)]
+pub(crate) struct Session {
+    lm: LeaseManager,
+    token: Secret,
+}
+
+impl Session {
+    /// Hands the public half of this boot's key over.
+    pub(crate) async fn offer_key(&self, key: WireguardPublicKey) -> Result<(), LmError> {
+        let body = json(&KeyOffer { key });
+        self.lm
+            .request(
+                "hand the tunnel's key over",
+                Method::PUT,
+                "/v1/agent/key",
+                &self.token,
+                body,
+                MESSAGE_LIMIT,
+            )
+            .await
+            .map(|_| ())
+    }
+
+    /// The merged kickstart.
+    pub(crate) async fn kickstart(&self) -> Result<Bytes, LmError> {
+        let path = "/v1/agent/kickstart";
+        self.lm
+            .request(
+                "fetch the kickstart",
+                Method::GET,
+                path,
+                &self.token,
+                Bytes::new(),
+                KICKSTART_LIMIT,
+            )
+            .await
+    }
+
+    /// Tells what was done.
+    pub(crate) async fn report(&self, reports: &Reports) -> Result<Directive, LmError> {
+        let path = "/v1/agent/reports";
+        let answer = self
+            .lm
+            .request(
+                "report",
+                Method::POST,
+                path,
+                &self.token,
+                json(reports),
+                MESSAGE_LIMIT,
+            )
+            .await?;
+        parse("report", &answer)
+    }
+
+    /// The token, for the facts of stage 2.
+    pub(crate) fn token(&self) -> &Secret {
+        &self.token
+    }
+}
+
+/// Requests that are wrong stay wrong; the LM's own failures and too many requests pass.
+fn is_refusal(status: StatusCode) -> bool {
+    status.is_client_error()
+        && status != StatusCode::TOO_MANY_REQUESTS
+        && status != StatusCode::REQUEST_TIMEOUT
+}
+
+fn bearer(token: &Secret) -> Result<header::HeaderValue, LmError> {
+    let text = zeroize::Zeroizing::new(format!("Bearer {}", token.expose()));
+    let mut value = header::HeaderValue::from_str(&text).map_err(|_| LmError::Facts {
+        what: "the token is not printable".to_owned(),
+    })?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+fn json(message: &impl serde::Serialize) -> Bytes {
+    // Our own messages have string keys and no failing serializers.
+    serde_json::to_vec(message)
+        .map(Bytes::from)
+        .expect("a message of the protocol is JSON")
+}
+
+fn parse<T: DeserializeOwned>(what: &'static str, answer: &[u8]) -> Result<T, LmError> {
+    serde_json::from_slice(answer).map_err(|source| LmError::Answer { what, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn facts_are_checked() {
+        for (url, ca) in [
+            ("nonsense url", ""),
+            ("http://10.10.0.1", ""),
+            ("https://", ""),
+            (
+                "https://a",
+                "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n",
+            ),
+        ] {
+            assert!(
+                matches!(LeaseManager::new(url, ca), Err(LmError::Facts { .. })),
+                "{url}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_clients_fault_is_final_and_a_servers_is_not() {
+        let lm = LeaseManager::new("https://10.10.0.1:8443", "").ok().unwrap();
+        let failure = |status| {
+            lm.failure(
+                "report",
+                HttpError::Status {
+                    status,
+                    message: String::new(),
+                },
+            )
+            .is_final()
+        };
+        assert!(failure(StatusCode::UNAUTHORIZED));
+        assert!(!failure(StatusCode::INTERNAL_SERVER_ERROR) && !failure(StatusCode::TOO_MANY_REQUESTS));
+    }
+}

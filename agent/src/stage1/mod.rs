@@ -1,0 +1,186 @@
+//! Stage 1: from the first instruction of user space to the enterprise's kernel. One state per struct, each step takes the state
+//! and gives the next, so a tunnel cannot be used before it is up, nor a kernel entered that was not verified.
+//!
+//! ```text
+//! Booted ─drivers, network, clock─► OnWire ─hello─► Welcomed ─key, tunnel─► Tunnelled ─kickstart … kexec─► the second kernel
+//!    │                                │                 │                      │
+//!    └────────────── a step failed for good: reported, then the LM cycles the power ─────┘
+//!                                                       └─ task "power off", or the lease is over: power off
+//! ```
+//!
+//! When nobody orders a cycle in time, the agent reboots by itself: a server must never stand still in silence.
+
+mod gather;
+mod tunnelled;
+mod welcome;
+
+pub(crate) use tunnelled::dial;
+
+use crate::clock::{self, Adjustment};
+use crate::console::say;
+use crate::drivers::Drivers;
+use crate::errors::chain;
+use crate::mounts::KernelMounts;
+use crate::network::{self, NetworkError};
+use crate::power;
+use crate::report::{Fault, StepFailed, Steps};
+use leaseboot_protocol::BOOT_FACTS_PATH;
+use leaseboot_protocol::agent::BootFacts;
+use leaseboot_protocol::lease::Step;
+use std::time::{Duration, Instant};
+
+/// How long a failed agent waits for the LM's order before it reboots by itself.
+const ORDER_DEADLINE: Duration = Duration::from_secs(120);
+const NETWORK_ATTEMPTS: u32 = 5;
+
+/// How stage 1 ends when it does not fail.
+enum End {
+    EnterLoadedKernel,
+    PowerOff,
+}
+
+/// The facts of the site archive are missing or broken: without them there is nobody to report to.
+#[derive(Debug, thiserror::Error)]
+enum FactsError {
+    #[error("cannot read {BOOT_FACTS_PATH}: the boot script did not load the site archive")]
+    Read(#[source] std::io::Error),
+    #[error("cannot understand {BOOT_FACTS_PATH}")]
+    Parse(#[source] serde_json::Error),
+}
+
+/// PID 1 of stage 1.
+pub(crate) fn main() -> ! {
+    let begun = Instant::now();
+    say!("stage 1, agent {}", env!("CARGO_PKG_VERSION"));
+    let ready = KernelMounts::mount()
+        .map_err(|error| chain(&error))
+        .and_then(|_| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.map_err(|error| chain(&error))
+        });
+    match ready {
+        Ok(runtime) => match runtime.block_on(run(begun)) {
+            Some(End::EnterLoadedKernel) => power::enter_loaded_kernel(),
+            Some(End::PowerOff) => power::off(),
+            None => power::cycle(),
+        },
+        Err(error) => {
+            say!("FAILED: {}", error.join(": "));
+            power::cycle()
+        }
+    }
+}
+
+/// Runs all steps; `None` after a failure that was reported.
+async fn run(begun: Instant) -> Option<End> {
+    let steps = Steps::new();
+    let facts = match read_facts() {
+        Ok(facts) => facts,
+        Err(error) => {
+            say!("FAILED: {}", chain(&error).join(": "));
+            return None;
+        }
+    };
+    match transfer(Booted { facts, steps }, begun).await {
+        Ok(end) => Some(end),
+        Err(failed) => {
+            say!("{failed}");
+            None
+        }
+    }
+}
+
+async fn transfer(booted: Booted, begun: Instant) -> Result<End, StepFailed> {
+    let welcomed = booted.onto_the_wire().await?.hello().await?;
+    let Some(install) = welcomed.install() else {
+        welcomed.delivery.flush().await;
+        return Ok(End::PowerOff);
+    };
+    let delivery = &welcomed.delivery;
+    let chain = async {
+        let tunnelled = welcomed.tunnel(&install).await?;
+        tunnelled.chain(&install, &welcomed).await
+    };
+    // Goal: the second kernel is loaded, or the lease is over. Dropping the chain drops the tunnel and what was fetched.
+    tokio::select! {
+        done = chain => match done {
+            Ok(()) => {
+                tell_own_time(begun, welcomed.steps.waited());
+                delivery.flush().await;
+                Ok(End::EnterLoadedKernel)
+            }
+            Err(failed) => {
+                say!("{failed}; waiting for the lease manager's order");
+                delivery.flush().await;
+                // The LM cycles the power from outside; when its order is to power off, it comes as the answer to a report.
+                let told = tokio::time::timeout(ORDER_DEADLINE, delivery.told_to_power_off()).await;
+                if told.is_ok() { Ok(End::PowerOff) } else { Err(failed) }
+            }
+        },
+        () = delivery.told_to_power_off() => {
+            say!("the lease is over");
+            Ok(End::PowerOff)
+        }
+    }
+}
+
+fn tell_own_time(begun: Instant, waited: Duration) {
+    let own = begun.elapsed().saturating_sub(waited);
+    say!(
+        "own time from /init to kexec, without network: {:.3} s",
+        own.as_secs_f64()
+    );
+}
+
+fn read_facts() -> Result<BootFacts, FactsError> {
+    let bytes = std::fs::read(BOOT_FACTS_PATH).map_err(FactsError::Read)?;
+    serde_json::from_slice(&bytes).map_err(FactsError::Parse)
+}
+
+/// The kernel runs and the site's facts are known.
+struct Booted {
+    facts: BootFacts,
+    steps: Steps,
+}
+
+/// The server has an address and a usable clock.
+struct OnWire {
+    facts: BootFacts,
+    steps: Steps,
+    drivers: Drivers,
+}
+
+impl Booted {
+    async fn onto_the_wire(self) -> Result<OnWire, StepFailed> {
+        let Booted { facts, steps } = self;
+        let mut drivers = steps
+            .run(Step::Drivers, 1, async |_| {
+                let mut drivers = Drivers::open().map_err(|error| Fault::Final(error.into()))?;
+                let loaded = drivers.load_for_hardware();
+                say!("drivers: {}", loaded.join(" "));
+                Ok(drivers)
+            })
+            .await?;
+        steps
+            .run(Step::Network, NETWORK_ATTEMPTS, async |_| {
+                let up = network::bring_up(&mut drivers, facts.mac, facts.address.clone()).await;
+                up.map(|_| ())
+                    .map_err(|error: NetworkError| Fault::Again(error.into()))
+            })
+            .await?;
+        steps
+            .run(Step::Clock, 1, async |_| {
+                match clock::set_from_hint(facts.clock).map_err(|error| Fault::Final(error.into()))? {
+                    Adjustment::Kept => say!("clock: good"),
+                    Adjustment::Set { seconds } => say!("clock: was off, moved by {seconds} s"),
+                }
+                Ok(())
+            })
+            .await?;
+        Ok(OnWire {
+            facts,
+            steps,
+            drivers,
+        })
+    }
+}

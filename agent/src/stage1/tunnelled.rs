@@ -1,0 +1,138 @@
+//! The tunnel: a fresh key in memory, its public half to the PO by way of the LM, and a request through the tunnel as its proof.
+
+use super::welcome::Welcomed;
+use crate::gateway::Gateway;
+use crate::report::{Fault, StepFailed};
+use leaseboot_protocol::agent::InstallTask;
+use leaseboot_protocol::gateway::SessionManifest;
+use leaseboot_protocol::lease::Step;
+use leaseboot_tunnel::{InterfaceSettings, PeerSettings, PrivateKey, Tunnel, TunnelError};
+
+/// The device's name, in every stage.
+pub(crate) const INTERFACE: &str = "leaseboot0";
+const KEY_ATTEMPTS: u32 = 30;
+/// The gateway may be down when we come: with waits of up to ten seconds, some five minutes.
+const PROOF_ATTEMPTS: u32 = 30;
+
+/// Lender and enterprise contradict each other.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "lender and enterprise disagree about the {what}: the lender said {lender}, the enterprise says {enterprise}"
+)]
+struct Disagreement {
+    what: &'static str,
+    lender: String,
+    enterprise: String,
+}
+
+/// The tunnel is up, and the enterprise has said what this server is to run.
+pub(super) struct Tunnelled {
+    pub(super) private_key: PrivateKey,
+    pub(super) gateway: Gateway,
+    pub(super) manifest: SessionManifest,
+    /// Held for as long as anything is fetched through it.
+    _tunnel: Tunnel,
+}
+
+impl Welcomed {
+    pub(super) async fn tunnel(&self, install: &InstallTask) -> Result<Tunnelled, StepFailed> {
+        let private_key = PrivateKey::generate();
+        self.steps
+            .run(Step::Key, KEY_ATTEMPTS, async |_| {
+                let offered = self.session.offer_key(private_key.public()).await;
+                offered.map_err(|error| Fault::sort(error.is_final(), error))
+            })
+            .await?;
+        let gateway = Gateway::new(install.tunnel.gateway_service);
+        let mut running = None;
+        let manifest = self
+            .steps
+            .run(Step::Tunnel, PROOF_ATTEMPTS, async |_| {
+                if running.is_none() {
+                    running = Some(self.start(install, &private_key).await?);
+                }
+                let manifest = gateway
+                    .session()
+                    .await
+                    .map_err(|error| Fault::Again(error.into()))?;
+                agree(install, &manifest).map_err(|error| Fault::Final(error.into()))?;
+                Ok(manifest)
+            })
+            .await?;
+        let Some(tunnel) = running else {
+            return Err(StepFailed(Step::Tunnel));
+        };
+        Ok(Tunnelled {
+            private_key,
+            gateway,
+            manifest,
+            _tunnel: tunnel,
+        })
+    }
+
+    async fn start(&self, install: &InstallTask, key: &PrivateKey) -> Result<Tunnel, Fault> {
+        self.drivers
+            .borrow_mut()
+            .load("tun")
+            .map_err(|error| Fault::Final(error.into()))?;
+        dial(key, &install.tunnel)
+            .await
+            .map_err(|error| Fault::Again(error.into()))
+    }
+}
+
+/// The server's end of the tunnel, dialling the gateway. The same in every stage.
+pub(crate) async fn dial(
+    key: &PrivateKey,
+    settings: &leaseboot_protocol::network::TunnelSettings,
+) -> Result<Tunnel, TunnelError> {
+    let tunnel = Tunnel::start(InterfaceSettings {
+        name: INTERFACE.to_owned(),
+        private_key: key.clone(),
+        listen: None,
+        addresses: vec![settings.address],
+        mtu: settings.mtu,
+    })
+    .await?;
+    tunnel
+        .set_peer(PeerSettings {
+            public_key: settings.gateway_public_key,
+            endpoint: Some(settings.gateway_endpoint),
+            allowed_ips: settings.allowed_ips.clone(),
+            keepalive_s: Some(settings.keepalive_s),
+        })
+        .await?;
+    Ok(tunnel)
+}
+
+fn agree(install: &InstallTask, manifest: &SessionManifest) -> Result<(), Disagreement> {
+    let pairs = [
+        ("lease", install.lease.to_string(), manifest.lease.to_string()),
+        (
+            "kernel",
+            install.image.kernel.sha256.to_string(),
+            manifest.image.kernel.sha256.to_string(),
+        ),
+        (
+            "initrd",
+            install.image.initrd.sha256.to_string(),
+            manifest.image.initrd.sha256.to_string(),
+        ),
+        (
+            "command line",
+            install.image.command_line.clone(),
+            manifest.image.command_line.clone(),
+        ),
+    ];
+    match pairs
+        .into_iter()
+        .find(|(_, lender, enterprise)| lender != enterprise)
+    {
+        Some((what, lender, enterprise)) => Err(Disagreement {
+            what,
+            lender,
+            enterprise,
+        }),
+        None => Ok(()),
+    }
+}

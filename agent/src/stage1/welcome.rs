@@ -1,0 +1,75 @@
+//! The hello: who we are and what we are made of; the task comes back.
+
+use super::OnWire;
+use crate::drivers::Drivers;
+use crate::hardware;
+use crate::lm::{LeaseManager, Session};
+use crate::report::{Delivery, Fault, StepFailed, Steps};
+use leaseboot_protocol::agent::{BootFacts, Hello, InstallTask, Task};
+use leaseboot_protocol::lease::Step;
+use std::cell::RefCell;
+use std::path::Path;
+
+/// An LM that restarts is back within this many attempts.
+const HELLO_ATTEMPTS: u32 = 30;
+
+/// The LM knows us and has given a task.
+pub(super) struct Welcomed {
+    pub(super) facts: BootFacts,
+    pub(super) steps: Steps,
+    pub(super) drivers: RefCell<Drivers>,
+    pub(super) session: Session,
+    pub(super) delivery: Delivery,
+    task: Task,
+}
+
+impl OnWire {
+    pub(super) async fn hello(self) -> Result<Welcomed, StepFailed> {
+        let OnWire {
+            facts,
+            steps,
+            drivers,
+        } = self;
+        let hardware = hardware::report(Path::new("/"));
+        let mut already_sent = 0;
+        let (lm, welcome) = steps
+            .run(Step::Hello, HELLO_ATTEMPTS, async |_| {
+                let lm = LeaseManager::new(&facts.lm_url, &facts.lm_ca_pem)
+                    .map_err(|error| Fault::Final(error.into()))?;
+                let earlier = steps.kept();
+                already_sent = earlier.len();
+                let hello = Hello {
+                    agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+                    mac: facts.mac,
+                    hardware: hardware.clone(),
+                    earlier,
+                };
+                let welcome = lm.hello(&facts.boot_token, &hello).await;
+                let welcome = welcome.map_err(|error| Fault::sort(error.is_final(), error))?;
+                Ok((lm, welcome))
+            })
+            .await?;
+        crate::console::say!("hello: we are {}", welcome.server);
+        let session = lm.session(welcome.session_token);
+        let delivery = steps.connect(session.clone(), already_sent);
+        let drivers = RefCell::new(drivers);
+        Ok(Welcomed {
+            facts,
+            steps,
+            drivers,
+            session,
+            delivery,
+            task: welcome.task,
+        })
+    }
+}
+
+impl Welcomed {
+    /// The installation that is asked for; `None` when the hello was all.
+    pub(super) fn install(&self) -> Option<InstallTask> {
+        match &self.task {
+            Task::Install(install) => Some((**install).clone()),
+            Task::PowerOff | Task::Unknown => None,
+        }
+    }
+}

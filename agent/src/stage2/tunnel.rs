@@ -1,0 +1,104 @@
+//! The wrapper's child: puts network and tunnel up in the second kernel, proves the tunnel, and then carries packets until the
+//! machine goes down. It knows nothing of the installer.
+
+use super::READY;
+use crate::clock;
+use crate::console::say;
+use crate::drivers::Drivers;
+use crate::errors::{AnyError, chain};
+use crate::gateway::Gateway;
+use crate::lm::LeaseManager;
+use crate::network;
+use crate::report::{Fault, StepFailed, Steps};
+use crate::stage1::dial;
+use leaseboot_protocol::lease::Step;
+use leaseboot_protocol::stage2::Stage2Facts;
+use leaseboot_tunnel::{PrivateKey, Tunnel};
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+
+const PROOF_ATTEMPTS: u32 = 30;
+
+/// The child's whole life.
+pub(crate) fn main() -> ExitCode {
+    match carry() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say!("stage 2: FAILED: {}", chain(error.as_ref()).join(": "));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn carry() -> Result<(), AnyError> {
+    let mut parent = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned()?);
+    let mut bytes = Vec::new();
+    parent.read_to_end(&mut bytes)?;
+    let facts: Stage2Facts = serde_json::from_slice(&bytes)?;
+    let key = PrivateKey::from_base64(facts.private_key.expose())?;
+    clock::not_before(facts.clock)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let steps = Steps::new();
+        // Reports before the network is there wait in the queue of the delivery.
+        let session =
+            LeaseManager::new(&facts.lm_url, &facts.lm_ca_pem)?.session(facts.session_token.clone());
+        let delivery = steps.connect(session, 0);
+        let up = put_up(&steps, &facts, &key).await;
+        delivery.flush().await;
+        let _tunnel = up?;
+        parent.write_all(READY)?;
+        drop(parent);
+        release_stdin();
+        std::future::pending::<()>().await;
+        Ok(())
+    })
+}
+
+/// One step, so that LM and console see how it went.
+async fn put_up(steps: &Steps, facts: &Stage2Facts, key: &PrivateKey) -> Result<Tunnel, StepFailed> {
+    let mut drivers = None;
+    let mut running = None;
+    let gateway = Gateway::new(facts.tunnel.gateway_service);
+    steps
+        .run(Step::Wrapper, PROOF_ATTEMPTS, async |_| {
+            if running.is_none() {
+                let again = |error: AnyError| Fault::Again(error);
+                if drivers.is_none() {
+                    drivers = Some(Drivers::open().map_err(|error| Fault::Final(error.into()))?);
+                }
+                let Some(drivers) = &mut drivers else {
+                    return Err(Fault::Final("no drivers".into()));
+                };
+                drivers.load_for_hardware();
+                let known = Some(facts.address.clone());
+                network::bring_up(drivers, facts.address.mac, known)
+                    .await
+                    .map_err(|error| again(error.into()))?;
+                drivers.load("tun").map_err(|error| Fault::Final(error.into()))?;
+                running = Some(
+                    dial(key, &facts.tunnel)
+                        .await
+                        .map_err(|error| again(error.into()))?,
+                );
+            }
+            gateway
+                .session()
+                .await
+                .map(|_| ())
+                .map_err(|error| Fault::Again(error.into()))
+        })
+        .await?;
+    running.ok_or(StepFailed(Step::Wrapper))
+}
+
+/// The wrapper waits for the socket to close, and standard input is a copy of it.
+fn release_stdin() {
+    if let Ok(null) = std::fs::File::open("/dev/null") {
+        let _ = nix::unistd::dup2_stdin(null);
+    }
+}
