@@ -43,6 +43,7 @@ class LaboratoryDriver(AbstractSystemsDriver):
             connection.sendall(json.dumps({"system": self.name(identity), **question}).encode() + b"\n")
             answer = json.loads(connection.makefile().readline())
         if "error" in answer:
+            emulator.app.logger.error(answer["error"])
             raise error.FishyError(answer["error"])
         return answer
 
@@ -105,6 +106,7 @@ def main():
             "SUSHY_EMULATOR_STATE_DIR": state,
         }
     )
+    emulator.app.logger.setLevel("INFO")
     emulator.app.run(host=address, port=int(port), threaded=True)
 
 

@@ -7,14 +7,18 @@
 //!
 //! Each module is one thing that stands in the laboratory. It is left as it was found: see [`network::Network`].
 
+pub mod assets;
 pub mod capture;
 pub mod daemon;
 pub mod folders;
 mod guardian;
+pub mod lab;
 pub mod machine;
+pub mod managers;
 pub mod namespace;
 pub mod network;
 mod qemu;
 mod qmp;
 pub mod redfish;
+pub mod servers;
 pub mod transcript;

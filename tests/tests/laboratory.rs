@@ -140,9 +140,10 @@ async fn a_bare_server_obeys_its_controller_and_asks_the_bridge_for_a_boot() -> 
     power.reset("On").await?;
     assert_eq!(machine.power(), Power::On);
     machine.serial().wait_for("iPXE", Duration::from_secs(60)).await?;
+    // Nobody answers; what counts is that it asked.
     machine
         .serial()
-        .wait_for("net0: 52:54:00:00:00:01", Duration::from_secs(60))
+        .wait_for("No configuration methods", Duration::from_secs(120))
         .await?;
     assert!(power.get().await?.contains(r#""PowerState": "On""#));
     power.reset("ForceRestart").await?;

@@ -1,0 +1,230 @@
+//! A laboratory in one piece, and the frame around a scenario.
+//!
+//! ```no_run
+//! # use leaseboot_tests::lab::Plan;
+//! # async fn example() -> anyhow::Result<()> {
+//! Plan::named("transfer").run(async |lab| {
+//!     lab.borrow("web")?.in_service(leaseboot_tests::lab::INSTALLATION).await?;
+//!     assert!(lab.page("10.99.0.10").await?.contains("enterprise web server"));
+//!     Ok(())
+//! }).await
+//! # }
+//! ```
+
+use crate::assets::Assets;
+use crate::capture::Capture;
+use crate::folders::Folders;
+use crate::machine::Machine;
+use crate::managers::{Borrowing, LeaseManager, Organizer, Profile};
+use crate::namespace::Service;
+use crate::network::Network;
+use crate::redfish::Redfish;
+use crate::servers::{Server, servers_toml};
+use anyhow::{Context as _, Result};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// A whole transfer under software emulation on two busy cores.
+pub const INSTALLATION: Duration = Duration::from_secs(15 * 60);
+/// From power-on to the enterprise's kernel.
+pub const CHAIN: Duration = Duration::from_secs(4 * 60);
+/// The hash that the sealed root password has in scenarios; the password is `correct horse`.
+pub const ROOT_PASSWORD_HASH: &str =
+    "$6$leaseboot$L20C858A6gJ8S0AP./fGGDZVFfzhsIUb28Al2QWbjmjUykfpK4fb22pPtSqBSMhAIi5EOOnvdsJpjfBIFX7Mf1";
+const LINES: usize = 40;
+
+/// What a scenario needs; by default one server that the lender knows, and the profile `web` of the example kickstart.
+pub struct Plan {
+    name: String,
+    servers: Vec<Server>,
+    ipxe_chain: &'static str,
+    capture: bool,
+    installer: bool,
+}
+
+/// A laboratory that runs.
+pub struct Lab {
+    /// Files of this run.
+    pub folder: PathBuf,
+    /// The lender's side.
+    pub lm: LeaseManager,
+    /// The enterprise's side.
+    pub po: Organizer,
+    /// The bare servers, in the plan's order.
+    pub machines: Vec<Machine>,
+    /// The capture of the lender's bridge, when the plan wants one.
+    pub capture: Option<Capture>,
+    _redfish: Redfish,
+    _packages: Option<Service>,
+    /// The wires.
+    pub network: Network,
+}
+
+impl Plan {
+    /// A plan whose files go to `target/lab/<name>`.
+    pub fn named(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            servers: vec![Server::numbered(1)],
+            ipxe_chain: "script",
+            capture: false,
+            installer: true,
+        }
+    }
+
+    /// These bare servers.
+    #[must_use]
+    pub fn servers(mut self, servers: Vec<Server>) -> Self {
+        self.servers = servers;
+        self
+    }
+
+    /// iPXE is sent to GRUB by TFTP instead of to its script by HTTP.
+    #[must_use]
+    pub fn by_grub(mut self) -> Self {
+        self.ipxe_chain = "grub";
+        self
+    }
+
+    /// The lender's bridge is captured from the first packet on.
+    #[must_use]
+    pub fn captured(mut self) -> Self {
+        self.capture = true;
+        self
+    }
+
+    /// No profile, boot image or package repository: the scenario brings its own.
+    #[must_use]
+    pub fn without_installer(mut self) -> Self {
+        self.installer = false;
+        self
+    }
+
+    /// Builds the laboratory, runs the scenario in it, and takes it down. When the scenario fails, the last lines of everything
+    /// that speaks go to standard error.
+    pub async fn run(self, scenario: impl AsyncFnOnce(&mut Lab) -> Result<()>) -> Result<()> {
+        let mut lab = self.start(&Folders::find()?).await?;
+        let outcome = scenario(&mut lab).await;
+        if outcome.is_err() {
+            lab.dump();
+        }
+        outcome
+    }
+
+    /// Builds the laboratory and starts both managers.
+    pub async fn start(self, folders: &Folders) -> Result<Lab> {
+        let folder = folders.scenario(&self.name)?;
+        self.start_in(folders, folder).await
+    }
+
+    /// As [`Plan::start`], with files in an empty `folder`.
+    pub async fn start_in(self, folders: &Folders, folder: PathBuf) -> Result<Lab> {
+        let network = Network::build().await?;
+        let capture = match self.capture {
+            true => Some(Capture::start(&network, &folder).await?),
+            false => None,
+        };
+        let mut machines = Vec::new();
+        for server in &self.servers {
+            machines.push(Machine::install(&network, server.hardware.clone(), &folder).await?);
+        }
+        let redfish = Redfish::start(&network, machines.clone(), folders, &folder).await?;
+        let mut lm = LeaseManager::prepare(&network, folders, &folder).await?;
+        lm.write_servers(&servers_toml(&self.servers, &redfish)?)?;
+        lm.configure(|config| set(config, "dhcp", "ipxe_chain", self.ipxe_chain))?;
+        let mut po = Organizer::prepare(&network, folders, &folder, &lm.bundle()).await?;
+        let packages = match self.installer {
+            true => Some(add_web_profile(&network, folders, &po).await?),
+            false => None,
+        };
+        lm.start().await?;
+        po.start().await?;
+        Ok(Lab {
+            folder,
+            lm,
+            po,
+            machines,
+            capture,
+            _redfish: redfish,
+            _packages: packages,
+            network,
+        })
+    }
+}
+
+impl Lab {
+    /// The first server.
+    pub fn machine(&self) -> &Machine {
+        &self.machines[0]
+    }
+
+    /// Starts borrowing a server for a profile.
+    pub fn borrow(&mut self, profile: &str) -> Result<Borrowing> {
+        self.po.borrow(profile, &[])
+    }
+
+    /// The page that a server shows to the office inside the enterprise.
+    pub async fn page(&self, address: &str) -> Result<String> {
+        let url = format!("http://{address}/");
+        self.network
+            .office
+            .run("curl", &["-sSf", "--max-time", "30", &url])
+            .await
+    }
+
+    /// Prints the last lines of everything that speaks.
+    pub fn dump(&self) {
+        eprintln!("\nfiles of this run: {}", self.folder.display());
+        for machine in &self.machines {
+            print_tail(&machine.hardware().name, &machine.serial().tail(LINES));
+        }
+        for (name, said) in [("leaseboot-lm", self.lm.said()), ("leaseboot-po", self.po.said())] {
+            match said {
+                Ok(said) => print_tail(name, &said.tail(LINES)),
+                Err(error) => eprintln!("{error}"),
+            }
+        }
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        // A failed assertion in the scenario does not come back through `Plan::run`.
+        if std::thread::panicking() {
+            self.dump();
+        }
+    }
+}
+
+fn print_tail(name: &str, tail: &str) {
+    eprintln!("\n===== {name}, last {LINES} lines =====\n{tail}");
+}
+
+/// The enterprise's boot image, the profile `web`, and the packages that it installs.
+async fn add_web_profile(network: &Network, folders: &Folders, po: &Organizer) -> Result<Service> {
+    let assets = Assets::find(folders)?;
+    po.add_image("installer", &assets.kernel(), &assets.initrd(), "console=tty0")?;
+    po.add_profile(&web_profile(&folders.sources())?)?;
+    assets.serve_repository(network).await
+}
+
+/// The profile of the example kickstart.
+fn web_profile(sources: &Path) -> Result<Profile> {
+    let path = sources.join("installer/example.ks");
+    let kickstart =
+        std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(Profile {
+        name: "web".to_owned(),
+        image: "installer".to_owned(),
+        kickstart,
+        labels: Vec::new(),
+        sealed: vec![("root_password".to_owned(), ROOT_PASSWORD_HASH.to_owned())],
+    })
+}
+
+fn set(config: &mut toml::Table, table: &str, key: &str, value: &str) {
+    let table = config.entry(table).or_insert_with(|| toml::Table::new().into());
+    if let Some(table) = table.as_table_mut() {
+        table.insert(key.to_owned(), value.into());
+    }
+}

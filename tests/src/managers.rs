@@ -1,0 +1,381 @@
+//! The two programs under test, run as their operators would run them.
+
+use crate::daemon::Daemon;
+use crate::folders::Folders;
+use crate::namespace::Namespace;
+use crate::network::{GATEWAY_ADDRESS, GATEWAY_PORT, LM_ADDRESS, Network};
+use anyhow::{Context as _, Result};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::process::Command;
+
+const READY: Duration = Duration::from_secs(30);
+const STOP: Duration = Duration::from_secs(20);
+
+/// The lender's side: `leaseboot-lm` in its folder.
+pub struct LeaseManager {
+    namespace: Namespace,
+    program: PathBuf,
+    image: PathBuf,
+    folder: PathBuf,
+    logs: PathBuf,
+    runs: u32,
+    daemon: Option<Daemon>,
+}
+
+impl LeaseManager {
+    /// Makes certificates and configuration in `folder/lm`, and a client certificate for one tenant in [`LeaseManager::bundle`].
+    pub async fn prepare(network: &Network, folders: &Folders, folder: &Path) -> Result<Self> {
+        let manager = Self {
+            namespace: network.lender.clone(),
+            program: folders.program("leaseboot-lm")?,
+            image: folders.image().to_owned(),
+            folder: folder.join("lm"),
+            logs: folder.to_owned(),
+            runs: 0,
+            daemon: None,
+        };
+        let directory = manager.folder.display().to_string();
+        let address = format!("{LM_ADDRESS}/24");
+        manager
+            .run(&[
+                "init",
+                &directory,
+                "--interface",
+                "br0",
+                "--address",
+                &address,
+                "--router",
+                "10.10.0.1",
+            ])
+            .await?;
+        let config = manager.config_path();
+        let bundle = manager.bundle().display().to_string();
+        manager
+            .run(&[
+                "tenant",
+                "add",
+                "enterprise",
+                "--config",
+                &config,
+                "--out",
+                &bundle,
+            ])
+            .await?;
+        Ok(manager)
+    }
+
+    /// The tenant's certificate, key and the LM's CA.
+    pub fn bundle(&self) -> PathBuf {
+        self.logs.join("bundle")
+    }
+
+    /// The LM's own folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Writes the list of servers.
+    pub fn write_servers(&self, text: &str) -> Result<()> {
+        let path = self.folder.join("servers.toml");
+        std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// Changes `lm.toml` as an operator would with an editor.
+    pub fn configure(&self, change: impl FnOnce(&mut toml::Table)) -> Result<()> {
+        edit_toml(&self.folder.join("lm.toml"), change)
+    }
+
+    /// Starts the daemon and waits until it serves.
+    pub async fn start(&mut self) -> Result<()> {
+        self.runs += 1;
+        let mut command = self.namespace.command(&self.program);
+        command.args(["serve", "--config", &self.config_path(), "--boot-files"]);
+        command.arg(&self.image).env("RUST_LOG", log_filter());
+        let log = self.logs.join(format!("lm{}.log", suffix(self.runs)));
+        let mut daemon = Daemon::start("leaseboot-lm", command, &log)?;
+        daemon.ready("leaseboot-lm ready", READY).await?;
+        self.daemon = Some(daemon);
+        Ok(())
+    }
+
+    /// Kills the daemon without a word and starts it again.
+    pub async fn crash_and_restart(&mut self) -> Result<()> {
+        if let Some(mut daemon) = self.daemon.take() {
+            daemon.kill().await?;
+        }
+        self.start().await
+    }
+
+    /// Stops it in good order.
+    pub async fn stop(&mut self) -> Result<()> {
+        stop(self.daemon.take()).await
+    }
+
+    /// `leaseboot-lm status`, with more arguments.
+    pub async fn status(&self, arguments: &[&str]) -> Result<String> {
+        let config = self.config_path();
+        let mut all = vec!["status", "--config", &config];
+        all.extend(arguments);
+        self.run(&all).await
+    }
+
+    /// What the running daemon said.
+    pub fn said(&self) -> Result<&crate::transcript::Transcript> {
+        let daemon = self.daemon.as_ref().context("leaseboot-lm does not run")?;
+        Ok(daemon.said())
+    }
+
+    fn config_path(&self) -> String {
+        self.folder.join("lm.toml").display().to_string()
+    }
+
+    async fn run(&self, arguments: &[&str]) -> Result<String> {
+        self.namespace
+            .run(&self.program.display().to_string(), arguments)
+            .await
+    }
+}
+
+/// What the enterprise wants installed: one profile.
+#[derive(Clone, Debug)]
+pub struct Profile {
+    /// Its name.
+    pub name: String,
+    /// The name of the boot image.
+    pub image: String,
+    /// The kickstart template.
+    pub kickstart: String,
+    /// Labels that the server must have.
+    pub labels: Vec<(String, String)>,
+    /// Values that the lender must not see, by name.
+    pub sealed: Vec<(String, String)>,
+}
+
+/// The enterprise's side: `leaseboot-po` in its folder.
+pub struct Organizer {
+    namespace: Namespace,
+    program: PathBuf,
+    folder: PathBuf,
+    logs: PathBuf,
+    runs: u32,
+    borrowings: u32,
+    daemon: Option<Daemon>,
+}
+
+impl Organizer {
+    /// Makes key and configuration in `folder/po`.
+    pub async fn prepare(network: &Network, folders: &Folders, folder: &Path, bundle: &Path) -> Result<Self> {
+        let organizer = Self {
+            namespace: network.enterprise.clone(),
+            program: folders.program("leaseboot-po")?,
+            folder: folder.join("po"),
+            logs: folder.to_owned(),
+            runs: 0,
+            borrowings: 0,
+            daemon: None,
+        };
+        let directory = organizer.folder.display().to_string();
+        let endpoint = format!("{GATEWAY_ADDRESS}:{GATEWAY_PORT}");
+        let lm = format!("https://{LM_ADDRESS}:8443");
+        let bundle = bundle.display().to_string();
+        let arguments = [
+            "init",
+            &directory,
+            "--endpoint",
+            &endpoint,
+            "--tunnel",
+            "10.99.0.1/24",
+            "--lm",
+            &lm,
+            "--lm-bundle",
+            &bundle,
+            "--allowed",
+            "172.20.0.0/24",
+        ];
+        organizer.run(&arguments).await?;
+        Ok(organizer)
+    }
+
+    /// Puts a boot image in place: hard links where the file system can, so that it costs no time.
+    pub fn add_image(&self, name: &str, kernel: &Path, initrd: &Path, command_line: &str) -> Result<()> {
+        let folder = self.image(name);
+        std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        for (from, to) in [(kernel, "vmlinuz"), (initrd, "initrd.img")] {
+            std::fs::copy(from, folder.join(to))
+                .with_context(|| format!("cannot copy {} to {}", from.display(), folder.display()))?;
+        }
+        let mut description = toml::Table::new();
+        description.insert("command_line".to_owned(), command_line.into());
+        description.insert("min_memory_mib".to_owned(), 1024.into());
+        std::fs::write(folder.join("image.toml"), toml::to_string(&description)?)
+            .with_context(|| format!("cannot write image.toml in {}", folder.display()))
+    }
+
+    /// The folder of a boot image.
+    pub fn image(&self, name: &str) -> PathBuf {
+        self.folder.join("images").join(name)
+    }
+
+    /// Writes a profile with its kickstart and its sealed values.
+    pub fn add_profile(&self, profile: &Profile) -> Result<()> {
+        let folder = self.folder.join("profiles").join(&profile.name);
+        std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let write = |name: &str, text: &str| {
+            let path = folder.join(name);
+            std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
+        };
+        write("install.ks", &profile.kickstart)?;
+        let mut sealed = toml::Table::new();
+        for (name, value) in &profile.sealed {
+            let file = format!("{name}.sealed");
+            write(&file, &format!("{value}\n"))?;
+            sealed.insert(name.clone(), file.into());
+        }
+        let labels: toml::Table = profile
+            .labels
+            .iter()
+            .map(|(name, value)| (name.clone(), value.clone().into()))
+            .collect();
+        let mut requirements = toml::Table::new();
+        requirements.insert("labels".to_owned(), labels.into());
+        let mut description = toml::Table::new();
+        description.insert("image".to_owned(), profile.image.clone().into());
+        description.insert("kickstart".to_owned(), "install.ks".into());
+        description.insert("requirements".to_owned(), requirements.into());
+        description.insert("sealed".to_owned(), sealed.into());
+        write("profile.toml", &toml::to_string(&description)?)
+    }
+
+    /// Starts the daemon and waits until it serves.
+    pub async fn start(&mut self) -> Result<()> {
+        self.runs += 1;
+        let mut command = self.namespace.command(&self.program);
+        command.args(["serve", "--config", &self.config_path()]);
+        command.env("RUST_LOG", log_filter());
+        let log = self.logs.join(format!("po{}.log", suffix(self.runs)));
+        let mut daemon = Daemon::start("leaseboot-po", command, &log)?;
+        daemon.ready("leaseboot-po ready", READY).await?;
+        self.daemon = Some(daemon);
+        Ok(())
+    }
+
+    /// Stops it in good order.
+    pub async fn stop(&mut self) -> Result<()> {
+        stop(self.daemon.take()).await
+    }
+
+    /// Starts `leaseboot-po borrow`; the handle is the running command.
+    pub fn borrow(&mut self, profile: &str, arguments: &[&str]) -> Result<Borrowing> {
+        self.borrowings += 1;
+        let log = self.logs.join(format!("borrow{}.log", suffix(self.borrowings)));
+        let command = self.borrow_command(profile, arguments);
+        Ok(Borrowing {
+            command: Daemon::start("leaseboot-po borrow", command, &log)?,
+        })
+    }
+
+    /// The command line of [`Organizer::borrow`], for a caller that shows its progress on a terminal.
+    pub fn borrow_command(&self, profile: &str, arguments: &[&str]) -> Command {
+        let mut command = self.namespace.command(&self.program);
+        command.args(["borrow", "--config", &self.config_path(), "--profile", profile]);
+        command.args(arguments);
+        command
+    }
+
+    /// `leaseboot-po list`.
+    pub async fn list(&self, arguments: &[&str]) -> Result<String> {
+        let config = self.config_path();
+        let mut all = vec!["list", "--config", &config];
+        all.extend(arguments);
+        self.run(&all).await
+    }
+
+    /// `leaseboot-po release`.
+    pub async fn release(&self, lease: &str) -> Result<String> {
+        self.run(&["release", "--config", &self.config_path(), lease])
+            .await
+    }
+
+    /// What the running daemon said.
+    pub fn said(&self) -> Result<&crate::transcript::Transcript> {
+        let daemon = self.daemon.as_ref().context("leaseboot-po does not run")?;
+        Ok(daemon.said())
+    }
+
+    fn config_path(&self) -> String {
+        self.folder.join("po.toml").display().to_string()
+    }
+
+    async fn run(&self, arguments: &[&str]) -> Result<String> {
+        self.namespace
+            .run(&self.program.display().to_string(), arguments)
+            .await
+    }
+}
+
+/// A `leaseboot-po borrow` under way.
+pub struct Borrowing {
+    command: Daemon,
+}
+
+impl Borrowing {
+    /// What it said so far.
+    pub fn said(&self) -> &crate::transcript::Transcript {
+        self.command.said()
+    }
+
+    /// Waits for the server to be in service; gives all that was said.
+    pub async fn in_service(mut self, within: Duration) -> Result<String> {
+        let status = self.command.end(within).await?;
+        let said = self.command.said().tail(usize::MAX);
+        anyhow::ensure!(
+            status.success(),
+            "leaseboot-po borrow ended with {status}:\n{said}"
+        );
+        Ok(said)
+    }
+
+    /// Waits for the transfer to fail; gives all that was said.
+    pub async fn fails(mut self, within: Duration) -> Result<String> {
+        let status = self.command.end(within).await?;
+        let said = self.command.said().tail(usize::MAX);
+        anyhow::ensure!(
+            status.code() == Some(1),
+            "leaseboot-po borrow ended with {status}:\n{said}"
+        );
+        Ok(said)
+    }
+}
+
+async fn stop(daemon: Option<Daemon>) -> Result<()> {
+    let Some(mut daemon) = daemon else { return Ok(()) };
+    let status = daemon.terminate(STOP).await?;
+    anyhow::ensure!(
+        status.success(),
+        "after SIGTERM it ended with {status}:\n{}",
+        daemon.said().tail(20)
+    );
+    Ok(())
+}
+
+fn edit_toml(path: &Path, change: impl FnOnce(&mut toml::Table)) -> Result<()> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let mut table: toml::Table =
+        toml::from_str(&text).with_context(|| format!("cannot understand {}", path.display()))?;
+    change(&mut table);
+    std::fs::write(path, toml::to_string(&table)?).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Later runs of one daemon get a number in their log's name.
+fn suffix(run: u32) -> String {
+    if run == 1 {
+        String::new()
+    } else {
+        format!("-{run}")
+    }
+}
+
+fn log_filter() -> String {
+    std::env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned())
+}

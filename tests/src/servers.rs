@@ -1,0 +1,151 @@
+//! The lender's list of servers, as its operator would write it.
+
+use crate::machine::{Disk, Firmware, Hardware, NicModel};
+use crate::redfish::{Redfish, USER};
+use anyhow::Result;
+use leaseboot_protocol::hardware::{self, Cpu, HardwareReport, Nic};
+use leaseboot_protocol::network::MacAddress;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+/// A bare server of a scenario and what the lender wrote down about it.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// What it is made of.
+    pub hardware: Hardware,
+    /// Its address on the lender's wire.
+    pub address: Ipv4Addr,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Whether the lender knows the hardware already. Otherwise the server is booted once to report it.
+    pub on_record: bool,
+}
+
+impl Server {
+    /// The `number`th server of the rack, counted from 1: BIOS, two cores, 2 GiB, one empty disk.
+    pub fn numbered(number: u8) -> Self {
+        let hardware = Hardware {
+            name: format!("lab{number:04}"),
+            mac: MacAddress([0x52, 0x54, 0x00, 0x4c, 0x42, number]),
+            firmware: Firmware::Bios,
+            nic: NicModel::Virtio,
+            memory_mib: 2048,
+            cores: 2,
+            disks: vec![Disk {
+                serial: format!("LAB{number:04}"),
+                size_gib: 8,
+            }],
+        };
+        Self {
+            hardware,
+            address: Ipv4Addr::new(10, 10, 0, 10 + number),
+            labels: BTreeMap::new(),
+            on_record: true,
+        }
+    }
+
+    /// The same server, but the lender has only its card's address.
+    #[must_use]
+    pub fn unknown_hardware(mut self) -> Self {
+        self.on_record = false;
+        self
+    }
+
+    /// The same server with a label.
+    #[must_use]
+    pub fn labelled(mut self, name: &str, value: &str) -> Self {
+        self.labels.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// What the agent would report, as far as a lease depends on it.
+    fn report(&self) -> HardwareReport {
+        let hardware = &self.hardware;
+        let disks = hardware
+            .disks
+            .iter()
+            .zip('a'..='z')
+            .map(|(disk, letter)| hardware::Disk {
+                name: format!("vd{letter}"),
+                serial: disk.serial.clone(),
+                by_id: format!("virtio-{}", disk.serial),
+                size_bytes: disk.size_gib << 30,
+                ..hardware::Disk::default()
+            });
+        HardwareReport {
+            architecture: "x86_64".to_owned(),
+            cpu: Cpu {
+                sockets: 1,
+                cores: hardware.cores,
+                threads: hardware.cores,
+                ..Cpu::default()
+            },
+            // The kernel keeps some for itself.
+            memory_bytes: u64::from(hardware.memory_mib - 64) << 20,
+            disks: disks.collect(),
+            nics: vec![Nic {
+                name: "eth0".to_owned(),
+                mac: hardware.mac,
+                driver: "virtio_net".to_owned(),
+                speed_mbps: None,
+                carrier: true,
+            }],
+            firmware: match hardware.firmware {
+                Firmware::Bios => hardware::Firmware::Bios,
+                Firmware::Uefi => hardware::Firmware::Uefi,
+            },
+            ..HardwareReport::default()
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct ServersFile {
+    server: Vec<Entry>,
+}
+
+#[derive(Serialize)]
+struct Entry {
+    name: String,
+    mac: MacAddress,
+    address: Ipv4Addr,
+    console: &'static str,
+    labels: BTreeMap<String, String>,
+    wiped: bool,
+    power: Power,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hardware: Option<HardwareReport>,
+}
+
+#[derive(Serialize)]
+struct Power {
+    kind: &'static str,
+    url: String,
+    username: &'static str,
+    password_file: PathBuf,
+}
+
+/// The text of `servers.toml`.
+pub(crate) fn servers_toml(servers: &[Server], redfish: &Redfish) -> Result<String> {
+    let entry = |server: &Server| Entry {
+        name: server.hardware.name.clone(),
+        mac: server.hardware.mac,
+        address: server.address,
+        console: "ttyS0,115200",
+        labels: server.labels.clone(),
+        wiped: true,
+        power: Power {
+            kind: "redfish",
+            url: redfish.system(&server.hardware.name),
+            username: USER,
+            password_file: redfish.password_file().to_owned(),
+        },
+        hardware: server.on_record.then(|| server.report()),
+    };
+    let file = ServersFile {
+        server: servers.iter().map(entry).collect(),
+    };
+    Ok(toml::to_string(&file)?)
+}
