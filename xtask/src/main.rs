@@ -1,3 +1,33 @@
-//! xtask
+//! `cargo xtask`: a dispatcher. The work is done in libraries, where it has tests.
 
-fn main() {}
+mod image;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// The project's own commands.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make kernel, stage-1 image and network boot files in target/image/
+    Image(image::Image),
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Image(image) => image.run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! What an image may weigh: it crosses the lender's wire at each boot, and it lies in the bare server's memory.
+
+use crate::manifest::Manifest;
+
+/// Kernel and stage-1 image together, in bytes. The Debian 12 network installer's are 49.0 MB.
+pub const BOOT_LIMIT: u64 = 20_000_000;
+/// What kernel and image should weigh, in bytes.
+pub const BOOT_AIM: u64 = 17_000_000;
+/// The agent before compression, in bytes.
+pub const AGENT_LIMIT: u64 = 5_000_000;
+
+/// Something weighs too much.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the image is too large: leave drivers out of image/recipe.toml, or weigh the agent's dependencies\n{table}"
+)]
+pub struct SizeError {
+    table: String,
+}
+
+/// Checks the limits and gives the table of sizes to show.
+///
+/// # Errors
+/// [`SizeError`] with the same table when a limit is exceeded, or a file is missing that every boot needs.
+pub fn check_sizes(manifest: &Manifest) -> Result<String, SizeError> {
+    let size = |name: &str| manifest.file(name).map_or(u64::MAX, |file| file.size);
+    let boot = size("vmlinuz").saturating_add(size("stage1.img"));
+    let agent = manifest.agent.size;
+    let mut table = String::new();
+    for file in &manifest.files {
+        table.push_str(&row(&file.name, file.size, ""));
+    }
+    table.push_str(&row(
+        "kernel + image",
+        boot,
+        &verdict(boot, BOOT_LIMIT, Some(BOOT_AIM)),
+    ));
+    table.push_str(&row("agent, unpacked", agent, &verdict(agent, AGENT_LIMIT, None)));
+    if boot > BOOT_LIMIT || agent > AGENT_LIMIT {
+        Err(SizeError { table })
+    } else {
+        Ok(table)
+    }
+}
+
+fn row(name: &str, size: u64, remark: &str) -> String {
+    format!("{name:<20} {:>9.3} MB{remark}\n", size as f64 / 1e6)
+}
+
+fn verdict(size: u64, limit: u64, aim: Option<u64>) -> String {
+    let limit_mb = limit / 1_000_000;
+    match aim {
+        _ if size > limit => format!("  TOO LARGE: at most {limit_mb} MB"),
+        Some(aim) if size > aim => format!("  (aim {} MB, at most {limit_mb} MB)", aim / 1_000_000),
+        _ => format!("  (at most {limit_mb} MB)"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::MadeFile;
+    use leaseboot_protocol::digest::Sha256;
+
+    fn manifest(image: u64, agent: u64) -> Manifest {
+        let file = |name: &str, size| MadeFile {
+            name: name.to_owned(),
+            size,
+            sha256: Sha256::of(b""),
+        };
+        Manifest {
+            files: vec![file("stage1.img", image), file("vmlinuz", 8_000_000)],
+            kernel: String::new(),
+            agent: file("leaseboot-agent", agent),
+            modules: 0,
+            inputs: [].into(),
+        }
+    }
+
+    #[test]
+    fn limits_are_the_last_sizes_that_pass() {
+        assert!(check_sizes(&manifest(12_000_000, AGENT_LIMIT)).is_ok());
+        assert!(check_sizes(&manifest(12_000_001, 0)).is_err());
+        assert!(check_sizes(&manifest(0, AGENT_LIMIT + 1)).is_err());
+    }
+
+    #[test]
+    fn the_error_says_what_is_too_large() {
+        let text = check_sizes(&manifest(13_000_000, 1_000_000))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            text.contains("kernel + image          21.000 MB  TOO LARGE: at most 20 MB"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_missing_image_does_not_pass() {
+        let mut manifest = manifest(1, 1);
+        manifest.files.clear();
+        assert!(check_sizes(&manifest).is_err());
+    }
+}
