@@ -33,13 +33,12 @@ impl Assets {
     /// Makes what is missing or out of date. Takes minutes the first time.
     pub async fn make(folders: &Folders) -> Result<Self> {
         let assets = Self::places(folders);
-        let cache = folders.cache().join("installer");
         for (script, place) in [
             ("build-repository", &assets.repository),
             ("build-boot-image", &assets.boot_image),
         ] {
             let mut command = Command::new(folders.sources().join("installer").join(script));
-            command.arg("--cache").arg(&cache).arg(place);
+            command.arg(place);
             let status = command.status().await;
             let status = status.with_context(|| format!("cannot run tests/installer/{script}"))?;
             ensure!(

@@ -10,6 +10,7 @@
 pub mod assets;
 pub mod capture;
 pub mod daemon;
+pub mod events;
 pub mod folders;
 mod guardian;
 pub mod lab;
@@ -21,4 +22,5 @@ mod qemu;
 mod qmp;
 pub mod redfish;
 pub mod servers;
+pub mod tiny_image;
 pub mod transcript;

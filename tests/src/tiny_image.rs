@@ -1,0 +1,174 @@
+//! A boot image that is no installer: a few modules, busybox, and an init that tells on the serial line what the wrapper left it.
+//!
+//! Scenarios that end at the second kernel use it, because it is small, and because its init can say what no installer would.
+
+use crate::assets::compress;
+use crate::folders::Folders;
+use crate::namespace::checked;
+use anyhow::{Context as _, Result, ensure};
+use leaseboot_protocol::archive::Archive;
+use std::path::Path;
+use tokio::process::Command;
+
+/// The last line of the image's init.
+pub const SEEN: &str = "scenario: all seen";
+
+const INIT: &str = r#"#!/bin/busybox sh
+bb=/bin/busybox
+$bb mkdir -p /proc
+$bb mount -t proc proc /proc
+echo "scenario: kickstart $($bb sha256sum < /leaseboot/ks.cfg | $bb cut -c 1-64)"
+[ ! -e /leaseboot/stage2.json ] || echo "scenario: the wrapper left its facts"
+$bb grep -l '^@leaseboot-tunnel' /proc/[0-9]*/cmdline > /dev/null && echo "scenario: the tunnel's process lives"
+$bb wget -q -O - http://10.99.0.1/v1/session > /dev/null && echo "scenario: the gateway answers"
+echo "scenario: all seen"
+exec $bb poweroff -f
+"#;
+
+/// What the wrapper needs of the image's kernel: the laboratory's cards and a TUN device.
+const MODULES: [&str; 12] = [
+    "virtio",
+    "virtio_ring",
+    "virtio_pci",
+    "virtio_pci_legacy_dev",
+    "virtio_pci_modern_dev",
+    "virtio_net",
+    "net_failover",
+    "failover",
+    "virtio_rng",
+    "rng-core",
+    "e1000",
+    "tun",
+];
+
+/// How an initrd is packed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Packing {
+    /// gzip(1).
+    Gzip,
+    /// xz(1), with the check that the kernel knows.
+    Xz,
+    /// zstd(1).
+    Zstd,
+    /// Not at all.
+    Plain,
+    /// gzip, and in front of it an archive with microcode, not compressed, as distributions do.
+    EarlyMicrocode,
+}
+
+impl Packing {
+    /// Every way.
+    pub const ALL: [Self; 5] = [
+        Self::Gzip,
+        Self::Xz,
+        Self::Zstd,
+        Self::Plain,
+        Self::EarlyMicrocode,
+    ];
+
+    /// A name for images, profiles and labels.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Gzip => "gzip",
+            Self::Xz => "xz",
+            Self::Zstd => "zstd",
+            Self::Plain => "plain",
+            Self::EarlyMicrocode => "early-microcode",
+        }
+    }
+
+    /// Packs an archive.
+    pub async fn pack(self, archive: &[u8]) -> Result<Vec<u8>> {
+        match self {
+            Self::Gzip => compress(&["gzip", "-n"], archive).await,
+            Self::Xz => compress(&["xz", "--check=crc32"], archive).await,
+            Self::Zstd => compress(&["zstd", "-q", "-c"], archive).await,
+            Self::Plain => Ok(archive.to_vec()),
+            Self::EarlyMicrocode => {
+                let mut early = Archive::new();
+                early.file("kernel/x86/microcode/GenuineIntel.bin", 0o644, vec![0; 2048])?;
+                let mut all = early.to_bytes();
+                all.extend(compress(&["gzip", "-n"], archive).await?);
+                Ok(all)
+            }
+        }
+    }
+}
+
+/// The uncompressed archive, with `padding` bytes that do not compress.
+pub async fn archive(folders: &Folders, padding: usize) -> Result<Vec<u8>> {
+    let mut archive = Archive::new();
+    let busybox = std::fs::read("/usr/bin/busybox")
+        .or_else(|_| std::fs::read("/bin/busybox"))
+        .context("cannot read busybox (package busybox-static)")?;
+    archive.file("bin/busybox", 0o755, busybox)?;
+    archive.file("init", 0o755, INIT)?;
+    if padding > 0 {
+        archive.file("padding", 0o600, noise(padding))?;
+    }
+    add_modules(&mut archive, folders.image()).await?;
+    Ok(archive.to_bytes())
+}
+
+/// Stage 1 runs the same stock kernel as the enterprise does here, so its modules fit.
+async fn add_modules(archive: &mut Archive, image: &Path) -> Result<()> {
+    let unpacked = tempfile::tempdir().context("cannot make a folder")?;
+    let script =
+        r#"zstd -q -d -c "$1/stage1.img" | cpio --quiet --extract --make-directories --directory "$2""#;
+    let mut command = Command::new("sh");
+    command
+        .args(["-e", "-c", script, "sh"])
+        .arg(image)
+        .arg(unpacked.path());
+    checked(&mut command).await.context("cannot unpack stage 1")?;
+    let modules = ["usr/lib/modules", "lib/modules"].map(|place| unpacked.path().join(place));
+    let modules = modules
+        .iter()
+        .find(|place| place.is_dir())
+        .context("stage 1 has no modules")?;
+    let mut added = 0;
+    let mut folders = vec![modules.clone()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder)? {
+            let path = entry?.path();
+            let name = path
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
+            let module = name.split_once(".ko").map(|(module, _)| module.to_owned());
+            if path.is_dir() {
+                folders.push(path);
+            } else if module
+                .as_ref()
+                .is_none_or(|module| MODULES.contains(&module.as_str()))
+            {
+                let place = Path::new("lib/modules").join(path.strip_prefix(modules)?);
+                archive.file(&place.display().to_string(), 0o644, std::fs::read(&path)?)?;
+                added += usize::from(module.is_some());
+            }
+        }
+    }
+    ensure!(
+        added > 3,
+        "stage 1 has only {added} of the modules that the laboratory needs"
+    );
+    Ok(())
+}
+
+/// Bytes that no compressor shrinks, the same in each run (xorshift64).
+fn noise(length: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    };
+    let mut bytes = Vec::with_capacity(length + 8);
+    while bytes.len() < length {
+        bytes.extend(next());
+    }
+    bytes.truncate(length);
+    bytes
+}
