@@ -74,6 +74,16 @@ pub enum BootFilesError {
         /// The digest of the content.
         found: Sha256,
     },
+    /// The stage-1 image would put the archive behind it off the grid.
+    #[error(
+        "the stage-1 image {path} has {length} bytes, no multiple of 4, so the kernel would not find the site archive behind it: run `cargo xtask image` again"
+    )]
+    Misaligned {
+        /// The file.
+        path: PathBuf,
+        /// Its length.
+        length: usize,
+    },
     /// A file that no boot can do without is not in the manifest.
     #[error("{path} does not name {name:?}, which every boot needs: run `cargo xtask image` again")]
     Missing {
@@ -122,6 +132,13 @@ impl BootFiles {
                     path: file,
                     expected: sha256,
                     found,
+                });
+            }
+            // The kernel's EFI stub puts initrds end to end, without padding.
+            if name == STAGE1 && !content.len().is_multiple_of(4) {
+                return Err(BootFilesError::Misaligned {
+                    path: file,
+                    length: content.len(),
                 });
             }
             files.insert(name, BootFile { sha256, content });
@@ -213,7 +230,7 @@ mod tests {
         std::fs::create_dir(directory.path().join("grub")).unwrap();
         for (name, content) in [
             ("vmlinuz", "kernel"),
-            ("stage1.img", "image"),
+            ("stage1.img", "image 4x"),
             ("grub/core.0", "grub"),
         ] {
             std::fs::write(directory.path().join(name), content).unwrap();
@@ -233,7 +250,7 @@ mod tests {
     fn serves_what_was_checked_under_its_digest() {
         let entries = [
             entry("vmlinuz", "kernel"),
-            entry("stage1.img", "image"),
+            entry("stage1.img", "image 4x"),
             entry("grub/core.0", "grub"),
         ];
         let directory = directory(&format!(r#"{{"version":1,"files":[{}]}}"#, entries.join(",")));

@@ -42,6 +42,8 @@ pub struct DhcpConfig {
     pub ipxe_chain: IpxeChain,
     /// Addresses for cards that nobody wrote down, so that their servers can report their hardware. Without it they get no answer.
     pub pool: Option<PoolConfig>,
+    /// Whether to tell servers that there is no IPv6 router, so that iPXE does not wait 16 s for one. Turn it off on a wire that has one.
+    pub answer_router_solicitations: bool,
 }
 
 impl Default for DhcpConfig {
@@ -52,6 +54,7 @@ impl Default for DhcpConfig {
             first_loader: FirstLoader::default(),
             ipxe_chain: IpxeChain::default(),
             pool: None,
+            answer_router_solicitations: true,
         }
     }
 }

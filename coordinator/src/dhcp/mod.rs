@@ -10,6 +10,7 @@ mod config;
 mod pool;
 mod request;
 mod service;
+mod solicitation;
 #[cfg(test)]
 mod tests;
 

@@ -3,6 +3,7 @@
 use super::answer::Dhcp;
 use super::config::{DhcpSettings, DhcpSettingsError};
 use super::request::Request;
+use super::solicitation::Solicitations;
 use crate::boot::BootDirectory;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, setsockopt, socket, sockopt};
 use std::ffi::OsString;
@@ -51,6 +52,7 @@ pub enum DhcpError {
 pub struct DhcpService {
     socket: UdpSocket,
     core: Dhcp,
+    solicitations: Option<Solicitations>,
 }
 
 impl DhcpService {
@@ -69,9 +71,19 @@ impl DhcpService {
     pub fn bind_port(settings: DhcpSettings, port: u16) -> Result<Self, DhcpError> {
         settings.check()?;
         let socket = open(&settings.interface, port)?;
+        let solicitations = Some(&settings.interface)
+            .filter(|_| settings.config.answer_router_solicitations)
+            .and_then(|interface| match Solicitations::open(interface) {
+                Ok(solicitations) => Some(solicitations),
+                Err(error) => {
+                    tracing::info!(interface, %error, "IPv6 router solicitations are not answered; iPXE will wait for a router");
+                    None
+                }
+            });
         Ok(Self {
             socket,
             core: Dhcp::new(settings),
+            solicitations,
         })
     }
 
@@ -86,9 +98,16 @@ impl DhcpService {
     ) -> Result<(), DhcpError> {
         let mut buffer = vec![0; 4096];
         loop {
-            // Goal: the next datagram. Receiving is cancel-safe: a datagram that was not returned stays in the socket.
+            // Goal: the next datagram. All three can be dropped: what was not returned stays in its socket.
             let received = tokio::select! {
                 () = stop.cancelled() => return Ok(()),
+                answered = answer_solicitation(self.solicitations.as_ref()) => {
+                    if let Err(error) = answered {
+                        tracing::warn!(%error, "IPv6 router solicitations are answered no more");
+                        self.solicitations = None;
+                    }
+                    continue;
+                }
                 received = self.socket.recv_from(&mut buffer) => received,
             };
             let length = match received {
@@ -135,6 +154,13 @@ impl DhcpService {
                 tracing::warn!(mac = %request.mac, to = %reply.to, %error, "a DHCP answer could not be sent");
             }
         }
+    }
+}
+
+async fn answer_solicitation(solicitations: Option<&Solicitations>) -> std::io::Result<()> {
+    match solicitations {
+        Some(solicitations) => solicitations.answer_one().await,
+        None => std::future::pending().await,
     }
 }
 
