@@ -1,0 +1,4 @@
+//! The protocol against a simulated network, and the service against the clients that people use.
+
+mod peers;
+mod simulation;
