@@ -9,6 +9,7 @@ use std::ffi::CStr;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The kernel decompresses the module itself (`MODULE_INIT_COMPRESSED_FILE`, Linux 5.17).
 const COMPRESSED: ModuleInitFlags = ModuleInitFlags::from_bits_retain(4);
@@ -47,14 +48,32 @@ pub(crate) enum DriverError {
     },
 }
 
+/// Which devices are wanted now. Storage controllers take long to probe, and the network need not wait for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// Everything but storage.
+    Network,
+    /// Everything.
+    Everything,
+}
+
+/// Where kernels keep the drivers of storage controllers.
+const STORAGE: [&str; 5] = ["/ata/", "/scsi/", "/nvme/", "/message/", "/block/"];
+
 /// The modules of one image for the running kernel.
+#[derive(Clone)]
 pub(crate) struct Drivers {
+    lists: Arc<Lists>,
+    loaded: BTreeSet<String>,
+}
+
+struct Lists {
     folder: PathBuf,
     release: String,
-    aliases: Vec<(String, String)>,
+    /// Patterns and modules by the bus that the pattern begins with.
+    aliases: BTreeMap<String, Vec<(String, String)>>,
     modules: BTreeMap<String, ModuleFile>,
     builtin: BTreeSet<String>,
-    loaded: BTreeSet<String>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -78,31 +97,32 @@ impl Drivers {
             let path = folder.join(name);
             fs::read_to_string(&path).map_err(|source| DriverError::List { path, source })
         };
-        Ok(Self {
+        let builtin = read("modules.builtin").unwrap_or_default();
+        let lists = Lists {
             aliases: parse_aliases(&read("modules.alias")?),
             modules: parse_dependencies(&read("modules.dep")?),
-            builtin: read("modules.builtin")
-                .map(|list| list.lines().map(module_name).collect())
-                .unwrap_or_default(),
-            loaded: BTreeSet::new(),
+            builtin: builtin.lines().map(module_name).collect(),
             folder: folder.to_owned(),
             release,
+        };
+        Ok(Self {
+            lists: Arc::new(lists),
+            loaded: BTreeSet::new(),
         })
     }
 
     /// Loads what every device that sysfs shows asks for, until no new device appears. A device without a module, or whose
     /// module refuses, is none of a transfer's business; returns the names of the modules that were loaded.
-    pub(crate) fn load_for_hardware(&mut self) -> Vec<String> {
+    pub(crate) fn load_for_hardware(&mut self, wanted: Wanted) -> Vec<String> {
         let mut seen = BTreeSet::new();
         let mut loaded = Vec::new();
         for _ in 0..ROUNDS {
-            let mut fresh = BTreeSet::new();
-            collect_modaliases(Path::new("/sys/devices"), 0, &mut fresh);
+            let mut fresh = modaliases(Path::new("/sys/bus"));
             fresh.retain(|modalias| seen.insert(modalias.clone()));
             if fresh.is_empty() {
                 break;
             }
-            for name in self.wanted(&fresh) {
+            for name in self.lists.wanted_by(&fresh, wanted) {
                 if !self.loaded.contains(&name) && self.load(&name).is_ok() {
                     loaded.push(name);
                 }
@@ -114,31 +134,40 @@ impl Drivers {
     /// Loads one module by name, with what it needs; done already when it is built into the kernel.
     pub(crate) fn load(&mut self, name: &str) -> Result<(), DriverError> {
         let name = normal(name);
-        if self.builtin.contains(&name) || self.loaded.contains(&name) {
+        let lists = Arc::clone(&self.lists);
+        if lists.builtin.contains(&name) || self.loaded.contains(&name) {
             return Ok(());
         }
-        let Some(module) = self.modules.get(&name) else {
+        let Some(module) = lists.modules.get(&name) else {
             return Err(DriverError::Missing {
                 name,
-                release: self.release.clone(),
+                release: lists.release.clone(),
             });
         };
         for path in module.needs.iter().rev().chain([&module.path]) {
             if self.loaded.insert(module_name(path)) {
-                insert(&self.folder.join(path))?;
+                insert(&lists.folder.join(path))?;
             }
         }
         Ok(())
     }
+}
 
-    fn wanted(&self, modaliases: &BTreeSet<String>) -> BTreeSet<String> {
-        let fits = |(pattern, module): &(String, String)| {
-            modaliases
-                .iter()
-                .any(|modalias| matches(pattern.as_bytes(), modalias.as_bytes()))
-                .then(|| module.clone())
-        };
-        self.aliases.iter().filter_map(fits).collect()
+impl Lists {
+    fn wanted_by(&self, modaliases: &BTreeSet<String>, wanted: Wanted) -> BTreeSet<String> {
+        let mut names = BTreeSet::new();
+        for modalias in modaliases {
+            let patterns = self.aliases.get(bus(modalias)).into_iter().flatten();
+            let fitting = patterns.filter(|(pattern, _)| matches(pattern.as_bytes(), modalias.as_bytes()));
+            names.extend(fitting.map(|(_, module)| module.clone()));
+        }
+        names.retain(|name| wanted == Wanted::Everything || !self.is_storage(name));
+        names
+    }
+
+    fn is_storage(&self, name: &str) -> bool {
+        let path = self.modules.get(name).map_or("", |module| &module.path);
+        STORAGE.iter().any(|folder| path.contains(folder))
     }
 }
 
@@ -158,28 +187,36 @@ fn insert(path: &Path) -> Result<(), DriverError> {
     }
 }
 
-/// Walks sysfs; its trees are shallow, and symbolic links are not followed.
-fn collect_modaliases(folder: &Path, depth: usize, found: &mut BTreeSet<String>) {
-    let Ok(entries) = fs::read_dir(folder) else { return };
-    for entry in entries.flatten() {
-        match entry.file_type() {
-            Ok(kind) if kind.is_dir() && depth < 16 => collect_modaliases(&entry.path(), depth + 1, found),
-            Ok(kind) if kind.is_file() && entry.file_name() == "modalias" => {
-                if let Ok(text) = fs::read_to_string(entry.path()) {
-                    found.insert(text.trim().to_owned());
-                }
-            }
-            _ => {}
-        }
-    }
+/// What the devices of all buses say of themselves (`/sys/bus/*/devices/*/modalias`).
+fn modaliases(buses: &Path) -> BTreeSet<String> {
+    let entries = |folder: PathBuf| fs::read_dir(folder).into_iter().flatten().flatten();
+    entries(buses.to_owned())
+        .flat_map(|bus| entries(bus.path().join("devices")))
+        .filter_map(|device| fs::read_to_string(device.path().join("modalias")).ok())
+        .map(|text| text.trim().to_owned())
+        .collect()
 }
 
-fn parse_aliases(text: &str) -> Vec<(String, String)> {
-    let alias = |line: &str| {
-        let mut words = line.strip_prefix("alias ")?.split_whitespace();
-        Some((words.next()?.to_owned(), normal(words.next()?)))
-    };
-    text.lines().filter_map(alias).collect()
+fn parse_aliases(text: &str) -> BTreeMap<String, Vec<(String, String)>> {
+    let mut by_bus: BTreeMap<String, Vec<_>> = BTreeMap::new();
+    for line in text.lines() {
+        let mut words = line.split_whitespace();
+        if let (Some("alias"), Some(pattern), Some(module)) = (words.next(), words.next(), words.next()) {
+            by_bus
+                .entry(bus(pattern).to_owned())
+                .or_default()
+                .push((pattern.to_owned(), normal(module)));
+        }
+    }
+    by_bus
+}
+
+/// The first word of a modalias or a pattern: `pci` of `pci:v00001AF4…`, `acpi` of `acpi*:PNP0A03:*`.
+fn bus(modalias: &str) -> &str {
+    let end = modalias
+        .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+        .unwrap_or(modalias.len());
+    &modalias[..end]
 }
 
 fn parse_dependencies(text: &str) -> BTreeMap<String, ModuleFile> {
@@ -244,23 +281,25 @@ alias pci:v00008086d0000100Esv*sd*bc*sc*i* e1000
 alias pci:v00001AF4d*sv*sd*bc*sc*i* virtio_pci
 alias virtio:d00000001v* virtio-net
 alias acpi*:PNP0[ABC]0?:* example
+alias pci:v00008086d00007010sv* ata_piix
 ";
     const DEPENDENCIES: &str =
         "kernel/drivers/net/virtio_net.ko: kernel/drivers/net/net_failover.ko kernel/net/core/failover.ko
 kernel/drivers/net/tun.ko.xz:
+kernel/drivers/ata/ata_piix.ko: kernel/drivers/ata/libata.ko
 ";
 
     #[test]
     fn finds_modules_of_devices() {
-        let drivers = Drivers {
+        let lists = Lists {
             folder: PathBuf::new(),
             release: String::new(),
             aliases: parse_aliases(ALIASES),
             modules: parse_dependencies(DEPENDENCIES),
             builtin: BTreeSet::new(),
-            loaded: BTreeSet::new(),
         };
-        let wanted = |modalias: &str| drivers.wanted(&BTreeSet::from([modalias.to_owned()]));
+        let wanted =
+            |modalias: &str| lists.wanted_by(&BTreeSet::from([modalias.to_owned()]), Wanted::Network);
         assert_eq!(
             wanted("pci:v00001AF4d00001000sv00001AF4sd00000001bc02sc00i00"),
             BTreeSet::from(["virtio_pci".into()])
@@ -271,6 +310,7 @@ kernel/drivers/net/tun.ko.xz:
         );
         assert_eq!(wanted("acpi:PNP0B00:"), BTreeSet::from(["example".into()]));
         assert!(wanted("acpi:PNP0D00:").is_empty());
+        assert!(wanted("pci:v00008086d00007010sv").is_empty(), "storage waits");
     }
 
     #[test]

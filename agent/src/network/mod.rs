@@ -7,7 +7,7 @@ mod dhcp;
 
 use crate::backoff::Backoff;
 use crate::console::say;
-use crate::drivers::Drivers;
+use crate::drivers::{Drivers, Wanted};
 use ipnet::{IpNet, Ipv4Net};
 use leaseboot_protocol::network::{LenderAddress, MacAddress};
 use leaseboot_tunnel::netlink::{Netlink, NetlinkError};
@@ -108,7 +108,7 @@ async fn card(drivers: &mut Drivers, mac: MacAddress) -> Result<String, NetworkE
                 .collect();
             return Err(NetworkError::NoCard { mac, present });
         }
-        if drivers.load_for_hardware().is_empty() {
+        if drivers.load_for_hardware(Wanted::Network).is_empty() {
             sleep(POLL).await;
         }
     }

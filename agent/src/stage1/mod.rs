@@ -18,7 +18,7 @@ pub(crate) use tunnelled::dial;
 
 use crate::clock::{self, Adjustment};
 use crate::console::say;
-use crate::drivers::Drivers;
+use crate::drivers::{Drivers, Wanted};
 use crate::errors::chain;
 use crate::mounts::KernelMounts;
 use crate::network::{self, NetworkError};
@@ -28,6 +28,7 @@ use leaseboot_protocol::BOOT_FACTS_PATH;
 use leaseboot_protocol::agent::BootFacts;
 use leaseboot_protocol::lease::Step;
 use std::time::{Duration, Instant};
+use tokio::task::JoinHandle;
 
 /// How long a failed agent waits for the LM's order before it reboots by itself.
 const ORDER_DEADLINE: Duration = Duration::from_secs(120);
@@ -148,6 +149,8 @@ struct OnWire {
     facts: BootFacts,
     steps: Steps,
     drivers: Drivers,
+    /// Storage controllers are probed meanwhile; the hardware report waits for their disks.
+    storage: JoinHandle<Vec<String>>,
 }
 
 impl Booted {
@@ -156,11 +159,13 @@ impl Booted {
         let mut drivers = steps
             .run(Step::Drivers, 1, async |_| {
                 let mut drivers = Drivers::open().map_err(|error| Fault::Final(error.into()))?;
-                let loaded = drivers.load_for_hardware();
+                let loaded = drivers.load_for_hardware(Wanted::Network);
                 say!("drivers: {}", loaded.join(" "));
                 Ok(drivers)
             })
             .await?;
+        let mut for_storage = drivers.clone();
+        let storage = tokio::task::spawn_blocking(move || for_storage.load_for_hardware(Wanted::Everything));
         steps
             .run(Step::Network, NETWORK_ATTEMPTS, async |_| {
                 let up = network::bring_up(&mut drivers, facts.mac, facts.address.clone()).await;
@@ -181,6 +186,7 @@ impl Booted {
             facts,
             steps,
             drivers,
+            storage,
         })
     }
 }

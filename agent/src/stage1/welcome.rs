@@ -29,7 +29,11 @@ impl OnWire {
             facts,
             steps,
             drivers,
+            storage,
         } = self;
+        // A panic among storage drivers costs the report its disks, not the server its transfer.
+        let loaded = storage.await.unwrap_or_default();
+        crate::console::say!("drivers of storage: {}", loaded.join(" "));
         let hardware = hardware::report(Path::new("/"));
         let mut already_sent = 0;
         let (lm, welcome) = steps

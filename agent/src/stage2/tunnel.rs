@@ -4,7 +4,7 @@
 use super::READY;
 use crate::clock;
 use crate::console::say;
-use crate::drivers::Drivers;
+use crate::drivers::{Drivers, Wanted};
 use crate::errors::{AnyError, chain};
 use crate::gateway::Gateway;
 use crate::lm::LeaseManager;
@@ -74,7 +74,7 @@ async fn put_up(steps: &Steps, facts: &Stage2Facts, key: &PrivateKey) -> Result<
                 let Some(drivers) = &mut drivers else {
                     return Err(Fault::Final("no drivers".into()));
                 };
-                drivers.load_for_hardware();
+                drivers.load_for_hardware(Wanted::Network);
                 let known = Some(facts.address.clone());
                 network::bring_up(drivers, facts.address.mac, known)
                     .await
