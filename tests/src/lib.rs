@@ -18,9 +18,29 @@ pub mod machine;
 pub mod managers;
 pub mod namespace;
 pub mod network;
+pub mod phases;
 mod qemu;
 mod qmp;
 pub mod redfish;
 pub mod servers;
 pub mod tiny_image;
 pub mod transcript;
+
+/// The Debian packages that the laboratory runs.
+pub const HOST_PACKAGES: [&str; 15] = [
+    "busybox-static",
+    "cpio",
+    "curl",
+    "gzip",
+    "iproute2",
+    "ipxe-qemu",
+    "nftables",
+    "ovmf",
+    "python3",
+    "python3-venv",
+    "qemu-system-x86",
+    "sqlite3",
+    "tcpdump",
+    "xz-utils",
+    "zstd",
+];

@@ -113,6 +113,8 @@ pub struct Machine {
 
 struct Shared {
     hardware: Hardware,
+    namespace: Namespace,
+    tap: String,
     serial: Transcript,
     orders: mpsc::UnboundedSender<Order>,
     power: watch::Receiver<Power>,
@@ -128,7 +130,7 @@ impl Machine {
     pub async fn install(network: &Network, hardware: Hardware, folder: &Path) -> Result<Self> {
         let tap = format!("tap-{}", &hardware.name[..hardware.name.len().min(11)]);
         network.add_port(&tap).await?;
-        let placement = Placement::prepare(&hardware, folder, tap)?;
+        let placement = Placement::prepare(&hardware, folder, tap.clone())?;
         let log = folder.join(format!("{}.serial.log", hardware.name));
         let serial = Transcript::new(&hardware.name, &log, &["Kernel panic"])?;
         let (orders, received) = mpsc::unbounded_channel();
@@ -148,6 +150,8 @@ impl Machine {
         tasks.spawn(owner.run(received));
         let shared = Shared {
             hardware,
+            namespace: network.lender.clone(),
+            tap,
             serial,
             orders,
             power: is_powered,
@@ -178,6 +182,15 @@ impl Machine {
     /// How many times it was switched on.
     pub fn starts(&self) -> u32 {
         self.shared.starts.load(Ordering::Relaxed)
+    }
+
+    /// How many bytes it has received from the wire since it was installed.
+    pub async fn received_bytes(&self) -> Result<u64> {
+        let counter = format!("/sys/class/net/{}/statistics/tx_bytes", self.shared.tap);
+        let text = self.shared.namespace.run("cat", &[&counter]).await?;
+        text.trim()
+            .parse()
+            .with_context(|| format!("{counter} says {text:?}"))
     }
 
     /// What the next power-on boots from.

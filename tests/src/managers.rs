@@ -5,6 +5,8 @@ use crate::folders::Folders;
 use crate::namespace::Namespace;
 use crate::network::{GATEWAY_ADDRESS, GATEWAY_PORT, LM_ADDRESS, Network};
 use anyhow::{Context as _, Result};
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::process::Command;
@@ -146,6 +148,8 @@ pub struct Profile {
     pub image: String,
     /// The kickstart template.
     pub kickstart: String,
+    /// The pattern of host names.
+    pub hostname: String,
     /// Labels that the server must have.
     pub labels: Vec<(String, String)>,
     /// Values that the lender must not see, by name.
@@ -223,7 +227,10 @@ impl Organizer {
         std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         let write = |name: &str, text: &str| {
             let path = folder.join(name);
-            std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
+            std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+            // The organizer takes sealed values only from files that nobody else can read.
+            std::fs::set_permissions(&path, Permissions::from_mode(0o600))
+                .with_context(|| format!("cannot close {}", path.display()))
         };
         write("install.ks", &profile.kickstart)?;
         let mut sealed = toml::Table::new();
@@ -242,6 +249,7 @@ impl Organizer {
         let mut description = toml::Table::new();
         description.insert("image".to_owned(), profile.image.clone().into());
         description.insert("kickstart".to_owned(), "install.ks".into());
+        description.insert("hostname".to_owned(), profile.hostname.clone().into());
         description.insert("requirements".to_owned(), requirements.into());
         description.insert("sealed".to_owned(), sealed.into());
         write("profile.toml", &toml::to_string(&description)?)

@@ -1,6 +1,9 @@
 //! `cargo xtask`: a dispatcher. The work is done in libraries, where it has tests.
 
+mod demo;
 mod image;
+mod prepare;
+mod test;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -17,11 +20,17 @@ struct Arguments {
 enum Command {
     /// Make kernel, stage-1 image and network boot files in target/image/
     Image(image::Image),
+    /// Show one whole transfer: an empty machine becomes a web server inside the enterprise
+    Demo(demo::Demo),
+    /// Check everything: formatting, lints, unit tests, and the scenarios on virtual machines
+    Test(test::Test),
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Image(image) => image.run(),
+        Command::Demo(demo) => demo.run(),
+        Command::Test(test) => test.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

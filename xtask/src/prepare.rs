@@ -1,0 +1,66 @@
+//! What demo and test need before they can begin: the host's packages, the programs, the lender's image, the enterprise's files.
+//! Everything is kept in `target/`, so that a second run finds it there.
+
+use anyhow::{Context as _, Result, ensure};
+use leaseboot_image::musl::Compiler;
+use leaseboot_image::{Workspace, build, host_packages};
+use leaseboot_tests::assets::Assets;
+use leaseboot_tests::folders::Folders;
+use std::process::Command;
+
+/// The commands that make namespaces and install packages.
+pub(crate) fn require_root(command: &str) -> Result<()> {
+    ensure!(
+        host_packages::is_root(),
+        "`cargo xtask {command}` makes network namespaces and installs Debian packages: run it as root"
+    );
+    Ok(())
+}
+
+/// Debian packages of the laboratory and of the enterprise's installer.
+pub(crate) fn packages(folders: &Folders) -> Result<()> {
+    let list = folders.sources().join("installer/packages.txt");
+    let text = std::fs::read_to_string(&list).with_context(|| format!("cannot read {}", list.display()))?;
+    let installers = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let mut packages: Vec<&str> = leaseboot_tests::HOST_PACKAGES
+        .into_iter()
+        .chain(installers)
+        .collect();
+    packages.sort_unstable();
+    packages.dedup();
+    host_packages::ensure(&packages).context("cannot prepare this host")
+}
+
+/// The two managers.
+pub(crate) fn programs() -> Result<()> {
+    run(Command::new(cargo()).args(["build", "-p", "leaseboot-lm", "-p", "leaseboot-po"]))
+}
+
+/// Kernel, stage 1 and boot loaders of the lender.
+pub(crate) fn image() -> Result<()> {
+    let built = build::build(&Workspace::of_this_crate(), Compiler::find())?;
+    print!("{}", built.table);
+    Ok(())
+}
+
+/// The enterprise's package repository and boot image.
+pub(crate) async fn assets(folders: &Folders) -> Result<()> {
+    Assets::make(folders).await.map(drop)
+}
+
+/// Runs a program with our own streams; anything but success is an error.
+pub(crate) fn run(command: &mut Command) -> Result<()> {
+    let status = command
+        .status()
+        .with_context(|| format!("cannot run {command:?}"))?;
+    ensure!(status.success(), "{command:?} ended with {status}");
+    Ok(())
+}
+
+/// The cargo that runs us.
+pub(crate) fn cargo() -> String {
+    std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned())
+}
