@@ -8,7 +8,8 @@
 //! target/cache/                 downloads
 //! ```
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 /// The folders of this checkout.
@@ -71,17 +72,67 @@ impl Folders {
     }
 
     /// An empty folder for the scenario `name`.
-    pub fn scenario(&self, name: &str) -> Result<PathBuf> {
-        let folder = self.root.join("target/lab").join(name);
-        empty_folder(&folder)?;
-        Ok(folder)
+    pub fn scenario(&self, name: &str) -> Result<RunFolder> {
+        RunFolder::claim(&self.root.join("target/lab"), name)
+    }
+
+    /// An empty folder for the demo.
+    pub fn demo(&self) -> Result<RunFolder> {
+        RunFolder::claim(&self.root.join("target"), "demo")
     }
 }
 
-/// Makes `folder`, without whatever it had.
-pub fn empty_folder(folder: &Path) -> Result<()> {
-    if folder.exists() {
-        std::fs::remove_dir_all(folder).with_context(|| format!("cannot empty {}", folder.display()))?;
+/// The folder of one run, which no other run uses as long as this handle lives.
+#[derive(Debug)]
+pub struct RunFolder {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl RunFolder {
+    /// Takes `parent/name`, or `parent/name-2` when another run is at work there, and so on; makes it empty.
+    fn claim(parent: &Path, name: &str) -> Result<Self> {
+        std::fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
+        for number in 1..=16 {
+            let name = if number == 1 {
+                name.to_owned()
+            } else {
+                format!("{name}-{number}")
+            };
+            let path = parent.join(&name);
+            let lock = parent.join(format!(".{name}.lock"));
+            let lock = File::create(&lock).with_context(|| format!("cannot create {}", lock.display()))?;
+            if lock.try_lock().is_err() {
+                continue;
+            }
+            if path.exists() {
+                std::fs::remove_dir_all(&path).with_context(|| format!("cannot empty {}", path.display()))?;
+            }
+            std::fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
+            return Ok(Self { path, _lock: lock });
+        }
+        bail!("sixteen runs are at work in {}/{name}…", parent.display())
     }
-    std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))
+
+    /// Where it lies.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_runs_of_one_scenario_get_folders_of_their_own_and_a_later_one_the_first_again() {
+        let parent = tempfile::tempdir().unwrap();
+        let one = RunFolder::claim(parent.path(), "transfer").unwrap();
+        std::fs::write(one.path().join("log"), "one").unwrap();
+        let two = RunFolder::claim(parent.path(), "transfer").unwrap();
+        assert!(two.path().ends_with("transfer-2") && one.path().join("log").exists());
+        drop(one);
+        let three = RunFolder::claim(parent.path(), "transfer").unwrap();
+        assert!(three.path().ends_with("transfer") && !three.path().join("log").exists());
+    }
 }

@@ -13,15 +13,17 @@
 
 use crate::assets::Assets;
 use crate::capture::Capture;
-use crate::folders::Folders;
+use crate::folders::{Folders, RunFolder};
 use crate::machine::Machine;
 use crate::managers::{Borrowing, LeaseManager, Organizer, Profile};
 use crate::namespace::Service;
-use crate::network::Network;
+use crate::network::{LM_ADDRESS, Network};
 use crate::redfish::Redfish;
 use crate::servers::{Server, servers_toml};
 use anyhow::{Context as _, Result};
-use std::path::{Path, PathBuf};
+use leaseboot_protocol::agent::Hello;
+use leaseboot_protocol::hardware::HardwareReport;
+use std::path::Path;
 use std::time::Duration;
 
 /// A whole transfer under software emulation on two busy cores.
@@ -40,12 +42,13 @@ pub struct Plan {
     ipxe_chain: &'static str,
     capture: bool,
     installer: bool,
+    attempts: Option<i64>,
 }
 
 /// A laboratory that runs.
 pub struct Lab {
     /// Files of this run.
-    pub folder: PathBuf,
+    pub folder: RunFolder,
     /// The lender's side.
     pub lm: LeaseManager,
     /// The enterprise's side.
@@ -69,6 +72,7 @@ impl Plan {
             ipxe_chain: "script",
             capture: false,
             installer: true,
+            attempts: None,
         }
     }
 
@@ -100,6 +104,13 @@ impl Plan {
         self
     }
 
+    /// The LM gives a transfer up at its first failure.
+    #[must_use]
+    pub fn one_attempt(mut self) -> Self {
+        self.attempts = Some(1);
+        self
+    }
+
     /// Builds the laboratory, runs the scenario in it, and takes it down. When the scenario fails, the last lines of everything
     /// that speaks go to standard error.
     pub async fn run(self, scenario: impl AsyncFnOnce(&mut Lab) -> Result<()>) -> Result<()> {
@@ -117,22 +128,28 @@ impl Plan {
         self.start_in(folders, folder).await
     }
 
-    /// As [`Plan::start`], with files in an empty `folder`.
-    pub async fn start_in(self, folders: &Folders, folder: PathBuf) -> Result<Lab> {
+    /// As [`Plan::start`], with files in this folder.
+    pub async fn start_in(self, folders: &Folders, run: RunFolder) -> Result<Lab> {
+        let folder = run.path();
         let network = Network::build().await?;
         let capture = match self.capture {
-            true => Some(Capture::start(&network, &folder).await?),
+            true => Some(Capture::start(&network, folder).await?),
             false => None,
         };
         let mut machines = Vec::new();
         for server in &self.servers {
-            machines.push(Machine::install(&network, server.hardware.clone(), &folder).await?);
+            machines.push(Machine::install(&network, server.hardware.clone(), folder).await?);
         }
-        let redfish = Redfish::start(&network, machines.clone(), folders, &folder).await?;
-        let mut lm = LeaseManager::prepare(&network, folders, &folder).await?;
+        let redfish = Redfish::start(&network, machines.clone(), folders, folder).await?;
+        let mut lm = LeaseManager::prepare(&network, folders, folder).await?;
         lm.write_servers(&servers_toml(&self.servers, &redfish)?)?;
-        lm.configure(|config| set(config, "dhcp", "ipxe_chain", self.ipxe_chain))?;
-        let mut po = Organizer::prepare(&network, folders, &folder, &lm.bundle()).await?;
+        lm.configure(|config| {
+            set(config, "dhcp", "ipxe_chain", self.ipxe_chain);
+            if let Some(attempts) = self.attempts {
+                config.insert("attempts".to_owned(), attempts.into());
+            }
+        })?;
+        let mut po = Organizer::prepare(&network, folders, folder, &lm.bundle()).await?;
         let packages = match self.installer {
             true => Some(add_web_profile(&network, folders, &po).await?),
             false => None,
@@ -140,7 +157,7 @@ impl Plan {
         lm.start().await?;
         po.start().await?;
         Ok(Lab {
-            folder,
+            folder: run,
             lm,
             po,
             machines,
@@ -172,9 +189,43 @@ impl Lab {
             .await
     }
 
+    /// Says hello to the LM from the lender's wire as the first server, with this boot token; gives the status of the answer.
+    pub async fn hello_with(&self, token: &str) -> Result<String> {
+        let hello = Hello {
+            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            mac: self.machine().hardware().mac,
+            hardware: HardwareReport::default(),
+            earlier: Vec::new(),
+        };
+        let ca = self.lm.bundle().join("lm-ca.pem").display().to_string();
+        let (body, bearer) = (
+            serde_json::to_string(&hello)?,
+            format!("Authorization: Bearer {token}"),
+        );
+        let url = format!("https://{LM_ADDRESS}:8443/v1/agent/hello");
+        let json = "Content-Type: application/json";
+        let arguments = [
+            "-sS",
+            "-o",
+            "/dev/null",
+            "-w",
+            "%{http_code}",
+            "--cacert",
+            &ca,
+            "-H",
+            &bearer,
+            "-H",
+            json,
+            "-d",
+            &body,
+            &url,
+        ];
+        self.network.lender.run("curl", &arguments).await
+    }
+
     /// Prints the last lines of everything that speaks.
     pub fn dump(&self) {
-        eprintln!("\nfiles of this run: {}", self.folder.display());
+        eprintln!("\nfiles of this run: {}", self.folder.path().display());
         for machine in &self.machines {
             print_tail(&machine.hardware().name, &machine.serial().tail(LINES));
         }
@@ -209,7 +260,7 @@ async fn add_web_profile(network: &Network, folders: &Folders, po: &Organizer) -
 }
 
 /// The profile of the example kickstart.
-fn web_profile(sources: &Path) -> Result<Profile> {
+pub(crate) fn web_profile(sources: &Path) -> Result<Profile> {
     let path = sources.join("installer/example.ks");
     let kickstart =
         std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;

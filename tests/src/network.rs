@@ -105,12 +105,18 @@ impl Network {
         Ok(count.parse()?)
     }
 
-    /// Cuts or mends the wire between firewall and enterprise.
-    pub async fn set_enterprise_uplink(&self, up: bool) -> Result<()> {
-        let state = if up { "up" } else { "down" };
-        self.transit
-            .ip_batch(&format!("link set enterprise {state}\n"))
-            .await
+    /// Lets the tunnel's packets through the firewall, or drops them, as if the gateway were down.
+    pub async fn set_gateway_reachable(&self, reachable: bool) -> Result<()> {
+        let rules = if reachable {
+            "flush chain inet firewall outage\ndelete chain inet firewall outage".to_owned()
+        } else {
+            format!(
+                "add chain inet firewall outage {{ type filter hook forward priority filter - 1; }}\n\
+                 add rule inet firewall outage udp dport {GATEWAY_PORT} drop\n\
+                 add rule inet firewall outage udp sport {GATEWAY_PORT} drop"
+            )
+        };
+        self.transit.run("nft", &[&rules]).await.map(drop)
     }
 
     /// Adds a port for a bare server to the lender's bridge: a tap device of this name.

@@ -4,12 +4,16 @@
 
 use crate::assets::compress;
 use crate::folders::Folders;
+use crate::lab::{Lab, web_profile};
+use crate::managers::Profile;
 use crate::namespace::checked;
 use anyhow::{Context as _, Result, ensure};
 use leaseboot_protocol::archive::Archive;
 use std::path::Path;
 use tokio::process::Command;
 
+/// The customary name of image and profile.
+pub const TINY: &str = "tiny";
 /// The last line of the image's init.
 pub const SEEN: &str = "scenario: all seen";
 
@@ -108,6 +112,31 @@ pub async fn archive(folders: &Folders, padding: usize) -> Result<Vec<u8>> {
     }
     add_modules(&mut archive, folders.image()).await?;
     Ok(archive.to_bytes())
+}
+
+/// Puts an image with this initrd in place, and a profile of the same name that asks for servers with these labels.
+pub fn add_profile(lab: &Lab, name: &str, initrd: &[u8], labels: &[(&str, &str)]) -> Result<()> {
+    let folders = Folders::find()?;
+    let folder = tempfile::tempdir().context("cannot make a folder")?;
+    let path = folder.path().join("initrd.img");
+    std::fs::write(&path, initrd).context("cannot write the initrd")?;
+    lab.po.add_image(
+        name,
+        &folders.image().join("vmlinuz"),
+        &path,
+        "console=tty0 panic=10",
+    )?;
+    lab.po.add_profile(&Profile {
+        name: name.to_owned(),
+        image: name.to_owned(),
+        hostname: format!("{name}-{{n}}"),
+        labels: labels
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect(),
+        // A kickstart that the lender can merge; nobody carries it out.
+        ..web_profile(&folders.sources())?
+    })
 }
 
 /// Stage 1 runs the same stock kernel as the enterprise does here, so its modules fit.

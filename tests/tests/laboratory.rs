@@ -7,6 +7,7 @@ use leaseboot_tests::machine::{Disk, Firmware, Hardware, Machine, NicModel, Powe
 use leaseboot_tests::namespace::{Namespace, Service};
 use leaseboot_tests::network::{GATEWAY_ADDRESS, GATEWAY_PORT, LM_ADDRESS, Network, REPOSITORY_ADDRESS};
 use leaseboot_tests::redfish::{Redfish, USER};
+use leaseboot_tests::tiny_image;
 use std::io::BufRead as _;
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -36,6 +37,13 @@ async fn the_firewall_lets_only_the_tunnel_in() -> Result<()> {
     connect(&network.office, GATEWAY_ADDRESS, 8080, REACHABLE)
         .await
         .context("inside the enterprise")?;
+
+    network.set_gateway_reachable(false).await?;
+    assert!(ask_udp(&network.lender, GATEWAY_PORT, TURNED_AWAY).await.is_err());
+    network.set_gateway_reachable(true).await?;
+    ask_udp(&network.lender, GATEWAY_PORT, REACHABLE)
+        .await
+        .context("after the outage")?;
 
     let before = network.turned_away().await?;
     assert!(
@@ -112,9 +120,10 @@ fn a_killed_laboratory_is_cleaned_up() -> Result<()> {
 #[tokio::test]
 async fn a_bare_server_obeys_its_controller_and_asks_the_bridge_for_a_boot() -> Result<()> {
     let folders = Folders::find()?;
-    let folder = folders.scenario("laboratory")?;
+    let run = folders.scenario("laboratory")?;
+    let folder = run.path();
     let network = Network::build().await?;
-    let capture = Capture::start(&network, &folder).await?;
+    let capture = Capture::start(&network, folder).await?;
     let mac = "52:54:00:00:00:01".parse()?;
     let hardware = Hardware {
         name: "lab0001".to_owned(),
@@ -128,8 +137,8 @@ async fn a_bare_server_obeys_its_controller_and_asks_the_bridge_for_a_boot() -> 
             size_gib: 1,
         }],
     };
-    let machine = Machine::install(&network, hardware, &folder).await?;
-    let redfish = Redfish::start(&network, vec![machine.clone()], &folders, &folder).await?;
+    let machine = Machine::install(&network, hardware, folder).await?;
+    let redfish = Redfish::start(&network, vec![machine.clone()], &folders, folder).await?;
     let power = PowerByCurl {
         lender: &network.lender,
         password: std::fs::read_to_string(redfish.password_file())?,
@@ -227,4 +236,31 @@ async fn ask_udp(from: &Namespace, port: u16, within: Duration) -> Result<()> {
         Ok(())
     };
     from.visit("ask", errand).await
+}
+
+#[tokio::test]
+async fn the_tiny_image_has_what_the_wrapper_needs() -> Result<()> {
+    let archive = tiny_image::archive(&Folders::find()?, 1 << 20).await?;
+    assert!(archive.len() > 1 << 20);
+    for packing in tiny_image::Packing::ALL {
+        let packed = packing.pack(&archive).await?;
+        assert!(
+            packed.len() > 1 << 20,
+            "{packing:?} shrank the noise to {} bytes",
+            packed.len()
+        );
+    }
+    for file in [
+        "virtio_net.ko",
+        "tun.ko",
+        "modules.dep",
+        "modules.alias",
+        "bin/busybox",
+    ] {
+        assert!(
+            memchr::memmem::find(&archive, file.as_bytes()).is_some(),
+            "no {file}"
+        );
+    }
+    Ok(())
 }

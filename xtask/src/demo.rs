@@ -5,7 +5,7 @@ use crate::test::runtime;
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use leaseboot_tests::events::Tenant;
-use leaseboot_tests::folders::{Folders, empty_folder};
+use leaseboot_tests::folders::Folders;
 use leaseboot_tests::lab::{INSTALLATION, Lab, Plan};
 use leaseboot_tests::machine::Power;
 use leaseboot_tests::phases::{self, AgentStep, Phase};
@@ -54,15 +54,15 @@ impl Demo {
 }
 
 async fn show(folders: &Folders) -> Result<()> {
-    let folder = folders.cache().with_file_name("demo");
-    empty_folder(&folder)?;
+    let run = folders.demo()?;
+    let folder = run.path().to_owned();
     println!(
         "demo: building the laboratory; its files are in {}",
         folder.display()
     );
     let server = Server::numbered(1).unknown_hardware();
     let plan = Plan::named("demo").servers(vec![server]).captured();
-    let mut lab = plan.start_in(folders, folder.clone()).await?;
+    let mut lab = plan.start_in(folders, run).await?;
     let outcome = transfer(&mut lab).await;
     if outcome.is_err() {
         lab.dump();

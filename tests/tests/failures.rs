@@ -1,0 +1,106 @@
+//! What goes wrong in the field, and goes on by itself.
+
+use anyhow::{Context as _, Result};
+use leaseboot_protocol::lease::{EventKind, LeaseState, Step};
+use leaseboot_tests::events::Tenant;
+use leaseboot_tests::folders::Folders;
+use leaseboot_tests::lab::{CHAIN, Plan};
+use leaseboot_tests::machine::Power;
+use leaseboot_tests::servers::Server;
+use leaseboot_tests::tiny_image::{Packing, SEEN, TINY, add_profile, archive};
+use std::time::Duration;
+
+const ORDERED: Duration = Duration::from_secs(60);
+const OUTAGE: Duration = Duration::from_secs(30);
+/// So much that the download has a middle.
+const LARGE: usize = 48 << 20;
+
+#[tokio::test]
+async fn a_gateway_that_is_down_for_half_a_minute_only_delays_the_transfer() -> Result<()> {
+    let plan = Plan::named("failure-gateway")
+        .servers(vec![Server::numbered(1)])
+        .without_installer();
+    plan.run(async |lab| {
+        add_profile(
+            lab,
+            TINY,
+            &Packing::Zstd.pack(&archive(&Folders::find()?, 0).await?).await?,
+            &[],
+        )?;
+        lab.network.set_gateway_reachable(false).await?;
+        let _borrowing = lab.borrow(TINY)?;
+        let mut history = Tenant::of(lab).follow(ORDERED).await?;
+        let failure = history.wait_for_failure(Step::Tunnel, CHAIN).await?;
+        assert!(!failure.is_empty());
+        tokio::time::sleep(OUTAGE).await;
+        lab.network.set_gateway_reachable(true).await?;
+        history.wait_for_state(LeaseState::TunnelUp, CHAIN).await?;
+        lab.machine().serial().wait_for(SEEN, CHAIN).await?;
+        assert_eq!(
+            lab.machine().starts(),
+            1,
+            "the agent goes on without another boot"
+        );
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_lm_that_is_killed_during_the_download_takes_the_lease_up_again() -> Result<()> {
+    let plan = Plan::named("failure-lm")
+        .servers(vec![Server::numbered(1)])
+        .without_installer();
+    plan.run(async |lab| {
+        let large = Packing::Plain.pack(&archive(&Folders::find()?, LARGE).await?).await?;
+        add_profile(lab, TINY, &large, &[])?;
+        let _borrowing = lab.borrow(TINY)?;
+        let mut history = Tenant::of(lab).follow(ORDERED).await?;
+        let under_way = |event: &leaseboot_protocol::lease::LeaseEvent| {
+            matches!(event.what, EventKind::StepProgress { step: Step::Initrd, bytes, .. } if bytes > 1 << 20)
+        };
+        history.wait_for("progress of the initrd", CHAIN, under_way).await?;
+        lab.lm.crash_and_restart().await?;
+        assert!(
+            !lab.machine().serial().tail(usize::MAX).contains(SEEN),
+            "the download was over before the LM was killed"
+        );
+        history.wait_for_state(LeaseState::Installing, CHAIN).await?;
+        lab.machine().serial().wait_for(SEEN, CHAIN).await?;
+        assert_eq!(lab.machine().starts(), 1, "the agent goes on without another boot");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_wrong_boot_token_is_refused_and_recorded() -> Result<()> {
+    let plan = Plan::named("failure-token")
+        .servers(vec![Server::numbered(1)])
+        .without_installer();
+    plan.run(async |lab| {
+        add_profile(
+            lab,
+            TINY,
+            &Packing::Zstd.pack(&archive(&Folders::find()?, 0).await?).await?,
+            &[],
+        )?;
+        let _borrowing = lab.borrow(TINY)?;
+        lab.machine().wait_for_power(Power::On, ORDERED).await?;
+        let mut history = Tenant::of(lab).follow(ORDERED).await?;
+        let answer = lab
+            .hello_with("0000000000000000000000000000000000000000000000000000000000000000")
+            .await?;
+        assert_eq!(answer, "401", "a stranger's hello");
+        let log = lab.lm.said()?.tail(usize::MAX);
+        let recorded = log.lines().any(|line| line.contains("boot token"));
+        assert!(recorded, "the LM's log does not tell of the wrong boot token");
+        // The server itself is none the worse for it.
+        history
+            .wait_for_state(LeaseState::Stage1, CHAIN)
+            .await
+            .context("after a stranger's hello")?;
+        Ok(())
+    })
+    .await
+}

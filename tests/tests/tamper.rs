@@ -1,0 +1,88 @@
+//! Whatever is changed after the enterprise has agreed to it is refused before it is used, and the lender sees why.
+
+use anyhow::{Context as _, Result};
+use leaseboot_protocol::lease::Step;
+use leaseboot_tests::events::Tenant;
+use leaseboot_tests::folders::Folders;
+use leaseboot_tests::lab::{CHAIN, Lab, Plan};
+use leaseboot_tests::machine::Power;
+use leaseboot_tests::servers::Server;
+use leaseboot_tests::tiny_image::{Packing, SEEN, TINY, add_profile, archive};
+use std::fs::OpenOptions;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+const ORDERED: Duration = Duration::from_secs(60);
+
+#[tokio::test]
+async fn a_changed_kernel_is_refused() -> Result<()> {
+    tampered("tamper-kernel", Step::Kernel, async |lab| {
+        flip_a_byte(&lab.po.image(TINY).join("vmlinuz"))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_changed_initrd_is_refused() -> Result<()> {
+    tampered("tamper-initrd", Step::Initrd, async |lab| {
+        flip_a_byte(&lab.po.image(TINY).join("initrd.img"))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_changed_kickstart_is_refused() -> Result<()> {
+    tampered("tamper-kickstart", Step::Kickstart, async |lab| {
+        let store = lab.lm.folder().join("lm.sqlite").display().to_string();
+        let change = "UPDATE lease SET prepared = replace(prepared, 'timezone UTC', 'timezone CET')";
+        lab.network
+            .lender
+            .run("sqlite3", &["-cmd", ".timeout 10000", &store, change])
+            .await
+            .map(drop)
+    })
+    .await
+}
+
+/// Borrows a server, tampers when the power goes on, and sees the refusal of `step` and nothing of the second kernel.
+async fn tampered(name: &str, step: Step, tamper: impl AsyncFn(&Lab) -> Result<()>) -> Result<()> {
+    let plan = Plan::named(name)
+        .servers(vec![Server::numbered(1)])
+        .without_installer()
+        .one_attempt();
+    plan.run(async |lab| {
+        let packed = Packing::Zstd.pack(&archive(&Folders::find()?, 0).await?).await?;
+        add_profile(lab, TINY, &packed, &[])?;
+        let borrowing = lab.borrow(TINY)?;
+        lab.machine().wait_for_power(Power::On, ORDERED).await?;
+        let mut history = Tenant::of(lab).follow(ORDERED).await?;
+        tamper(lab).await?;
+        let refusal = history.wait_for_failure(step, CHAIN).await?;
+        assert!(refusal.contains("not used"), "{refusal}");
+        borrowing.fails(CHAIN).await?;
+        let status = lab.lm.status(&[]).await?;
+        assert!(
+            status.contains("not used"),
+            "the lender sees no reason:\n{status}"
+        );
+        let serial = lab.machine().serial();
+        assert!(!serial.tail(usize::MAX).contains(SEEN));
+        assert!(!serial.tail(usize::MAX).contains("stage 2"));
+        Ok(())
+    })
+    .await
+}
+
+fn flip_a_byte(path: &Path) -> Result<()> {
+    let failed = || format!("cannot change {}", path.display());
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path)
+        .with_context(failed)?;
+    let middle = file.metadata().with_context(failed)?.len() / 2;
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, middle).with_context(failed)?;
+    file.write_all_at(&[byte[0] ^ 1], middle).with_context(failed)
+}
