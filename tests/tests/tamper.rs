@@ -35,12 +35,12 @@ async fn a_changed_initrd_is_refused() -> Result<()> {
 async fn a_changed_kickstart_is_refused() -> Result<()> {
     tampered("tamper-kickstart", Step::Kickstart, async |lab| {
         let store = lab.lm.folder().join("lm.sqlite").display().to_string();
-        let change = "UPDATE lease SET prepared = replace(prepared, 'timezone UTC', 'timezone CET')";
-        lab.network
-            .lender
-            .run("sqlite3", &["-cmd", ".timeout 10000", &store, change])
-            .await
-            .map(drop)
+        let change = "UPDATE kickstarts SET merged = replace(merged, 'timezone UTC', 'timezone CET');
+            SELECT count(*) FROM kickstarts WHERE merged LIKE '%timezone CET%'";
+        let arguments = ["-cmd", ".timeout 10000", &store, change];
+        let changed = lab.network.lender.run("sqlite3", &arguments).await?;
+        assert_eq!(changed.trim(), "1", "there was no kickstart to change");
+        Ok(())
     })
     .await
 }
