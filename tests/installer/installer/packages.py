@@ -1,0 +1,103 @@
+"""`%packages`: Debian's packages from the enterprise's repository, by mmdebstrap.
+
+Anaconda's options keep their meaning: recommended packages come along unless --exclude-weakdeps says otherwise, and what
+a file system or the boot loader needs is added without being asked.
+"""
+
+import os
+
+from installer.errors import InstallError
+from installer.process import stream
+from installer.progress import step
+
+SUITE = "bookworm"
+CORE = ["systemd-sysv", "udev", "kmod", "mount", "passwd", "login"]
+KERNEL = "linux-image-amd64"
+BOOT_LOADER = ["grub-pc-bin", "grub2-common"]
+FILE_SYSTEMS = {"ext2": "e2fsprogs", "ext3": "e2fsprogs", "ext4": "e2fsprogs"}
+MERGED_USR = "/usr/share/mmdebstrap/hooks/merged-usr"
+# What mmdebstrap leaves of its options in the target, where they would go on to hold.
+LEFT_OVER = ["/etc/apt/apt.conf.d/99mmdebstrap", "/etc/dpkg/dpkg.cfg.d/99mmdebstrap"]
+
+
+def check(kickstart):
+    """Refuses what names no Debian packages."""
+    packages = kickstart.packages
+    if packages.groupList or packages.excludedGroupList or packages.environment:
+        names = [f"@{group.name}" for group in packages.groupList + packages.excludedGroupList]
+        raise InstallError(f"%packages: {', '.join(names) or packages.environment}: Debian has no groups, "
+                           "name the packages")
+    for wrong, option in ((packages.nocore, "--nocore"), (packages.multiLib, "--multilib"),
+                          (packages.handleMissing, "--ignoremissing"), (packages.default, "--default")):
+        if wrong:
+            raise InstallError(f"%packages {option}: this installer does not support it")
+    if not kickstart.url.url:
+        raise InstallError("the kickstart has no url --url=: it names the package repository")
+
+
+def install(kickstart, storage, target, fstab):
+    """Fills the target with packages."""
+    names = _names(kickstart.packages, storage)
+    hooks = {"fstab": fstab, "drivers": "".join(f"{name}\n" for name in storage.drivers)}
+    with step(f"installing {len(names)} packages and what they need from {kickstart.url.url}"):
+        _write_first_files(hooks)
+        stream("mmdebstrap", "--mode=root", "--variant=essential", "--format=directory",
+               "--include=" + ",".join(names), f"--hook-dir={MERGED_USR}",
+               "--essential-hook=cp --recursive /run/installer/first/. \"$1\"",
+               "--skip=check/empty,check/qemu,cleanup/apt/lists,cleanup/reproducible",
+               *_dpkg_options(kickstart.packages), *_apt_options(kickstart), SUITE, target.root,
+               *_sources(kickstart), env=_environment())
+    for place in LEFT_OVER:
+        target.path(place).unlink(missing_ok=True)
+
+
+def _names(packages, storage):
+    wanted = list(packages.packageList)
+    if not any(name.startswith("linux-image-") for name in wanted):
+        wanted.append(KERNEL)
+    wanted += CORE + BOOT_LOADER + [FILE_SYSTEMS[p.kind] for p in storage.partitions if p.kind in FILE_SYSTEMS]
+    wanted = [name for name in dict.fromkeys(wanted) if name not in packages.excludedList]
+    return wanted + [f"{name}-" for name in packages.excludedList]
+
+
+def _write_first_files(hooks):
+    """Files that must be in place before the kernel's package makes its initramfs."""
+    first = "/run/installer/first"
+    for inside, text in (("etc/fstab", hooks["fstab"]), ("etc/tiny-initramfs/modules", hooks["drivers"]),
+                         ("etc/initramfs-tools/modules", hooks["drivers"])):
+        place = os.path.join(first, inside)
+        os.makedirs(os.path.dirname(place), exist_ok=True)
+        with open(place, "w", encoding="utf-8") as file:
+            file.write(text)
+
+
+def _dpkg_options(packages):
+    options = ["force-unsafe-io", "force-confold"]
+    if packages.excludeDocs:
+        options += [f"path-exclude=/usr/share/{place}/*" for place in ("doc", "man", "info")]
+    if packages.instLangs is not None:
+        options.append("path-exclude=/usr/share/locale/*/LC_MESSAGES/*")
+        options += [f"path-include=/usr/share/locale/{lang}/LC_MESSAGES/*"
+                    for lang in packages.instLangs.split(":") if lang]
+    return [f"--dpkgopt={option}" for option in options]
+
+
+def _apt_options(kickstart):
+    options = []
+    if not kickstart.packages.excludeWeakdeps:
+        options.append('APT::Install-Recommends "true"')
+    if kickstart.url.proxy:
+        options.append(f'Acquire::http::Proxy "{kickstart.url.proxy}"')
+    if kickstart.packages.retries is not None:
+        options.append(f'Acquire::Retries "{kickstart.packages.retries}"')
+    return [f"--aptopt={option}" for option in options]
+
+
+def _sources(kickstart):
+    urls = [kickstart.url.url] + [repo.baseurl for repo in kickstart.repo.repoList]
+    return [f"deb [trusted=yes] {url} {SUITE} main" for url in urls]
+
+
+def _environment():
+    return {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive", "HOME": "/",
+            "DEBCONF_NONINTERACTIVE_SEEN": "true", "TMPDIR": "/tmp"}
