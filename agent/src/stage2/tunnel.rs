@@ -19,6 +19,7 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
+const NETWORK_ATTEMPTS: u32 = 5;
 const PROOF_ATTEMPTS: u32 = 30;
 
 /// The child's whole life.
@@ -44,11 +45,11 @@ fn carry() -> Result<(), AnyError> {
         .build()?;
     runtime.block_on(async {
         let steps = Steps::new();
-        // Reports before the network is there wait in the queue of the delivery.
+        let drivers = join_the_wire(&steps, &facts).await?;
         let session =
             LeaseManager::new(&facts.lm_url, &facts.lm_ca_pem)?.session(facts.session_token.clone());
         let delivery = steps.connect(session, 0);
-        let up = put_up(&steps, &facts, &key).await;
+        let up = put_up(&steps, drivers, &facts, &key).await;
         delivery.flush().await;
         let _tunnel = up?;
         parent.write_all(READY)?;
@@ -59,31 +60,36 @@ fn carry() -> Result<(), AnyError> {
     })
 }
 
-/// One step, so that LM and console see how it went.
-async fn put_up(steps: &Steps, facts: &Stage2Facts, key: &PrivateKey) -> Result<Tunnel, StepFailed> {
-    let mut drivers = None;
+/// The lender's wire again, with the drivers of the enterprise's image.
+async fn join_the_wire(steps: &Steps, facts: &Stage2Facts) -> Result<Drivers, StepFailed> {
+    steps
+        .run(Step::Network, NETWORK_ATTEMPTS, async |_| {
+            let mut drivers = Drivers::open().map_err(|error| Fault::Final(error.into()))?;
+            drivers.load_for_hardware(Wanted::Network);
+            let known = Some(facts.address.clone());
+            let up = network::bring_up(&mut drivers, facts.address.mac, known).await;
+            up.map(|_| drivers).map_err(|error| Fault::Again(error.into()))
+        })
+        .await
+}
+
+/// The tunnel again, proven by a request through it.
+async fn put_up(
+    steps: &Steps,
+    mut drivers: Drivers,
+    facts: &Stage2Facts,
+    key: &PrivateKey,
+) -> Result<Tunnel, StepFailed> {
     let mut running = None;
     let gateway = Gateway::new(facts.tunnel.gateway_service);
     steps
         .run(Step::Wrapper, PROOF_ATTEMPTS, async |_| {
             if running.is_none() {
-                let again = |error: AnyError| Fault::Again(error);
-                if drivers.is_none() {
-                    drivers = Some(Drivers::open().map_err(|error| Fault::Final(error.into()))?);
-                }
-                let Some(drivers) = &mut drivers else {
-                    return Err(Fault::Final("no drivers".into()));
-                };
-                drivers.load_for_hardware(Wanted::Network);
-                let known = Some(facts.address.clone());
-                network::bring_up(drivers, facts.address.mac, known)
-                    .await
-                    .map_err(|error| again(error.into()))?;
                 drivers.load("tun").map_err(|error| Fault::Final(error.into()))?;
                 running = Some(
                     dial(key, &facts.tunnel)
                         .await
-                        .map_err(|error| again(error.into()))?,
+                        .map_err(|error| Fault::Again(error.into()))?,
                 );
             }
             gateway
