@@ -1,3 +1,41 @@
-//! leaseboot-po
+//! `leaseboot-po`: finds the subcommand and turns an error into one line and exit status 1.
 
-fn main() {}
+mod commands;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Borrows bare servers from a lender and takes them into the enterprise's network.
+#[derive(Parser)]
+#[command(name = "leaseboot-po", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Init(commands::init::Init),
+    Serve(commands::serve::Serve),
+    Borrow(commands::borrow::Borrow),
+    Follow(commands::follow::Follow),
+    List(commands::list::List),
+    Release(commands::release::Release),
+}
+
+fn main() -> ExitCode {
+    // Only one provider is compiled in; reqwest asks for it to be chosen.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let done = match Cli::parse().command {
+        Command::Init(init) => init.run(),
+        Command::Serve(serve) => serve.run(),
+        Command::Borrow(borrow) => borrow.run(),
+        Command::Follow(follow) => follow.run(),
+        Command::List(list) => list.run(),
+        Command::Release(release) => release.run(),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("leaseboot-po: {}", leaseboot_po::error_chain(error.as_ref()));
+        ExitCode::FAILURE
+    })
+}

@@ -1,0 +1,414 @@
+//! Carries one borrowing: does what its state asks of the LM, keeps the gateway's peers in step, and writes every change down
+//! before anybody hears of it.
+//!
+//! Peers that a change takes away go before it is written, peers that it brings come after: a failure in between leaves too few
+//! peers and never too many, and the next attempt or the next start puts it right.
+
+use super::machine::{Duty, Event, Outcome, Peer, State};
+use super::{BorrowingId, Order, merged};
+use crate::announce::{Announcer, Change};
+use crate::gateway::{KeyClaims, Peers};
+use crate::lender::{Lender, LenderError};
+use crate::progress::Note;
+use crate::store::{Record, Store, StoreError};
+use crate::{error_chain, now};
+use leaseboot_protocol::hardware::HardwareReport;
+use leaseboot_protocol::lease::{EventKind, LeaseEvent};
+use leaseboot_protocol::network::WireguardPublicKey;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio_util::sync::CancellationToken;
+
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How often the gateway is asked whether the member has shaken hands.
+const HANDSHAKE_POLL: Duration = Duration::from_millis(250);
+
+/// What everybody may see of a borrowing.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// Where it stands.
+    pub state: State,
+    /// The position of its last note.
+    pub sequence: u64,
+}
+
+/// Something that others want of a borrowing, with the way to answer.
+pub struct Input {
+    /// What they want.
+    pub event: Event,
+    /// Whether it was admitted and written down.
+    pub reply: oneshot::Sender<Result<(), Denied>>,
+}
+
+/// Why an input was not admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    /// It does not fit the state.
+    #[error("not in the borrowing's present state")]
+    NotNow,
+    /// It cannot be written down; a later attempt may succeed.
+    #[error("it cannot be written down now")]
+    Store,
+}
+
+/// What all drivers share.
+pub struct Surroundings<P> {
+    /// The store.
+    pub store: Store,
+    /// The LM.
+    pub lender: Lender,
+    /// The gateway's peers.
+    pub peers: P,
+    /// Which borrowing a key belongs to.
+    pub claims: KeyClaims,
+    /// Who is told that servers come and go.
+    pub announcer: Announcer,
+}
+
+/// One borrowing.
+pub struct Driver<P> {
+    id: BorrowingId,
+    order: Arc<Order>,
+    state: State,
+    cursor: u64,
+    surroundings: Arc<Surroundings<P>>,
+    inbox: mpsc::Receiver<Input>,
+    snapshot: watch::Sender<Snapshot>,
+    silence: Option<Silence>,
+    hooks: JoinSet<()>,
+}
+
+/// The LM has not answered for a while.
+struct Silence {
+    since: Instant,
+    pause: Duration,
+    maybe_carried_out: bool,
+}
+
+impl<P: Peers> Driver<P> {
+    /// Takes a borrowing up where its record stands.
+    pub fn new(
+        record: Record,
+        order: Arc<Order>,
+        surroundings: Arc<Surroundings<P>>,
+        inbox: mpsc::Receiver<Input>,
+        snapshot: watch::Sender<Snapshot>,
+    ) -> Self {
+        Self {
+            id: record.id,
+            order,
+            state: record.state,
+            cursor: record.cursor,
+            surroundings,
+            inbox,
+            snapshot,
+            silence: None,
+            hooks: JoinSet::new(),
+        }
+    }
+
+    /// Carries the borrowing until it is over or `stop` is cancelled.
+    pub async fn run(mut self, stop: CancellationToken) {
+        for peer in self.state.peers() {
+            self.surroundings.claims.claim(peer.key, &self.id);
+            self.let_in(peer).await;
+        }
+        while !self.state.is_over() {
+            let duty = self.state.duty();
+            let (order, surroundings) = (Arc::clone(&self.order), Arc::clone(&self.surroundings));
+            let pause = self
+                .silence
+                .as_ref()
+                .map_or(Duration::ZERO, |silence| silence.pause);
+            let cursor = self.cursor;
+            let attempt = async {
+                sleep(pause).await;
+                duty.attempt(&surroundings.lender, &order, cursor).await
+            };
+            // Goal: one event more. An attempt may be dropped at any point, for the LM's requests may be repeated and the cursor
+            // moves only with what was taken in; receiving and looking for a handshake are cancel-safe.
+            tokio::select! {
+                () = stop.cancelled() => return,
+                Some(input) = self.inbox.recv() => self.answer(input).await,
+                () = handshake(&surroundings.peers, self.state.awaited_member()) => {
+                    self.take_or_pause(vec![Event::MemberSeen]).await;
+                }
+                result = attempt => self.attempted(&duty, result).await,
+            }
+        }
+        while self.hooks.join_next().await.is_some() {}
+    }
+
+    async fn answer(&mut self, input: Input) {
+        let fits = match &input.event {
+            Event::MemberKey(key) => {
+                self.state.may_register(*key) && self.surroundings.claims.is_free_for(*key, &self.id)
+            }
+            Event::MemberHello => self.state.may_greet(),
+            _ => true,
+        };
+        let result = match fits {
+            false => Err(Denied::NotNow),
+            true => self.take(vec![input.event]).await.map_err(|error| {
+                tracing::error!(borrowing = %self.id, error = error_chain(&error), "an input is lost");
+                Denied::Store
+            }),
+        };
+        // Whoever asked may have gone; what was written down stands.
+        let _ = input.reply.send(result);
+    }
+
+    async fn attempted(&mut self, duty: &Duty, result: Result<Vec<Event>, LenderError>) {
+        match result {
+            Ok(events) => {
+                if self
+                    .silence
+                    .take()
+                    .is_some_and(|silence| silence.pause > FIRST_PAUSE)
+                {
+                    self.note(Note::LenderBack).await;
+                }
+                self.take_or_pause(events).await;
+            }
+            Err(error) => self.silent(duty, &error).await,
+        }
+    }
+
+    /// Remembers that the LM did not answer, tells it at the second time, and gives up when the duty's patience is over.
+    async fn silent(&mut self, duty: &Duty, error: &LenderError) {
+        let silence = self.silence.get_or_insert_with(|| Silence {
+            since: Instant::now(),
+            pause: Duration::ZERO,
+            maybe_carried_out: false,
+        });
+        silence.maybe_carried_out |= !matches!(error, LenderError::Unreachable { .. });
+        silence.pause = (silence.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
+        let second_time = silence.pause == FIRST_PAUSE * 2;
+        let maybe_granted = silence.maybe_carried_out;
+        let over = duty
+            .patience()
+            .is_some_and(|patience| silence.since.elapsed() > patience);
+        let error = error_chain(error);
+        tracing::warn!(borrowing = %self.id, error, "the lease manager does not answer");
+        if over {
+            self.silence = None;
+            let reason = format!("{error}; check that it runs, the url in po.toml, and the way there");
+            self.take_or_pause(vec![Event::GaveUp {
+                reason,
+                maybe_granted,
+            }])
+            .await;
+        } else if second_time {
+            self.note(Note::LenderSilent { error }).await;
+        }
+    }
+
+    async fn note(&mut self, note: Note) {
+        let done = self.write(self.state.clone(), self.cursor, vec![note]).await;
+        if let Err(error) = done {
+            tracing::error!(borrowing = %self.id, error = error_chain(&error), "a note is lost");
+        }
+    }
+
+    /// Takes events in. When they cannot be written down they come again: the state has not moved.
+    async fn take_or_pause(&mut self, events: Vec<Event>) {
+        if let Err(error) = self.take(events).await {
+            tracing::error!(borrowing = %self.id, error = error_chain(&error), "a change is not written down, trying again");
+            sleep(LONGEST_PAUSE).await;
+        }
+    }
+
+    async fn take(&mut self, events: Vec<Event>) -> Result<(), StoreError> {
+        let before = self.state.clone();
+        let (mut state, mut cursor, mut notes) = (before.clone(), self.cursor, Vec::new());
+        for event in events {
+            if let Event::Lender(event) = &event {
+                if event.sequence <= cursor {
+                    continue;
+                }
+                cursor = event.sequence;
+                let event = LeaseEvent::clone(event);
+                notes.push(Note::Lender { event });
+            }
+            let event = self.screen(event);
+            if let Some(next) = state.next(&self.order, &event).filter(|next| *next != state) {
+                notes.extend(tell(&self.order, &state, &event, &next));
+                state = next;
+            }
+        }
+        if state == before && notes.is_empty() {
+            return Ok(());
+        }
+        let (leaving, coming) = difference(&before.peers(), &state.peers());
+        for key in &leaving {
+            self.surroundings.peers.drop_out(key);
+            notes.push(Note::PeerOut { key: *key });
+        }
+        notes.extend(coming.iter().map(|peer| Note::PeerIn {
+            key: peer.key,
+            has_address: peer.has_address,
+        }));
+        if let Some(last) = last_note(&state) {
+            notes.push(last);
+        }
+        self.write(state, cursor, notes).await?;
+        for peer in coming {
+            self.let_in(peer).await;
+        }
+        let keys: Vec<_> = self.state.peers().iter().map(|peer| peer.key).collect();
+        self.surroundings.claims.keep_only(&keys, &self.id);
+        self.announce(&before);
+        Ok(())
+    }
+
+    /// A key that another borrowing uses would take that one's peer over: the lender has no right to it.
+    fn screen(&self, event: Event) -> Event {
+        let key = match &event {
+            Event::MemberKey(key) => *key,
+            Event::Lender(event) => match event.what {
+                EventKind::AgentKey { key } => key,
+                _ => return Event::Lender(event.clone()),
+            },
+            _ => return event,
+        };
+        if self.surroundings.claims.claim(key, &self.id) {
+            event
+        } else {
+            Event::GaveUp {
+                reason: "the lender named a key for the server that belongs to another peer of the gateway"
+                    .to_owned(),
+                maybe_granted: true,
+            }
+        }
+    }
+
+    async fn write(&mut self, state: State, cursor: u64, notes: Vec<Note>) -> Result<(), StoreError> {
+        let store = &self.surroundings.store;
+        let sequence = store.advance(&self.id, &state, cursor, &notes, now()).await?;
+        if state != self.state {
+            tracing::info!(borrowing = %self.id, from = %self.state, to = %state, "the borrowing goes on");
+        }
+        self.state = state.clone();
+        self.cursor = cursor;
+        self.snapshot.send_replace(Snapshot { state, sequence });
+        Ok(())
+    }
+
+    async fn let_in(&self, peer: Peer) {
+        let done = self.surroundings.peers.let_in(peer, self.order.address()).await;
+        if let Err(error) = done {
+            tracing::error!(borrowing = %self.id, error = error_chain(&error), "a peer's route cannot be made");
+        }
+    }
+
+    fn announce(&mut self, before: &State) {
+        let serves = |state: &State| matches!(state, State::InService { .. });
+        let change = match (serves(before), serves(&self.state)) {
+            (false, true) => Change::InService,
+            (true, false) => Change::Gone,
+            _ => return,
+        };
+        self.hooks
+            .spawn(self.surroundings.announcer.change(change, &self.order));
+    }
+}
+
+/// Ends when `key` has shaken hands; never without a key.
+async fn handshake<P: Peers>(peers: &P, key: Option<WireguardPublicKey>) {
+    let Some(key) = key else {
+        return std::future::pending().await;
+    };
+    let mut polls = interval(HANDSHAKE_POLL);
+    polls.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        polls.tick().await;
+        if peers.has_shaken_hands(&key) {
+            return;
+        }
+    }
+}
+
+/// Keys that leave, and peers that come or change.
+fn difference(before: &[Peer], after: &[Peer]) -> (Vec<WireguardPublicKey>, Vec<Peer>) {
+    let stays = |key: &WireguardPublicKey| after.iter().any(|peer| peer.key == *key);
+    let leaving = before
+        .iter()
+        .map(|peer| peer.key)
+        .filter(|key| !stays(key))
+        .collect();
+    let coming = after
+        .iter()
+        .filter(|peer| !before.contains(peer))
+        .copied()
+        .collect();
+    (leaving, coming)
+}
+
+/// What people hear of a step.
+fn tell(order: &Order, before: &State, event: &Event, after: &State) -> Vec<Note> {
+    let mut notes = Vec::new();
+    match event {
+        Event::Granted(view) => notes.push(Note::Granted {
+            lease: view.id.clone(),
+            server: view.server.clone(),
+            hardware: summary(&view.hardware),
+        }),
+        Event::Merged(prepared) if matches!(after, State::Ordering { .. }) => notes.push(Note::Agreed {
+            kickstart_sha256: prepared.kickstart_sha256,
+            lender_lines: lender_lines(order, &prepared.kickstart),
+        }),
+        Event::Ordered => notes.push(Note::Ordered),
+        Event::MemberKey(_) => notes.push(Note::MemberKey),
+        Event::MemberSeen => notes.push(Note::MemberSeen),
+        Event::MemberHello => notes.push(Note::InService {
+            hostname: order.settings.hostname.clone(),
+            address: order.address(),
+        }),
+        _ => {}
+    }
+    match after.outcome() {
+        Some(Outcome::Failed { reason }) if before.outcome().is_none() => notes.push(Note::Failed {
+            reason: reason.clone(),
+        }),
+        Some(Outcome::Released) if before.outcome().is_none() => notes.push(Note::Releasing),
+        _ => {}
+    }
+    notes
+}
+
+fn lender_lines(order: &Order, merged: &str) -> usize {
+    merged::check(&order.settings.kickstart, merged, &order.settings.hostname).unwrap_or_default()
+}
+
+fn last_note(state: &State) -> Option<Note> {
+    match state {
+        State::Over { outcome, .. } => Some(Note::Over {
+            outcome: outcome.clone(),
+        }),
+        _ => None,
+    }
+}
+
+/// A server in a few words.
+fn summary(hardware: &HardwareReport) -> String {
+    const MIB: u64 = 1 << 20;
+    let gib = |bytes: u64| bytes.div_ceil(1 << 30);
+    let disks: Vec<_> = hardware
+        .disks
+        .iter()
+        .map(|disk| format!("{} GiB", gib(disk.size_bytes)))
+        .collect();
+    let disks = match disks.as_slice() {
+        [] => "no disk".to_owned(),
+        disks => format!("disks {}", disks.join(" + ")),
+    };
+    format!(
+        "{} cores, {} MiB, {disks}",
+        hardware.cpu.cores,
+        hardware.memory_bytes / MIB
+    )
+}

@@ -1,0 +1,605 @@
+//! The states of a borrowing and the way from one to the next. No I/O, no clock, no randomness.
+//!
+//! Three invariants, held by construction and by the property tests below: a state that is over has no peers; the address belongs
+//! to one key at a time; what only a booting server may have (sealed values, image) is given only between boot and chain.
+
+use super::{Order, merged};
+use leaseboot_protocol::digest::Sha256;
+use leaseboot_protocol::ids::{LeaseId, ServerId};
+use leaseboot_protocol::lease::{EventKind, LeaseEvent, LeaseState, LeaseView};
+use leaseboot_protocol::leases::Prepared;
+use leaseboot_protocol::network::WireguardPublicKey;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// How a borrowing ends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "kebab-case")]
+pub enum Outcome {
+    /// The enterprise gave the server back.
+    Released,
+    /// It went wrong.
+    Failed {
+        /// What, and what to do.
+        reason: String,
+    },
+}
+
+/// A lease that the PO agreed to boot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Boot {
+    /// The lease.
+    pub lease: LeaseId,
+    /// The server's name at the lender.
+    pub server: ServerId,
+    /// The merged kickstart that the PO agreed to.
+    pub kickstart_sha256: Sha256,
+}
+
+/// What the LM was not told yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owed {
+    /// That the member's key is registered.
+    pub installed: bool,
+    /// That the member was seen.
+    pub in_service: bool,
+}
+
+/// A word that the PO owes the LM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Word {
+    /// The member's key is registered.
+    Installed,
+    /// The member was seen through its own tunnel.
+    InService,
+}
+
+/// Where a borrowing stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "kebab-case")]
+pub enum State {
+    /// The LM is asked for a server.
+    Searching,
+    /// The enterprise no longer wants a server that the LM may have granted: ask which, to give it back.
+    Withdrawing {
+        /// How it will end.
+        outcome: Outcome,
+    },
+    /// A server is leased; the merge is awaited.
+    Preparing {
+        /// The lease.
+        lease: LeaseId,
+        /// The server.
+        server: ServerId,
+    },
+    /// The merge is agreed to; the boot is being ordered.
+    Ordering {
+        /// What was agreed to.
+        boot: Boot,
+    },
+    /// The server boots and installs.
+    Transferring {
+        /// What was agreed to.
+        boot: Boot,
+        /// How far it came in this boot attempt.
+        stage: LeaseState,
+        /// The agent's key of this boot attempt.
+        agent: Option<WireguardPublicKey>,
+    },
+    /// The member's key is registered; it may shake hands, and the installer still has the address.
+    Installed {
+        /// What was agreed to.
+        boot: Boot,
+        /// The installer's key.
+        agent: WireguardPublicKey,
+        /// The member's key.
+        member: WireguardPublicKey,
+        /// What the LM was not told yet.
+        owed: Owed,
+    },
+    /// The member shook hands and has the address; its first word is awaited.
+    Joining {
+        /// What was agreed to.
+        boot: Boot,
+        /// The member's key.
+        member: WireguardPublicKey,
+        /// What the LM was not told yet.
+        owed: Owed,
+    },
+    /// The member serves the enterprise.
+    InService {
+        /// What was agreed to.
+        boot: Boot,
+        /// The member's key.
+        member: WireguardPublicKey,
+        /// What the LM was not told yet.
+        owed: Owed,
+    },
+    /// The lease is being given back.
+    Returning {
+        /// The lease.
+        lease: LeaseId,
+        /// How it will end.
+        outcome: Outcome,
+    },
+    /// Nothing more will happen.
+    Over {
+        /// The lease, when there was one.
+        lease: Option<LeaseId>,
+        /// How it ended.
+        outcome: Outcome,
+    },
+}
+
+/// What the driver does for a state, over and over until the state changes. Each may be repeated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Duty {
+    /// Ask for a server.
+    Request,
+    /// Send the install settings.
+    Prepare(LeaseId),
+    /// Order the boot.
+    Boot(LeaseId, Sha256),
+    /// Tell the LM something.
+    Tell(LeaseId, Word),
+    /// Wait for the next events.
+    Follow(LeaseId),
+    /// Give the server back.
+    Return(LeaseId),
+    /// Nothing.
+    Rest,
+}
+
+/// A peer that the gateway lets in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Peer {
+    /// Its key.
+    pub key: WireguardPublicKey,
+    /// Whether the server's address belongs to it.
+    pub has_address: bool,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The LM granted a lease.
+    Granted(Box<LeaseView>),
+    /// The LM merged the settings.
+    Merged(Prepared),
+    /// The LM took the order to boot.
+    Ordered,
+    /// The LM was told, or does not want to know.
+    Told(Word),
+    /// Something happened at the lender.
+    Lender(Box<LeaseEvent>),
+    /// The LM refused what the present duty asks for.
+    Refused(String),
+    /// The LM no longer knows the lease.
+    LeaseGone(String),
+    /// The PO does not go on.
+    GaveUp {
+        /// Why.
+        reason: String,
+        /// Whether the LM may have granted a lease whose answer was lost.
+        maybe_granted: bool,
+    },
+    /// The installer registered the member's key.
+    MemberKey(WireguardPublicKey),
+    /// The member's key shook hands.
+    MemberSeen,
+    /// The member said its first word.
+    MemberHello,
+    /// The enterprise gives the server back.
+    Release,
+    /// The LM took the server back.
+    Returned,
+}
+
+impl State {
+    /// The state after `event`; `None` when the event means nothing here.
+    pub fn next(&self, order: &Order, event: &Event) -> Option<State> {
+        match (self, event) {
+            (State::Over { .. }, _) => None,
+            (_, Event::Release) => self.leave(Outcome::Released),
+            (
+                _,
+                Event::GaveUp {
+                    reason,
+                    maybe_granted,
+                },
+            ) => self.give_up(reason, *maybe_granted),
+            (_, Event::Refused(reason)) => self.refused(reason),
+            (_, Event::LeaseGone(reason)) => self.lease_gone(reason),
+            (_, Event::Lender(event)) => self.hear(event),
+            (State::Searching, Event::Granted(view)) => Some(State::Preparing {
+                lease: view.id.clone(),
+                server: view.server.clone(),
+            }),
+            (State::Withdrawing { outcome }, Event::Granted(view)) => Some(State::Returning {
+                lease: view.id.clone(),
+                outcome: outcome.clone(),
+            }),
+            (State::Preparing { lease, server }, Event::Merged(prepared)) => {
+                Some(agree(order, lease, server, prepared))
+            }
+            (State::Ordering { boot }, Event::Ordered) => Some(State::Transferring {
+                boot: boot.clone(),
+                stage: LeaseState::Booting,
+                agent: None,
+            }),
+            (State::Returning { lease, outcome }, Event::Returned) => Some(State::Over {
+                lease: Some(lease.clone()),
+                outcome: outcome.clone(),
+            }),
+            (_, Event::MemberKey(key)) => self.register(*key),
+            (_, Event::MemberSeen | Event::MemberHello | Event::Told(_)) => self.arrive(event),
+            _ => None,
+        }
+    }
+
+    /// What to do in this state.
+    pub fn duty(&self) -> Duty {
+        match self {
+            State::Searching | State::Withdrawing { .. } => Duty::Request,
+            State::Preparing { lease, .. } => Duty::Prepare(lease.clone()),
+            State::Ordering { boot } => Duty::Boot(boot.lease.clone(), boot.kickstart_sha256),
+            State::Transferring { boot, .. } => Duty::Follow(boot.lease.clone()),
+            State::Installed { boot, owed, .. }
+            | State::Joining { boot, owed, .. }
+            | State::InService { boot, owed, .. } => match owed {
+                Owed { installed: true, .. } => Duty::Tell(boot.lease.clone(), Word::Installed),
+                Owed { in_service: true, .. } => Duty::Tell(boot.lease.clone(), Word::InService),
+                _ => Duty::Follow(boot.lease.clone()),
+            },
+            State::Returning { lease, .. } => Duty::Return(lease.clone()),
+            State::Over { .. } => Duty::Rest,
+        }
+    }
+
+    /// The peers that the gateway lets in; at most one of them has the address.
+    pub fn peers(&self) -> Vec<Peer> {
+        let owner = |key: &WireguardPublicKey| Peer {
+            key: *key,
+            has_address: true,
+        };
+        match self {
+            State::Transferring { agent, .. } => agent.iter().map(owner).collect(),
+            State::Installed { agent, member, .. } => {
+                let standby = Peer {
+                    key: *member,
+                    has_address: false,
+                };
+                vec![owner(agent), standby]
+            }
+            State::Joining { member, .. } | State::InService { member, .. } => vec![owner(member)],
+            _ => Vec::new(),
+        }
+    }
+
+    /// The key whose first handshake is awaited.
+    pub fn awaited_member(&self) -> Option<WireguardPublicKey> {
+        match self {
+            State::Installed { member, .. } => Some(*member),
+            _ => None,
+        }
+    }
+
+    /// What the server agreed to run, while the install-time peer is let in.
+    pub fn session(&self) -> Option<&Boot> {
+        match self {
+            State::Transferring {
+                boot, agent: Some(_), ..
+            }
+            | State::Installed { boot, .. } => Some(boot),
+            _ => None,
+        }
+    }
+
+    /// Whether the server may have image and sealed values: after the boot and before it enters stage 2.
+    pub fn may_gather(&self) -> bool {
+        matches!(
+            self,
+            State::Transferring { stage, agent: Some(_), .. }
+                if (LeaseState::Booting..LeaseState::Chained).contains(stage)
+        )
+    }
+
+    /// Whether the server may register `key` as the member's.
+    pub fn may_register(&self, key: WireguardPublicKey) -> bool {
+        self.register(key).is_some() || matches!(self, State::Installed { member, .. } if *member == key)
+    }
+
+    /// Whether the member may say that it is there.
+    pub fn may_greet(&self) -> bool {
+        matches!(self, State::Joining { .. } | State::InService { .. })
+    }
+
+    /// The lease, when there is one.
+    pub fn lease(&self) -> Option<&LeaseId> {
+        match self {
+            State::Searching | State::Withdrawing { .. } => None,
+            State::Preparing { lease, .. } | State::Returning { lease, .. } => Some(lease),
+            State::Ordering { boot }
+            | State::Transferring { boot, .. }
+            | State::Installed { boot, .. }
+            | State::Joining { boot, .. }
+            | State::InService { boot, .. } => Some(&boot.lease),
+            State::Over { lease, .. } => lease.as_ref(),
+        }
+    }
+
+    /// The server, while there is one.
+    pub fn server(&self) -> Option<&ServerId> {
+        match self {
+            State::Preparing { server, .. } => Some(server),
+            State::Ordering { boot }
+            | State::Transferring { boot, .. }
+            | State::Installed { boot, .. }
+            | State::Joining { boot, .. }
+            | State::InService { boot, .. } => Some(&boot.server),
+            _ => None,
+        }
+    }
+
+    /// How it ends, once that is decided.
+    pub fn outcome(&self) -> Option<&Outcome> {
+        match self {
+            State::Withdrawing { outcome }
+            | State::Returning { outcome, .. }
+            | State::Over { outcome, .. } => Some(outcome),
+            _ => None,
+        }
+    }
+
+    /// Whether nothing more will happen.
+    pub fn is_over(&self) -> bool {
+        matches!(self, State::Over { .. })
+    }
+
+    /// Gives the server back, or finds out whether there is one to give back.
+    fn leave(&self, outcome: Outcome) -> Option<State> {
+        match (self, self.lease()) {
+            (State::Withdrawing { .. } | State::Returning { .. }, _) => None,
+            (_, None) => Some(State::Withdrawing { outcome }),
+            (_, Some(lease)) => Some(State::Returning {
+                lease: lease.clone(),
+                outcome,
+            }),
+        }
+    }
+
+    fn give_up(&self, reason: &str, maybe_granted: bool) -> Option<State> {
+        match self {
+            State::Searching if !maybe_granted => Some(over(None, reason)),
+            State::Withdrawing { outcome } => Some(State::Over {
+                lease: None,
+                outcome: outcome.clone(),
+            }),
+            _ => self.leave(failed(reason)),
+        }
+    }
+
+    fn refused(&self, reason: &str) -> Option<State> {
+        match self {
+            State::Searching => Some(over(None, reason)),
+            State::Withdrawing { outcome } => Some(State::Over {
+                lease: None,
+                outcome: outcome.clone(),
+            }),
+            State::Returning { lease, outcome } => Some(State::Over {
+                lease: Some(lease.clone()),
+                outcome: outcome.clone(),
+            }),
+            _ => self.leave(failed(reason)),
+        }
+    }
+
+    fn lease_gone(&self, reason: &str) -> Option<State> {
+        match self {
+            State::Returning { lease, outcome } => Some(State::Over {
+                lease: Some(lease.clone()),
+                outcome: outcome.clone(),
+            }),
+            _ => Some(over(self.lease().cloned(), reason)),
+        }
+    }
+
+    /// The installer's word. The same key twice changes nothing; another key means that the installer's last step ran again.
+    fn register(&self, key: WireguardPublicKey) -> Option<State> {
+        let (boot, agent) = match self {
+            State::Transferring {
+                boot,
+                stage: LeaseState::Chained | LeaseState::Installing,
+                agent: Some(agent),
+            } => (boot, agent),
+            State::Installed {
+                boot, agent, member, ..
+            } if *member != key => (boot, agent),
+            _ => return None,
+        };
+        (*agent != key).then(|| State::Installed {
+            boot: boot.clone(),
+            agent: *agent,
+            member: key,
+            owed: Owed {
+                installed: true,
+                in_service: false,
+            },
+        })
+    }
+
+    /// The member's way into service, and what the LM has heard of it.
+    fn arrive(&self, event: &Event) -> Option<State> {
+        let mut next = self.clone();
+        match (&mut next, event) {
+            (
+                State::Installed {
+                    boot, member, owed, ..
+                },
+                Event::MemberSeen,
+            ) => Some(State::Joining {
+                boot: boot.clone(),
+                member: *member,
+                owed: *owed,
+            }),
+            (State::Joining { boot, member, owed }, Event::MemberHello) => Some(State::InService {
+                boot: boot.clone(),
+                member: *member,
+                owed: Owed {
+                    in_service: true,
+                    ..*owed
+                },
+            }),
+            (
+                State::Installed { owed, .. } | State::Joining { owed, .. } | State::InService { owed, .. },
+                Event::Told(word),
+            ) => {
+                match word {
+                    Word::Installed => owed.installed = false,
+                    Word::InService => owed.in_service = false,
+                }
+                (next != *self).then_some(next)
+            }
+            _ => None,
+        }
+    }
+
+    /// The lender's word on a lease that is booting or in service.
+    fn hear(&self, event: &LeaseEvent) -> Option<State> {
+        let (State::Transferring { boot, .. }
+        | State::Installed { boot, .. }
+        | State::Joining { boot, .. }
+        | State::InService { boot, .. }) = self
+        else {
+            return None;
+        };
+        match (&event.what, event.state) {
+            (EventKind::Transition { reason }, LeaseState::Failed) => {
+                Some(over(Some(boot.lease.clone()), reason))
+            }
+            (EventKind::Transition { reason }, LeaseState::Returning | LeaseState::Ended) => {
+                let reason = format!("the lender took the server back: {reason}");
+                Some(over(Some(boot.lease.clone()), &reason))
+            }
+            (EventKind::Transition { reason }, LeaseState::Booting) => self.boot_again(boot, None, reason),
+            (EventKind::AgentKey { key }, _) => self.agent_key(boot, *key, event.state),
+            (_, stage) => self.advance(stage),
+        }
+    }
+
+    /// Every boot has its own agent key, and the member's key comes later: a key that is not the present one is a new boot's.
+    fn agent_key(&self, boot: &Boot, key: WireguardPublicKey, stage: LeaseState) -> Option<State> {
+        match self {
+            State::Transferring {
+                agent: Some(agent), ..
+            }
+            | State::Installed { agent, .. }
+                if *agent == key =>
+            {
+                self.advance(stage)
+            }
+            _ => self.boot_again(boot, Some((key, stage)), "the agent runs on it again"),
+        }
+    }
+
+    /// A new boot attempt: whoever had the address before has it no longer. A server in service is not the lender's to boot.
+    fn boot_again(
+        &self,
+        boot: &Boot,
+        agent: Option<(WireguardPublicKey, LeaseState)>,
+        reason: &str,
+    ) -> Option<State> {
+        if matches!(self, State::InService { .. }) {
+            let reason = format!("the lender booted the server anew while it was in service: {reason}");
+            return self.leave(failed(&reason));
+        }
+        let stage = match agent {
+            Some((_, stage)) if (LeaseState::Booting..=LeaseState::TunnelUp).contains(&stage) => stage,
+            _ => LeaseState::Booting,
+        };
+        Some(State::Transferring {
+            boot: boot.clone(),
+            stage,
+            agent: agent.map(|(key, _)| key),
+        })
+    }
+
+    /// The stage only grows within a boot attempt, so that the lender cannot reopen what is closed.
+    fn advance(&self, to: LeaseState) -> Option<State> {
+        match self {
+            State::Transferring { boot, stage, agent }
+                if to > *stage && (LeaseState::Booting..=LeaseState::Installing).contains(&to) =>
+            {
+                Some(State::Transferring {
+                    boot: boot.clone(),
+                    stage: to,
+                    agent: *agent,
+                })
+            }
+            _ => None,
+        }
+    }
+}
+
+fn failed(reason: &str) -> Outcome {
+    Outcome::Failed {
+        reason: reason.to_owned(),
+    }
+}
+
+fn over(lease: Option<LeaseId>, reason: &str) -> State {
+    State::Over {
+        lease,
+        outcome: failed(reason),
+    }
+}
+
+/// The PO's look at the merge.
+fn agree(order: &Order, lease: &LeaseId, server: &ServerId, prepared: &Prepared) -> State {
+    let refuse = |reason: String| State::Returning {
+        lease: lease.clone(),
+        outcome: failed(&reason),
+    };
+    if Sha256::of(prepared.kickstart.as_bytes()) != prepared.kickstart_sha256 {
+        return refuse(
+            "the lender's merged kickstart does not have the digest that the lender says".to_owned(),
+        );
+    }
+    let settings = &order.settings;
+    match merged::check(&settings.kickstart, &prepared.kickstart, &settings.hostname) {
+        Ok(_) => State::Ordering {
+            boot: Boot {
+                lease: lease.clone(),
+                server: server.clone(),
+                kickstart_sha256: prepared.kickstart_sha256,
+            },
+        },
+        Err(objection) => refuse(crate::error_chain(&objection)),
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            State::Searching => "searching",
+            State::Withdrawing { .. } => "withdrawing",
+            State::Preparing { .. } => "preparing",
+            State::Ordering { .. } => "ordering",
+            State::Transferring { stage, .. } => return stage.fmt(f),
+            State::Installed { .. } => "installed",
+            State::Joining { .. } => "joining",
+            State::InService { .. } => "in service",
+            State::Returning { .. } => "returning",
+            State::Over {
+                outcome: Outcome::Released,
+                ..
+            } => "released",
+            State::Over { .. } => "failed",
+        })
+    }
+}
+
+#[cfg(test)]
+#[path = "machine_tests.rs"]
+pub(crate) mod tests;

@@ -1,0 +1,394 @@
+//! The PO's look at a merged kickstart before it consents: the enterprise's own text is all there, in order, with its sections
+//! untouched, and what came in between is of the lender's making by right.
+//!
+//! The lender may add, outside of the enterprise's sections:
+//!
+//! - comments and empty lines;
+//! - commands about its hardware and its wire ([`LENDER_COMMANDS`]), with the options that such a command needs and no other;
+//! - one `%post --nochroot` that does nothing but leave the member's tunnel in the installed system.
+//!
+//! Everything else is refused by name: a `%pre`, a user, a repository, an `init=` on the installed system's command line.
+
+use super::kickstart::{self, Item, OutlineError};
+use leaseboot_protocol::RUNTIME_DIRECTORY;
+use leaseboot_protocol::ids::Hostname;
+
+/// Commands that are the lender's, each with the options that it may use.
+const LENDER_COMMANDS: [(&str, &[&str]); 5] = [
+    (
+        "network",
+        &[
+            "--device",
+            "--bootproto",
+            "--ip",
+            "--netmask",
+            "--gateway",
+            "--mtu",
+            "--onboot",
+            "--activate",
+            "--no-activate",
+            "--noipv4",
+            "--noipv6",
+            "--ipv6",
+            "--ipv6gateway",
+            "--nodefroute",
+            "--nodns",
+            "--hostname",
+        ],
+    ),
+    ("ignoredisk", &["--only-use", "--drives"]),
+    (
+        "clearpart",
+        &["--all", "--none", "--initlabel", "--drives", "--disklabel"],
+    ),
+    ("zerombr", &[]),
+    (
+        "bootloader",
+        &[
+            "--location",
+            "--boot-drive",
+            "--driveorder",
+            "--timeout",
+            "--append",
+        ],
+    ),
+];
+/// Options of the lender's `%post`.
+const POST_OPTIONS: [&str; 4] = ["--nochroot", "--erroronfail", "--log", "--interpreter"];
+/// Kernel parameters that are about the lender's hardware.
+const KERNEL_PARAMETERS: [&str; 2] = ["console", "panic"];
+
+/// Why the PO does not agree to a merged kickstart.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MergeObjection {
+    /// The enterprise's own text has no outline.
+    #[error("the kickstart of the profile cannot be read")]
+    Ours(#[source] OutlineError),
+    /// The merged text has no outline.
+    #[error("the kickstart that the lender merged cannot be read")]
+    Theirs(#[source] OutlineError),
+    /// A line of the enterprise is not where it should be.
+    #[error(
+        "the lender's merge lacks line {line} of the enterprise's kickstart, or has changed or moved it: {text}"
+    )]
+    Lost {
+        /// The enterprise's line, counted from 1.
+        line: usize,
+        /// The line.
+        text: String,
+    },
+    /// The lender added what is not its own.
+    #[error(
+        "the lender added what it has no right to, in line {line} of the merged kickstart: {text} ({reason})"
+    )]
+    Added {
+        /// The merged kickstart's line, counted from 1.
+        line: usize,
+        /// The line.
+        text: String,
+        /// Why it may not.
+        reason: String,
+    },
+}
+
+/// Compares a merged kickstart with the enterprise's; tells how many lines the lender added.
+///
+/// # Errors
+/// [`MergeObjection`], for the first line that the PO does not agree to.
+pub fn check(ours: &str, merged: &str, hostname: &Hostname) -> Result<usize, MergeObjection> {
+    let ours = kickstart::parse(ours).map_err(MergeObjection::Ours)?;
+    let merged = kickstart::parse(merged).map_err(MergeObjection::Theirs)?;
+    let mut expected = ours.iter().filter(|item| !is_blank(item)).peekable();
+    let mut added = 0;
+    let mut continued = false;
+    for item in merged.iter().filter(|item| !is_blank(item)) {
+        if expected.next_if(|next| same(next, item)).is_some() {
+            continued = text_of(item).ends_with('\\');
+            continue;
+        }
+        if continued {
+            return Err(objection(item, "it continues the enterprise's line before it"));
+        }
+        allowed(item, hostname).map_err(|reason| match expected.peek() {
+            // What is neither ours nor allowed is most often ours, changed.
+            Some(next) if first_word(next) == first_word(item) => lost(next),
+            _ => objection(item, &reason),
+        })?;
+        added += match item {
+            Item::Line { .. } => 1,
+            Item::Section { body, .. } => body.len() + 2,
+        };
+    }
+    match expected.next() {
+        Some(missing) => Err(lost(missing)),
+        None => Ok(added),
+    }
+}
+
+fn lost(item: &Item<'_>) -> MergeObjection {
+    MergeObjection::Lost {
+        line: number_of(item),
+        text: text_of(item).to_owned(),
+    }
+}
+
+fn objection(item: &Item<'_>, reason: &str) -> MergeObjection {
+    MergeObjection::Added {
+        line: number_of(item),
+        text: text_of(item).to_owned(),
+        reason: reason.to_owned(),
+    }
+}
+
+fn number_of(item: &Item<'_>) -> usize {
+    let (Item::Line { number, .. } | Item::Section { number, .. }) = item;
+    *number
+}
+
+fn text_of<'a>(item: &Item<'a>) -> &'a str {
+    let (Item::Line { text, .. } | Item::Section { header: text, .. }) = item;
+    text.trim()
+}
+
+fn first_word<'a>(item: &Item<'a>) -> Option<&'a str> {
+    text_of(item).split_whitespace().next()
+}
+
+fn is_blank(item: &Item<'_>) -> bool {
+    matches!(item, Item::Line { text, .. } if text.trim().is_empty())
+}
+
+fn same(ours: &Item<'_>, theirs: &Item<'_>) -> bool {
+    match (ours, theirs) {
+        (Item::Line { text: a, .. }, Item::Line { text: b, .. }) => a.trim_end() == b.trim_end(),
+        (
+            Item::Section {
+                header: a, body: x, ..
+            },
+            Item::Section {
+                header: b, body: y, ..
+            },
+        ) => a.trim_end() == b.trim_end() && x == y,
+        _ => false,
+    }
+}
+
+/// Whether the lender may add `item`; the error is the reason why not.
+fn allowed(item: &Item<'_>, hostname: &Hostname) -> Result<(), String> {
+    match item {
+        Item::Line { text, .. } if text.trim_start().starts_with('#') => Ok(()),
+        Item::Line { text, .. } => allowed_command(&words(text)?, hostname),
+        Item::Section { header, body, .. } => allowed_post(header, body),
+    }
+}
+
+fn allowed_command(words: &[String], hostname: &Hostname) -> Result<(), String> {
+    let (command, arguments) = words.split_first().ok_or("it is empty")?;
+    let (_, options) = LENDER_COMMANDS
+        .iter()
+        .find(|(name, _)| name == command)
+        .ok_or_else(|| format!("{command} is the enterprise's to say"))?;
+    let mut arguments = arguments.iter();
+    while let Some(argument) = arguments.next() {
+        let (option, value) = match argument.split_once('=') {
+            Some((option, value)) => (option, Some(value)),
+            None => (argument.as_str(), None),
+        };
+        if !options.contains(&option) {
+            return Err(format!("{option} is not the lender's to set"));
+        }
+        match option {
+            "--append" => allowed_append(value.or_else(|| arguments.next().map(String::as_str)))?,
+            "--hostname" if value != Some(hostname.as_str()) => {
+                return Err(format!("the enterprise named the server {hostname}"));
+            }
+            // `--option value` is as good as `--option=value`; the value follows as a word of its own.
+            _ if value.is_none() => {
+                if let Some(next) = arguments.as_slice().first()
+                    && !next.starts_with('-')
+                {
+                    arguments.next();
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn allowed_append(value: Option<&str>) -> Result<(), String> {
+    let parameters = value.ok_or("--append has no value")?.split_whitespace();
+    for parameter in parameters {
+        let name = parameter.split('=').next().unwrap_or_default();
+        if !KERNEL_PARAMETERS.contains(&name) {
+            return Err(format!(
+                "the kernel parameter {parameter} is not about the lender's hardware"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The lender's `%post` runs the agent's `member install`, and nothing else.
+fn allowed_post(header: &str, body: &[&str]) -> Result<(), String> {
+    let header = words(header)?;
+    let (section, options) = header.split_first().ok_or("it is empty")?;
+    if section != "%post" {
+        return Err(format!("{section} is the enterprise's to say"));
+    }
+    for option in options {
+        let (name, value) = option.split_once('=').unwrap_or((option, "/bin/sh"));
+        let shell = name != "--interpreter" || matches!(value, "/bin/sh" | "/bin/bash");
+        if !POST_OPTIONS.contains(&name) || !shell {
+            return Err(format!("{option} is not an option of the lender's %post"));
+        }
+    }
+    let agent = format!("{RUNTIME_DIRECTORY}/agent");
+    let commands = body
+        .iter()
+        .map(|line| line.trim())
+        .filter(|line| !line.is_empty() && !line.starts_with('#'));
+    for line in commands {
+        let line = line.strip_prefix("exec ").unwrap_or(line);
+        let words: Vec<_> = line.split_whitespace().collect();
+        match words.as_slice() {
+            ["set", "-e" | "-eu" | "-u"] => {}
+            [program, "member", "install", "--root", root] if *program == agent && is_plain_path(root) => {}
+            _ => {
+                return Err(format!(
+                    "its line `{line}` is not `{agent} member install --root PATH`"
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A path that a shell takes as it stands, or one variable.
+fn is_plain_path(word: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"/_.-$\"{}".contains(&b);
+    word.bytes().all(plain)
+}
+
+/// The words of a line as pykickstart's shlex sees them, without a comment at the end. Backslashes are refused: they could hide
+/// where a line ends.
+fn words(line: &str) -> Result<Vec<String>, String> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut quote = None;
+    for character in line.chars() {
+        match (quote, character) {
+            (_, '\\') => return Err("it has a backslash".to_owned()),
+            (Some(open), close) if open == close => quote = None,
+            (Some(_), inner) => word.get_or_insert_default().push(inner),
+            (None, '"' | '\'') => {
+                word.get_or_insert_default();
+                quote = Some(character);
+            }
+            (None, '#') => break,
+            (None, space) if space.is_whitespace() => words.extend(word.take()),
+            (None, plain) => word.get_or_insert_default().push(plain),
+        }
+    }
+    if quote.is_some() {
+        return Err("it has a quotation mark that is not closed".to_owned());
+    }
+    words.extend(word);
+    Ok(words)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const OURS: &str = "# web\nlang C.UTF-8\nrootpw --iscrypted @sealed:root@\nreboot\n\n%packages\nnginx\n\n%end\n%post --log=/root/post.log\nsystemctl enable nginx\n%end\n";
+    const LENDER: &str = "zerombr\nignoredisk --only-use=/dev/disk/by-id/virtio-LAB0001\nclearpart --all --initlabel --drives=/dev/disk/by-id/virtio-LAB0001\nbootloader --location=mbr --boot-drive=/dev/disk/by-id/virtio-LAB0001 --append=\"console=tty0 console=ttyS0,115200\" # place\nnetwork --device=52:54:00:4c:41:42 --bootproto=static --ip=10.10.0.11 --netmask=255.255.255.0 --onboot=yes\n";
+    const POST: &str = "%post --nochroot --erroronfail\n# the member's tunnel\nset -e\n/run/leaseboot/agent member install --root \"$ANA_INSTALL_PATH\"\n%end\n";
+
+    fn look(merged: &str) -> Result<usize, MergeObjection> {
+        check(OURS, merged, &"web-1".parse().unwrap())
+    }
+
+    #[test]
+    fn an_honest_merge_is_agreed_to() {
+        assert_eq!(look(OURS), Ok(0));
+        assert_eq!(look(&format!("{LENDER}{OURS}{POST}")), Ok(10));
+        let inside = OURS.replace("reboot\n", &format!("reboot\n# the lender's\n{LENDER}"));
+        assert_eq!(look(&format!("{inside}\n\n{POST}")), Ok(11));
+    }
+
+    #[test]
+    fn every_line_of_ours_must_be_there_in_order() {
+        for line in OURS.lines().filter(|line| !line.is_empty()) {
+            let without = OURS.replacen(&format!("{line}\n"), "", 1);
+            assert!(look(&without).is_err(), "without {line:?}");
+            let changed = OURS.replacen(line, &format!("{line} --x"), 1);
+            // What follows %end on its line means nothing.
+            assert!(line == "%end" || look(&changed).is_err(), "with {line:?} changed");
+        }
+        let swapped = OURS.replace(
+            "lang C.UTF-8\nrootpw --iscrypted @sealed:root@\n",
+            "rootpw --iscrypted @sealed:root@\nlang C.UTF-8\n",
+        );
+        assert!(look(&swapped).is_err());
+        let objection = look(&OURS.replace("C.UTF-8", "ja_JP")).unwrap_err();
+        assert!(
+            matches!(objection, MergeObjection::Lost { line: 2, .. }),
+            "{objection}"
+        );
+    }
+
+    #[test]
+    fn the_lender_adds_nothing_of_its_own_will() {
+        for added in [
+            "user --name=lender --password=x",
+            "rootpw x",
+            "%include http://10.10.0.1/more.ks",
+            "%pre\ncurl evil\n%end",
+            "%post\nevil\n%end",
+            "%post --interpreter=/usr/bin/python3\n%end",
+            "%post --nochroot\n/run/leaseboot/agent member install --root /mnt;evil\n%end",
+            "%post --nochroot\n/run/leaseboot/agent member install --root $(evil)\n%end",
+            "%post --nochroot\n/run/leaseboot/agent member run\n%end",
+            "bootloader --append=\"console=ttyS0 init=/bin/sh\"",
+            "bootloader --append \"init=/bin/sh\"",
+            "bootloader --password=x",
+            "network --hostname=other",
+            "network --nameserver=10.10.0.1",
+            "repo --name=x --baseurl=http://10.10.0.1",
+            "zerombr \\",
+            "lang 'C",
+            "sshkey --username=root \"ssh-ed25519 AAAA\"",
+        ] {
+            let first = look(&format!("{added}\n{OURS}")).expect_err(added);
+            assert!(matches!(first, MergeObjection::Added { line: 1, .. }), "{first}");
+            assert!(look(&format!("{OURS}{added}\n")).is_err(), "{added}");
+        }
+        assert_eq!(look(&format!("network --hostname=web-1\n{OURS}")), Ok(1));
+    }
+
+    #[test]
+    fn sections_of_ours_stay_whole() {
+        for added in ["#", "zerombr", "evil"] {
+            let inside = OURS.replace("nginx\n\n%end", &format!("nginx\n{added}\n%end"));
+            assert!(look(&inside).is_err(), "{added}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn lines_of_the_lender_anywhere_outside_of_sections_are_counted(at in prop::collection::vec(0usize..5, 0..5)) {
+            let mut lines: Vec<String> = OURS.lines().map(str::to_owned).collect();
+            for at in &at {
+                lines.insert(*at, "zerombr".to_owned());
+            }
+            prop_assert_eq!(look(&lines.join("\n")), Ok(at.len()));
+        }
+
+        #[test]
+        fn never_panics(merged in "(%post|%end|\"|'|#|\\\\|[a-z= \n-]){0,40}") {
+            let _ = look(&merged);
+        }
+    }
+}

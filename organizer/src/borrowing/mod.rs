@@ -1,0 +1,85 @@
+//! One borrowing, from the wish for a server to the server's return.
+//!
+//! ```text
+//! Searching ─► Preparing ─► Ordering ─► Transferring ─► Installed ─► Joining ─► InService
+//!     │            │            │        ▲    │  ▲          │           │           │
+//!     │            │            │        └────┘  └──────────┴───────────┘           │
+//!     ▼            ▼            ▼     a new boot attempt: a new key, the old peers go ▼
+//! Withdrawing ─► Returning ◄────┴──────────── released, refused or failed ────────────┘
+//!     │            │
+//!     └────────────┴─► Over
+//! ```
+//!
+//! [`machine`] is pure, and what has to happen is a function of the state: [`machine::State::duty`] names the request that the LM
+//! is owed, [`machine::State::peers`] the peers that the gateway lets in. So a PO that was restarted reads the states and goes on;
+//! nothing is lost between a decision and its effect. [`driver`] carries duties out and keeps the peers in step.
+
+pub mod driver;
+pub mod duty;
+pub mod kickstart;
+pub mod machine;
+pub mod merged;
+
+use leaseboot_protocol::settings::{InstallSettings, Requirements};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+/// A borrowing's name at the PO, such as `b-4f2a9c`; it exists before there is a lease.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct BorrowingId(String);
+
+impl BorrowingId {
+    /// A new name.
+    ///
+    /// # Panics
+    /// When getrandom(2) fails.
+    pub fn generate() -> Self {
+        let mut bytes = [0; 4];
+        getrandom::fill(&mut bytes).expect("getrandom(2) gives random bytes once the kernel is up");
+        Self(format!("b-{}", hex::encode(bytes)))
+    }
+
+    /// The name as it was written down.
+    pub fn from_text(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for BorrowingId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// What was ordered. It is pinned when the borrowing begins: later changes of profile and image are for later borrowings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    /// Chosen by us, so that a repeated request gets the same lease.
+    pub request_id: String,
+    /// What the server must have.
+    pub requirements: Requirements,
+    /// What the lender gets to know.
+    pub settings: InstallSettings,
+    /// The kernel's file.
+    pub kernel: PathBuf,
+    /// The initrd's file.
+    pub initrd: PathBuf,
+    /// The sealed values' files, by name.
+    pub sealed: BTreeMap<String, PathBuf>,
+}
+
+impl Order {
+    /// The server's address inside the tunnel.
+    pub fn address(&self) -> IpAddr {
+        self.settings.tunnel.address.addr()
+    }
+}

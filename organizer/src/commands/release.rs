@@ -1,0 +1,53 @@
+//! `leaseboot-po release`: gives a server back and waits until the lender has it.
+
+use super::{ConfigArg, block_on};
+use anyhow::bail;
+use clap::Args;
+use leaseboot_po::control::client::ControlClient;
+use leaseboot_po::organizer::BorrowingView;
+use leaseboot_po::progress::Note;
+use std::process::ExitCode;
+use tokio::signal::ctrl_c;
+
+/// Give a server back: its peer is dropped at once, and the lender powers it off
+#[derive(Args)]
+pub(crate) struct Release {
+    #[command(flatten)]
+    config: ConfigArg,
+    /// The borrowing, by lease, host name or identifier.
+    lease: String,
+}
+
+impl Release {
+    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
+        let client = self.config.client()?;
+        block_on(async {
+            let view = client.release(&self.lease).await?;
+            // Goal: the lender's word, or the person's impatience. Only reading is dropped.
+            tokio::select! {
+                done = given_back(&client, &view) => done,
+                _ = ctrl_c() => {
+                    eprintln!("the peer of {} is dropped; the lender takes the server back when it answers", view.hostname);
+                    Ok(ExitCode::from(130))
+                }
+            }
+        })
+    }
+}
+
+async fn given_back(client: &ControlClient, view: &BorrowingView) -> anyhow::Result<ExitCode> {
+    let mut stream = client.follow(&view.id, 0).await?;
+    while let Some(progress) = stream.next().await? {
+        match progress.note {
+            Note::Over { .. } => {
+                println!("{} is given back", view.hostname);
+                return Ok(ExitCode::SUCCESS);
+            }
+            _ => continue,
+        }
+    }
+    bail!(
+        "leaseboot-po went away; it goes on giving {} back when it serves again",
+        view.hostname
+    )
+}

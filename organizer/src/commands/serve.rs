@@ -1,0 +1,145 @@
+//! `leaseboot-po serve`: the daemon. It says `leaseboot-po ready` once everything is bound and every borrowing is taken up again.
+
+use super::ConfigArg;
+use anyhow::{Context, bail};
+use clap::Args;
+use leaseboot_po::announce::Announcer;
+use leaseboot_po::borrowing::driver::Surroundings;
+use leaseboot_po::config::{PoConfig, Profile};
+use leaseboot_po::control::server;
+use leaseboot_po::gateway::{self, KeyClaims, listener, service};
+use leaseboot_po::lender::Lender;
+use leaseboot_po::organizer::Organizer;
+use leaseboot_po::store::Store;
+use leaseboot_tunnel::Tunnel;
+use nix::sys::stat::{Mode, umask};
+use std::io::IsTerminal;
+use std::process::ExitCode;
+use std::sync::Arc;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+/// Serve: the gateway, and the transfers
+#[derive(Args)]
+pub(crate) struct Serve {
+    #[command(flatten)]
+    config: ConfigArg,
+}
+
+impl Serve {
+    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
+        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+        tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_ansi(std::io::stderr().is_terminal())
+            .with_writer(std::io::stderr)
+            .init();
+        // The store and the control socket are nobody else's.
+        umask(Mode::from_bits_truncate(0o077));
+        let config = self.config.load()?;
+        tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .context("cannot start the runtime")?
+            .block_on(serve(config))?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+async fn serve(config: PoConfig) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let stop = CancellationToken::new();
+    let control = server::bind(config.control_socket()).await?;
+    let (organizer, inside) = start(&config, stop.clone()).await?;
+    report_broken_profiles(&config);
+    let mut tasks = spawn(&organizer, inside, control, &stop);
+    println!("leaseboot-po ready");
+    // Goal: serve until told to stop, or until a part ends that should not. Nothing here holds state.
+    let ended = tokio::select! {
+        _ = terminate.recv() => None,
+        _ = interrupt.recv() => None,
+        ended = tasks.join_next() => ended,
+    };
+    stop.cancel();
+    while tasks.join_next().await.is_some() {}
+    organizer.wait().await;
+    let _ = std::fs::remove_file(config.control_socket());
+    match ended {
+        None => Ok(()),
+        Some(ended) => {
+            ended.context("a part of the daemon panicked")??;
+            bail!("a part of the daemon ended by itself");
+        }
+    }
+}
+
+/// Everything up to the first request: tunnel, store, and the borrowings where they were left.
+async fn start(
+    config: &PoConfig,
+    stop: CancellationToken,
+) -> anyhow::Result<(Arc<Organizer<Tunnel>>, TcpListener)> {
+    let key = gateway::read_key(&config.gateway.private_key)?;
+    let public_key = key.public();
+    let lender = Lender::new(&config.lender)?;
+    let store = Store::open(&config.folder.join("po.sqlite")).await?;
+    let peers = gateway::start(&config.gateway, key).await?;
+    let inside = listener::bind(config.gateway.service(), Some(&config.gateway.interface))?;
+    let surroundings = Surroundings {
+        store,
+        lender,
+        peers,
+        claims: KeyClaims::new(public_key),
+        announcer: Announcer::new(config.folder.join("hosts"), config.hook.clone()),
+    };
+    let organizer = Organizer::start(
+        config.folder.clone(),
+        config.gateway.clone(),
+        public_key,
+        surroundings,
+        stop,
+    )
+    .await?;
+    tracing::info!(endpoint = %config.gateway.endpoint, tunnel = %config.gateway.tunnel, key = %public_key,
+        lender = config.lender.url, "the gateway is up");
+    Ok((organizer, inside))
+}
+
+fn spawn(
+    organizer: &Arc<Organizer<Tunnel>>,
+    inside: TcpListener,
+    control: UnixListener,
+    stop: &CancellationToken,
+) -> JoinSet<anyhow::Result<()>> {
+    let mut tasks = JoinSet::new();
+    let router = service::router(Arc::clone(organizer));
+    let stopped = stop.clone();
+    tasks.spawn(async move {
+        listener::run(inside, router, stopped).await;
+        Ok(())
+    });
+    let served = server::run(control, Arc::clone(organizer), stop.clone());
+    tasks.spawn(async move { served.await.context("the control socket failed") });
+    tasks
+}
+
+/// A broken profile must not keep the members' gateway from starting again: whoever borrows by it gets the error.
+fn report_broken_profiles(config: &PoConfig) {
+    let folders = std::fs::read_dir(config.folder.join("profiles"));
+    let names = folders
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    for name in names {
+        match Profile::load(&config.folder, &name) {
+            Ok(_) => tracing::info!(profile = name, "the profile is ready"),
+            Err(error) => tracing::warn!(
+                error = leaseboot_po::error_chain(&error),
+                "the profile cannot be used"
+            ),
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Boot images: kernel and initrd of an installer, with the command line that its makers want.
+
+use super::source::{ConfigError, Source};
+use leaseboot_protocol::digest::Hasher;
+use leaseboot_protocol::settings::{Blob, BootImage};
+use serde::Deserialize;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use toml::Spanned;
+
+/// Where the gateway serves the kernel.
+pub(crate) const KERNEL_PATH: &str = "/v1/image/kernel";
+/// Where the gateway serves the initrd.
+pub(crate) const INITRD_PATH: &str = "/v1/image/initrd";
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ImageFile {
+    command_line: Spanned<String>,
+    min_memory_mib: u64,
+    #[serde(default = "vmlinuz")]
+    kernel: Spanned<PathBuf>,
+    #[serde(default = "initrd_img")]
+    initrd: Spanned<PathBuf>,
+}
+
+fn vmlinuz() -> Spanned<PathBuf> {
+    Spanned::new(0..0, PathBuf::from("vmlinuz"))
+}
+
+fn initrd_img() -> Spanned<PathBuf> {
+    Spanned::new(0..0, PathBuf::from("initrd.img"))
+}
+
+/// A boot image in the enterprise's folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// Kernel command line, without what leaseboot adds.
+    pub command_line: String,
+    /// Memory that the installer needs, in MiB.
+    pub min_memory_mib: u64,
+    /// The kernel's file.
+    pub kernel: PathBuf,
+    /// The initrd's file.
+    pub initrd: PathBuf,
+}
+
+impl Image {
+    /// Reads `FOLDER/image.toml`; kernel and initrd must be there.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn load(folder: &Path) -> Result<Self, ConfigError> {
+        let source = Source::read(
+            &folder.join("image.toml"),
+            "an image is a folder with image.toml, vmlinuz and initrd.img",
+        )?;
+        let file: ImageFile = source.parse()?;
+        let command_line = file.command_line.get_ref().trim().to_owned();
+        if command_line.contains(['\n', '\0']) {
+            let problem = "command_line has more than one line; the kernel takes one";
+            return Err(source.at(file.command_line.span(), problem));
+        }
+        let owned = |word: &str| word.starts_with("rdinit=") || word.starts_with("inst.ks=");
+        if let Some(word) = command_line.split_whitespace().find(|word| owned(word)) {
+            let problem = format!("command_line contains {word:?}, which leaseboot adds itself; remove it");
+            return Err(source.at(file.command_line.span(), problem));
+        }
+        let existing = |path: Spanned<PathBuf>| {
+            let full = source.folder().join(path.get_ref());
+            if full.is_file() {
+                Ok(full)
+            } else {
+                let problem = format!("there is no file {}; put it there", full.display());
+                Err(source.at(path.span(), problem))
+            }
+        };
+        Ok(Self {
+            command_line,
+            min_memory_mib: file.min_memory_mib,
+            kernel: existing(file.kernel)?,
+            initrd: existing(file.initrd)?,
+        })
+    }
+
+    /// Reads both files to their ends and pins their digests. Blocks for as long as that takes.
+    ///
+    /// # Errors
+    /// [`ConfigError`] when a file cannot be read.
+    pub fn measure(&self) -> Result<BootImage, ConfigError> {
+        Ok(BootImage {
+            kernel: measure(&self.kernel, KERNEL_PATH)?,
+            initrd: measure(&self.initrd, INITRD_PATH)?,
+            command_line: self.command_line.clone(),
+        })
+    }
+}
+
+fn measure(file: &Path, path: &str) -> Result<Blob, ConfigError> {
+    let failed = |source: io::Error| ConfigError {
+        file: file.to_owned(),
+        line: None,
+        problem: "cannot be read; put the boot image there".to_owned(),
+        source: Some(source),
+    };
+    let mut reader = File::open(file).map_err(failed)?;
+    let mut hasher = Hasher::new();
+    let mut buffer = vec![0; 1 << 20];
+    let mut size = 0;
+    loop {
+        let length = reader.read(&mut buffer).map_err(failed)?;
+        if length == 0 {
+            break;
+        }
+        hasher.update(&buffer[..length]);
+        size += length as u64;
+    }
+    Ok(Blob {
+        path: path.to_owned(),
+        size,
+        sha256: hasher.finish(),
+    })
+}

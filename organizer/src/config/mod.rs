@@ -1,0 +1,22 @@
+//! Configuration: strict TOML, written by people. Everything is parsed once, here, into types that cannot be wrong; an error names
+//! file, line and value, and says what to do.
+//!
+//! | file | type |
+//! |---|---|
+//! | `po.toml` | [`PoConfig`] |
+//! | `profiles/NAME/profile.toml` | [`Profile`] |
+//! | `images/NAME/image.toml` | [`Image`] |
+//!
+//! A path in a file is relative to the folder of that file.
+
+mod image;
+mod po;
+mod profile;
+mod sealed;
+mod source;
+
+pub use image::Image;
+pub use po::{GatewayConfig, LenderConfig, PoConfig};
+pub use profile::{HostnamePattern, Profile};
+pub use sealed::{SealedError, demand_private, read_sealed};
+pub use source::ConfigError;

@@ -1,0 +1,232 @@
+//! `po.toml`: the gateway, the lender and what happens when a server is in service.
+
+use super::source::{ConfigError, Source};
+use ipnet::{IpNet, Ipv4Net};
+use leaseboot_protocol::network::{TunnelSettings, WireguardPublicKey};
+use serde::Deserialize;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use toml::Spanned;
+
+/// A server's first address when the configuration does not say: the tenth of the tunnel's network.
+const FIRST_SERVER: u32 = 10;
+/// The smallest MTU that IPv6 allows on a link (RFC 8200, 5).
+const SMALLEST_MTU: u16 = 1280;
+/// The in-tunnel service's port: boot programs and agents know no other.
+const SERVICE_PORT: u16 = 80;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PoFile {
+    gateway: GatewayTable,
+    lender: LenderTable,
+    #[serde(default)]
+    announce: AnnounceTable,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GatewayTable {
+    endpoint: SocketAddr,
+    #[serde(default = "gateway_key")]
+    private_key: PathBuf,
+    #[serde(default = "interface")]
+    interface: Spanned<String>,
+    tunnel: Spanned<Ipv4Net>,
+    first_server: Option<Spanned<Ipv4Addr>>,
+    #[serde(default)]
+    allowed: Vec<IpNet>,
+    #[serde(default = "mtu")]
+    mtu: Spanned<u16>,
+    #[serde(default = "keepalive_s")]
+    keepalive_s: u16,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LenderTable {
+    url: Spanned<String>,
+    ca: PathBuf,
+    certificate: PathBuf,
+    key: PathBuf,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AnnounceTable {
+    #[serde(default)]
+    hook: Vec<String>,
+}
+
+fn gateway_key() -> PathBuf {
+    PathBuf::from("gateway.key")
+}
+
+fn interface() -> Spanned<String> {
+    Spanned::new(0..0, "leaseboot0".to_owned())
+}
+
+fn mtu() -> Spanned<u16> {
+    Spanned::new(0..0, 1420)
+}
+
+fn keepalive_s() -> u16 {
+    15
+}
+
+/// The whole configuration.
+#[derive(Clone, Debug)]
+pub struct PoConfig {
+    /// The folder of `po.toml`: profiles, images, store and control socket lie in it.
+    pub folder: PathBuf,
+    /// The gateway.
+    pub gateway: GatewayConfig,
+    /// The lender.
+    pub lender: LenderConfig,
+    /// Program and arguments to run when a server comes or goes; empty for none.
+    pub hook: Vec<String>,
+}
+
+/// The enterprise's WireGuard gateway.
+#[derive(Clone, Debug)]
+pub struct GatewayConfig {
+    /// Where lent servers reach it.
+    pub endpoint: SocketAddr,
+    /// The file of its private key.
+    pub private_key: PathBuf,
+    /// The name of its device.
+    pub interface: String,
+    /// Its address inside the tunnel, with the tunnel's network.
+    pub tunnel: Ipv4Net,
+    /// The first address that a server may get.
+    pub first_server: Ipv4Addr,
+    /// Further networks that servers reach through it.
+    pub allowed: Vec<IpNet>,
+    /// Largest packet inside the tunnel in bytes.
+    pub mtu: u16,
+    /// Seconds between the servers' keepalives.
+    pub keepalive_s: u16,
+}
+
+/// The lender's LM, and what proves who is who.
+#[derive(Clone, Debug)]
+pub struct LenderConfig {
+    /// Its API, such as `https://10.10.0.1:8443`.
+    pub url: String,
+    /// The CA that signed its certificate, in PEM. No other is trusted.
+    pub ca: PathBuf,
+    /// Our certificate, in PEM.
+    pub certificate: PathBuf,
+    /// Our private key, in PEM.
+    pub key: PathBuf,
+}
+
+impl PoConfig {
+    /// Reads `po.toml`.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let source = Source::read(path, "make one with `leaseboot-po init`")?;
+        let file: PoFile = source.parse()?;
+        let folder = source.folder().to_owned();
+        let gateway = gateway(&source, file.gateway)?;
+        let url = file.lender.url.get_ref().trim_end_matches('/').to_owned();
+        if !url.starts_with("https://") {
+            let problem = format!("url {url:?} does not begin with https://; the lender speaks nothing else");
+            return Err(source.at(file.lender.url.span(), problem));
+        }
+        let lender = LenderConfig {
+            url,
+            ca: folder.join(file.lender.ca),
+            certificate: folder.join(file.lender.certificate),
+            key: folder.join(file.lender.key),
+        };
+        Ok(Self {
+            folder,
+            gateway,
+            lender,
+            hook: file.announce.hook,
+        })
+    }
+
+    /// Where the CLI reaches the daemon.
+    pub fn control_socket(&self) -> PathBuf {
+        self.folder.join("po.sock")
+    }
+}
+
+fn gateway(source: &Source, table: GatewayTable) -> Result<GatewayConfig, ConfigError> {
+    let tunnel = *table.tunnel.get_ref();
+    if tunnel.addr() == tunnel.network() || tunnel.prefix_len() > 30 {
+        let problem = format!(
+            "tunnel {tunnel} is not a host's address with its network; write one like \"10.99.0.1/24\""
+        );
+        return Err(source.at(table.tunnel.span(), problem));
+    }
+    let first_server = match &table.first_server {
+        None => Ipv4Addr::from(u32::from(tunnel.network()).saturating_add(FIRST_SERVER)),
+        Some(first) => *first.get_ref(),
+    };
+    if !tunnel.contains(&first_server) || first_server >= tunnel.broadcast() {
+        let span = table
+            .first_server
+            .map_or(table.tunnel.span(), |first| first.span());
+        let problem = format!("first_server {first_server} is not a host of {}", tunnel.trunc());
+        return Err(source.at(span, problem));
+    }
+    let interface = table.interface.get_ref();
+    if interface.is_empty() || interface.len() > 15 || interface.contains(['/', ' ']) {
+        let problem = format!("interface {interface:?} is not a device's name of 1 to 15 characters");
+        return Err(source.at(table.interface.span(), problem));
+    }
+    if *table.mtu.get_ref() < SMALLEST_MTU {
+        let problem = format!(
+            "mtu {} is less than {SMALLEST_MTU}; 1420 fits most wires",
+            table.mtu.get_ref()
+        );
+        return Err(source.at(table.mtu.span(), problem));
+    }
+    Ok(GatewayConfig {
+        endpoint: table.endpoint,
+        private_key: source.folder().join(table.private_key),
+        interface: table.interface.into_inner(),
+        tunnel,
+        first_server,
+        allowed: table.allowed,
+        mtu: table.mtu.into_inner(),
+        keepalive_s: table.keepalive_s.max(1),
+    })
+}
+
+impl GatewayConfig {
+    /// Where the gateway answers inside the tunnel.
+    pub fn service(&self) -> SocketAddr {
+        SocketAddr::from((self.tunnel.addr(), SERVICE_PORT))
+    }
+
+    /// Every address that a server may get, in order.
+    pub fn pool(&self) -> impl Iterator<Item = Ipv4Addr> + use<> {
+        let gateway = self.tunnel.addr();
+        (u32::from(self.first_server)..u32::from(self.tunnel.broadcast()))
+            .map(Ipv4Addr::from)
+            .filter(move |address| *address != gateway)
+    }
+
+    /// The tunnel of the server that has `address`.
+    pub fn settings(&self, address: Ipv4Addr, public_key: WireguardPublicKey) -> TunnelSettings {
+        let tunnel = IpNet::V4(self.tunnel.trunc());
+        let further = self.allowed.iter().filter(|network| **network != tunnel);
+        let allowed_ips = std::iter::once(&tunnel).chain(further).copied().collect();
+        let network = IpNet::new(IpAddr::V4(address), self.tunnel.prefix_len());
+        TunnelSettings {
+            address: network.unwrap_or_else(|_| IpAddr::V4(address).into()),
+            gateway_endpoint: self.endpoint,
+            gateway_public_key: public_key,
+            allowed_ips,
+            gateway_service: self.service(),
+            mtu: self.mtu,
+            keepalive_s: self.keepalive_s,
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! Profiles: what kind of server is borrowed, and what is installed on it.
+
+use super::image::Image;
+use super::sealed::read_sealed;
+use super::source::{ConfigError, Source};
+use crate::borrowing::kickstart;
+use leaseboot_protocol::ids::Hostname;
+use leaseboot_protocol::marks::{self, MarkError};
+use leaseboot_protocol::settings::Requirements;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use toml::Spanned;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ProfileFile {
+    image: Spanned<String>,
+    kickstart: Spanned<PathBuf>,
+    hostname: Spanned<String>,
+    #[serde(default)]
+    requirements: Requirements,
+    #[serde(default)]
+    sealed: BTreeMap<String, Spanned<PathBuf>>,
+}
+
+/// A profile with everything that it names looked at.
+#[derive(Clone, Debug)]
+pub struct Profile {
+    /// The folder's name below `profiles/`.
+    pub name: String,
+    /// The installer.
+    pub image: Image,
+    /// The kickstart, marks in place.
+    pub kickstart: String,
+    /// Where it stands, as people name it.
+    pub kickstart_origin: String,
+    /// Names for servers of this profile.
+    pub hostname: HostnamePattern,
+    /// What a server must have.
+    pub requirements: Requirements,
+    /// The files of the sealed values, by name.
+    pub sealed: BTreeMap<String, PathBuf>,
+}
+
+/// A host name, with `{n}` where a number may stand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostnamePattern(String);
+
+const NUMBER: &str = "{n}";
+
+impl HostnamePattern {
+    /// A pattern, when it makes valid host names.
+    pub fn new(text: &str) -> Option<Self> {
+        let longest = text.replacen(NUMBER, "9999", 1);
+        longest.parse::<Hostname>().ok().map(|_| Self(text.to_owned()))
+    }
+
+    /// The first name, counting from 1, that is not `taken`. A pattern without `{n}` makes one name.
+    pub fn first_free(&self, taken: impl Fn(&Hostname) -> bool) -> Option<Hostname> {
+        let last = if self.0.contains(NUMBER) { 9999 } else { 1 };
+        (1..=last)
+            .filter_map(|n| self.0.replacen(NUMBER, &n.to_string(), 1).parse().ok())
+            .find(|name| !taken(name))
+    }
+}
+
+impl Profile {
+    /// Reads `FOLDER/profiles/NAME/profile.toml` and all that it names.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn load(folder: &Path, name: &str) -> Result<Self, ConfigError> {
+        let profiles = folder.join("profiles");
+        if !is_folder_name(name) || !profiles.join(name).is_dir() {
+            return Err(no_such_profile(&profiles, name));
+        }
+        let source = Source::read(
+            &profiles.join(name).join("profile.toml"),
+            "a profile is a folder with profile.toml and a kickstart",
+        )?;
+        let file: ProfileFile = source.parse()?;
+        let image = load_image(folder, &source, &file.image)?;
+        let hostname = HostnamePattern::new(file.hostname.get_ref()).ok_or_else(|| {
+            let problem = format!(
+                "hostname {:?} does not make host names; write one like \"web-{{n}}\"",
+                file.hostname.get_ref()
+            );
+            source.at(file.hostname.span(), problem)
+        })?;
+        let (kickstart, path) = load_kickstart(&source, &file)?;
+        let sealed = load_sealed(&source, &file, &kickstart)?;
+        Ok(Self {
+            name: name.to_owned(),
+            image,
+            kickstart: kickstart.text().to_owned(),
+            kickstart_origin: path.strip_prefix(folder).unwrap_or(&path).display().to_string(),
+            hostname,
+            requirements: file.requirements,
+            sealed,
+        })
+    }
+}
+
+fn is_folder_name(name: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    !name.is_empty() && !name.starts_with('.') && name.bytes().all(plain)
+}
+
+fn no_such_profile(profiles: &Path, name: &str) -> ConfigError {
+    let mut known: Vec<_> = std::fs::read_dir(profiles)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| profiles.join(name).join("profile.toml").is_file())
+        .collect();
+    known.sort();
+    let known = match known.as_slice() {
+        [] => "there are none yet: make a folder with profile.toml and a kickstart".to_owned(),
+        names => format!("there are: {}", names.join(", ")),
+    };
+    ConfigError {
+        file: profiles.to_owned(),
+        line: None,
+        problem: format!("there is no profile {name:?}; {known}"),
+        source: None,
+    }
+}
+
+fn load_image(folder: &Path, source: &Source, name: &Spanned<String>) -> Result<Image, ConfigError> {
+    let path = folder.join("images").join(name.get_ref());
+    if is_folder_name(name.get_ref()) && path.is_dir() {
+        return Image::load(&path);
+    }
+    let problem = format!(
+        "image {:?} is not there; make the folder {} with image.toml, vmlinuz and initrd.img",
+        name.get_ref(),
+        path.display()
+    );
+    Err(source.at(name.span(), problem))
+}
+
+fn load_kickstart(source: &Source, file: &ProfileFile) -> Result<(Source, PathBuf), ConfigError> {
+    let path = source.folder().join(file.kickstart.get_ref());
+    if !path.is_file() {
+        let problem = format!(
+            "kickstart {:?} is not there; put the file at {}",
+            file.kickstart.get_ref().display().to_string(),
+            path.display()
+        );
+        return Err(source.at(file.kickstart.span(), problem));
+    }
+    let text = Source::read(&path, "it must be UTF-8 text")?;
+    kickstart::parse(text.text()).map_err(|error| text.line(error.line, error.problem))?;
+    Ok((text, path))
+}
+
+fn load_sealed(
+    source: &Source,
+    file: &ProfileFile,
+    kickstart: &Source,
+) -> Result<BTreeMap<String, PathBuf>, ConfigError> {
+    let names = marks::names(kickstart.text()).map_err(|error| match error {
+        MarkError::Malformed { line }
+        | MarkError::Missing { line, .. }
+        | MarkError::LineBreak { line, .. } => kickstart.line(
+            line,
+            "a sealed mark is not of the form @sealed:name@ (a-z, 0-9 and _)",
+        ),
+    })?;
+    if let Some(name) = names.iter().find(|name| !file.sealed.contains_key(*name)) {
+        let mark = format!("@sealed:{name}@");
+        let line = kickstart.text().lines().position(|line| line.contains(&mark));
+        let problem = format!("{mark} has no value; name its file in [sealed] of the profile's profile.toml");
+        return Err(kickstart.line(line.unwrap_or(0) + 1, problem));
+    }
+    let mut sealed = BTreeMap::new();
+    for (name, path) in &file.sealed {
+        let full = source.folder().join(path.get_ref());
+        if !names.contains(name) {
+            let problem =
+                format!("the kickstart has no mark @sealed:{name}@; add the mark or remove this line");
+            return Err(source.at(path.span(), problem));
+        }
+        read_sealed(&full).map_err(|error| source.at(path.span(), format!("{name}: {error}")))?;
+        sealed.insert(name.clone(), full);
+    }
+    Ok(sealed)
+}

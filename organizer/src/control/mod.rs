@@ -1,0 +1,34 @@
+//! The CLI's way to the daemon: HTTP over a Unix socket that only its owner may open.
+//!
+//! | request | body | answer |
+//! |---|---|---|
+//! | `POST /v1/borrowings` | [`BorrowRequest`] | 201 [`BorrowingView`](crate::organizer::BorrowingView) |
+//! | `GET /v1/borrowings` | | a list of `BorrowingView` |
+//! | `GET /v1/borrowings/{name}` | | `BorrowingView`; the name may be identifier, lease or host name |
+//! | `GET /v1/borrowings/{id}/progress?after=N` | | [`Progress`](crate::progress::Progress) as JSON lines, until nothing more will come |
+//! | `POST /v1/borrowings/{name}/release` | | 202 `BorrowingView` |
+//!
+//! Every error has the body [`Problem`].
+
+pub mod client;
+pub mod server;
+
+use leaseboot_protocol::ids::Hostname;
+use serde::{Deserialize, Serialize};
+
+/// Asks for a server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BorrowRequest {
+    /// The profile.
+    pub profile: String,
+    /// The server's name; absent for one by the profile's pattern.
+    pub hostname: Option<Hostname>,
+}
+
+/// What went wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// The error with its causes.
+    pub error: String,
+}

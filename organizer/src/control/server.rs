@@ -1,0 +1,206 @@
+//! The daemon's side of the control socket.
+
+use super::{BorrowRequest, Problem};
+use crate::borrowing::BorrowingId;
+use crate::error_chain;
+use crate::gateway::Peers;
+use crate::organizer::{BorrowError, BorrowingView, LookupError, Organizer};
+use crate::progress::{Note, Progress};
+use crate::store::{CreateError, StoreError};
+use axum::body::Body;
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use futures_util::{Stream, stream};
+use serde::Deserialize;
+use std::fs::Permissions;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::net::{UnixListener, UnixStream};
+use tokio_util::sync::CancellationToken;
+
+const LONGEST_BODY: usize = 4096;
+
+/// The control socket cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// Another daemon answers there.
+    #[error("another leaseboot-po serves on {}; stop it first", .0.display())]
+    Taken(PathBuf),
+    /// The socket cannot be made.
+    #[error("cannot make the control socket {}", path.display())]
+    Bind {
+        /// The socket.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Makes the socket, readable by its owner only. A socket that nobody answers on is left over and replaced.
+///
+/// # Errors
+/// [`ControlError`].
+pub async fn bind(path: PathBuf) -> Result<UnixListener, ControlError> {
+    if UnixStream::connect(&path).await.is_ok() {
+        return Err(ControlError::Taken(path));
+    }
+    let make = || {
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        // Nobody else may connect between the two steps: the daemon's umask is 077.
+        let listener = UnixListener::bind(&path)?;
+        std::fs::set_permissions(&path, Permissions::from_mode(0o600))?;
+        Ok(listener)
+    };
+    make().map_err(|source| ControlError::Bind {
+        path: path.clone(),
+        source,
+    })
+}
+
+/// Serves until `stop` is cancelled.
+///
+/// # Errors
+/// Those of the socket.
+pub async fn run<P: Peers>(
+    listener: UnixListener,
+    organizer: Arc<Organizer<P>>,
+    stop: CancellationToken,
+) -> io::Result<()> {
+    let served = axum::serve(listener, router(organizer)).into_future();
+    // Goal: serve until told to stop. Followers see the end of their stream and come back to the next daemon.
+    tokio::select! {
+        () = stop.cancelled() => Ok(()),
+        result = served => result,
+    }
+}
+
+fn router<P: Peers>(organizer: Arc<Organizer<P>>) -> Router {
+    Router::new()
+        .route("/v1/borrowings", post(begin::<P>).get(list::<P>))
+        .route("/v1/borrowings/{name}", get(find::<P>))
+        .route("/v1/borrowings/{name}/progress", get(progress::<P>))
+        .route("/v1/borrowings/{name}/release", post(release::<P>))
+        .layer(DefaultBodyLimit::max(LONGEST_BODY))
+        .with_state(organizer)
+}
+
+struct Failure(StatusCode, String);
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        (self.0, Json(Problem { error: self.1 })).into_response()
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self(StatusCode::INTERNAL_SERVER_ERROR, error_chain(&error))
+    }
+}
+
+impl From<BorrowError> for Failure {
+    fn from(error: BorrowError) -> Self {
+        let status = match &error {
+            BorrowError::Create(CreateError::Store(_)) => StatusCode::INTERNAL_SERVER_ERROR,
+            _ => StatusCode::UNPROCESSABLE_ENTITY,
+        };
+        Self(status, error_chain(&error))
+    }
+}
+
+impl From<LookupError> for Failure {
+    fn from(error: LookupError) -> Self {
+        let status = match &error {
+            LookupError::Unknown(_) => StatusCode::NOT_FOUND,
+            LookupError::Over(_) => StatusCode::CONFLICT,
+            LookupError::Store(_) | LookupError::Denied => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self(status, error_chain(&error))
+    }
+}
+
+async fn begin<P: Peers>(
+    State(organizer): State<Arc<Organizer<P>>>,
+    Json(request): Json<BorrowRequest>,
+) -> Result<(StatusCode, Json<BorrowingView>), Failure> {
+    let view = organizer
+        .borrow_server(&request.profile, request.hostname)
+        .await?;
+    Ok((StatusCode::CREATED, Json(view)))
+}
+
+async fn list<P: Peers>(
+    State(organizer): State<Arc<Organizer<P>>>,
+) -> Result<Json<Vec<BorrowingView>>, Failure> {
+    Ok(Json(organizer.list().await?))
+}
+
+async fn find<P: Peers>(
+    State(organizer): State<Arc<Organizer<P>>>,
+    Path(name): Path<String>,
+) -> Result<Json<BorrowingView>, Failure> {
+    Ok(Json(organizer.find(&name).await?))
+}
+
+async fn release<P: Peers>(
+    State(organizer): State<Arc<Organizer<P>>>,
+    Path(name): Path<String>,
+) -> Result<(StatusCode, Json<BorrowingView>), Failure> {
+    let view = organizer.release(&name).await?;
+    Ok((StatusCode::ACCEPTED, Json(view)))
+}
+
+#[derive(Deserialize)]
+struct Position {
+    #[serde(default)]
+    after: u64,
+}
+
+async fn progress<P: Peers>(
+    State(organizer): State<Arc<Organizer<P>>>,
+    Path(name): Path<String>,
+    Query(Position { after }): Query<Position>,
+) -> Result<Response, Failure> {
+    let view = organizer.find(&name).await?;
+    let lines = lines(organizer, view.id, after);
+    let headers = [("content-type", "application/x-ndjson")];
+    Ok((headers, Body::from_stream(lines)).into_response())
+}
+
+/// Notes as JSON lines; ends after the last note, or with an error when the store fails.
+fn lines<P: Peers>(
+    organizer: Arc<Organizer<P>>,
+    id: BorrowingId,
+    after: u64,
+) -> impl Stream<Item = Result<String, StoreError>> {
+    stream::try_unfold(Some(after), move |after| {
+        let (organizer, id) = (Arc::clone(&organizer), id.clone());
+        async move {
+            let Some(after) = after else {
+                return Ok(None);
+            };
+            let notes = organizer.next_progress(&id, after).await?;
+            Ok(page(&notes))
+        }
+    })
+}
+
+/// One page of lines, and where the next begins.
+fn page(notes: &[Progress]) -> Option<(String, Option<u64>)> {
+    let last = notes.last()?;
+    let lines: String = notes
+        .iter()
+        .map(|note| serde_json::to_string(note).expect("a note is JSON") + "\n")
+        .collect();
+    let ends = matches!(last.note, Note::Over { .. });
+    Some((lines, (!ends).then_some(last.sequence)))
+}

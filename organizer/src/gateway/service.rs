@@ -1,0 +1,208 @@
+//! What servers may ask inside the tunnel (contract: `leaseboot_protocol::gateway`).
+//!
+//! WireGuard has checked the source address of every packet, so the address of a connection names the borrowing. Each answer is
+//! decided anew from the borrowing's present state: what is allowed lies in [`State`](crate::borrowing::machine::State), here it
+//! is only asked. A source without a borrowing in the right state gets 403 and learns nothing.
+
+use crate::borrowing::driver::Denied;
+use crate::borrowing::machine::State;
+use crate::borrowing::{BorrowingId, Order};
+use crate::config::read_sealed;
+use crate::error_chain;
+use axum::body::Body;
+use axum::extract::{DefaultBodyLimit, Extension, Request, State as Shared};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post, put};
+use axum::{Json, Router};
+use leaseboot_protocol::gateway::{MemberHello, MemberKey, MemberSettings, SealedValues, SessionManifest};
+use leaseboot_protocol::network::WireguardPublicKey;
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+use tower_http::services::ServeFile;
+
+/// Keys and greetings are short.
+const LONGEST_BODY: usize = 4096;
+
+/// Where a request came from.
+#[derive(Clone, Copy, Debug)]
+pub struct Source(pub IpAddr);
+
+/// The borrowing behind an address.
+#[derive(Clone, Debug)]
+pub struct Tenant {
+    /// Its name.
+    pub id: BorrowingId,
+    /// What was ordered.
+    pub order: Arc<Order>,
+    /// Where it stands.
+    pub state: State,
+}
+
+/// Who is who inside the tunnel.
+pub trait Identities: Send + Sync + 'static {
+    /// The borrowing that has `address`.
+    fn tenant(&self, address: IpAddr) -> Option<Tenant>;
+
+    /// Registers the member's key for the borrowing that has `address`.
+    fn register(
+        &self,
+        address: IpAddr,
+        key: WireguardPublicKey,
+    ) -> impl Future<Output = Result<(), Denied>> + Send;
+
+    /// The member at `address` says that it is there.
+    fn greet(&self, address: IpAddr) -> impl Future<Output = Result<(), Denied>> + Send;
+}
+
+/// The service over `identities`.
+pub fn router<I: Identities>(identities: Arc<I>) -> Router {
+    Router::new()
+        .route("/v1/session", get(session::<I>))
+        .route("/v1/sealed", get(sealed::<I>))
+        .route("/v1/image/kernel", get(kernel::<I>))
+        .route("/v1/image/initrd", get(initrd::<I>))
+        .route("/v1/member/key", put(member_key::<I>))
+        .route("/v1/member/hello", post(member_hello::<I>))
+        .layer(DefaultBodyLimit::max(LONGEST_BODY))
+        .with_state(identities)
+}
+
+/// An answer that is not the one that was asked for. It goes to a server, so it tells no reasons.
+struct Refused(StatusCode);
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let words = match self.0 {
+            StatusCode::FORBIDDEN => "not allowed from this address now\n",
+            StatusCode::SERVICE_UNAVAILABLE => "not now; try again\n",
+            _ => "the gateway failed; its log tells why\n",
+        };
+        (self.0, words).into_response()
+    }
+}
+
+impl From<Denied> for Refused {
+    fn from(denied: Denied) -> Self {
+        Refused(match denied {
+            Denied::NotNow => StatusCode::FORBIDDEN,
+            Denied::Store => StatusCode::SERVICE_UNAVAILABLE,
+        })
+    }
+}
+
+/// The borrowing behind `source`, when it is in a state that `permits` what is asked.
+fn admit<I: Identities>(
+    identities: &I,
+    source: Source,
+    what: &str,
+    permits: impl FnOnce(&State) -> bool,
+) -> Result<Tenant, Refused> {
+    let tenant = identities.tenant(source.0);
+    match tenant {
+        Some(tenant) if permits(&tenant.state) => Ok(tenant),
+        Some(tenant) => {
+            tracing::warn!(borrowing = %tenant.id, from = %source.0, state = %tenant.state, what, "refused in this state");
+            Err(Refused(StatusCode::FORBIDDEN))
+        }
+        None => {
+            tracing::warn!(from = %source.0, what, "refused: no borrowing has this address");
+            Err(Refused(StatusCode::FORBIDDEN))
+        }
+    }
+}
+
+async fn session<I: Identities>(
+    Shared(identities): Shared<Arc<I>>,
+    Extension(source): Extension<Source>,
+) -> Result<Json<SessionManifest>, Refused> {
+    let tenant = admit(&*identities, source, "session", |state| state.session().is_some())?;
+    let boot = tenant.state.session().ok_or(Refused(StatusCode::FORBIDDEN))?;
+    Ok(Json(SessionManifest {
+        lease: boot.lease.clone(),
+        kickstart_sha256: boot.kickstart_sha256,
+        image: tenant.order.settings.image.clone(),
+    }))
+}
+
+async fn sealed<I: Identities>(
+    Shared(identities): Shared<Arc<I>>,
+    Extension(source): Extension<Source>,
+) -> Result<Json<SealedValues>, Refused> {
+    let tenant = admit(&*identities, source, "sealed values", State::may_gather)?;
+    let mut values = BTreeMap::new();
+    for (name, path) in &tenant.order.sealed {
+        let value = read_sealed(path).map_err(|error| {
+            tracing::error!(borrowing = %tenant.id, name, error = error_chain(&error), "no sealed value");
+            Refused(StatusCode::INTERNAL_SERVER_ERROR)
+        })?;
+        values.insert(name.clone(), value);
+    }
+    let names: Vec<_> = values.keys().collect();
+    tracing::info!(borrowing = %tenant.id, ?names, "sealed values go to the server");
+    Ok(Json(SealedValues { values }))
+}
+
+async fn kernel<I: Identities>(
+    Shared(identities): Shared<Arc<I>>,
+    Extension(source): Extension<Source>,
+    request: Request,
+) -> Result<Response, Refused> {
+    let tenant = admit(&*identities, source, "kernel", State::may_gather)?;
+    file(&tenant, &tenant.order.kernel, request).await
+}
+
+async fn initrd<I: Identities>(
+    Shared(identities): Shared<Arc<I>>,
+    Extension(source): Extension<Source>,
+    request: Request,
+) -> Result<Response, Refused> {
+    let tenant = admit(&*identities, source, "initrd", State::may_gather)?;
+    file(&tenant, &tenant.order.initrd, request).await
+}
+
+/// Streams a file from disk, from the asked byte on. Its digest is the server's to check: it was pinned when it was ordered.
+async fn file(tenant: &Tenant, path: &Path, request: Request) -> Result<Response, Refused> {
+    let response = ServeFile::new(path).try_call(request).await;
+    let response = response.map_err(|error| {
+        tracing::error!(borrowing = %tenant.id, path = %path.display(), %error, "the boot image cannot be read");
+        Refused(StatusCode::INTERNAL_SERVER_ERROR)
+    })?;
+    if response.status() == StatusCode::NOT_FOUND {
+        tracing::error!(borrowing = %tenant.id, path = %path.display(), "the boot image is gone; put it back");
+        return Err(Refused(StatusCode::INTERNAL_SERVER_ERROR));
+    }
+    tracing::info!(borrowing = %tenant.id, path = %path.display(), status = %response.status(), "the server fetches its image");
+    Ok(response.map(Body::new))
+}
+
+async fn member_key<I: Identities>(
+    Shared(identities): Shared<Arc<I>>,
+    Extension(source): Extension<Source>,
+    Json(MemberKey { key }): Json<MemberKey>,
+) -> Result<Json<MemberSettings>, Refused> {
+    let tenant = admit(&*identities, source, "member's key", |state| {
+        state.may_register(key)
+    })?;
+    identities.register(source.0, key).await?;
+    tracing::info!(borrowing = %tenant.id, %key, "the member's key is registered");
+    Ok(Json(MemberSettings {
+        hostname: tenant.order.settings.hostname.clone(),
+        tunnel: tenant.order.settings.tunnel.clone(),
+    }))
+}
+
+async fn member_hello<I: Identities>(
+    Shared(identities): Shared<Arc<I>>,
+    Extension(source): Extension<Source>,
+    Json(hello): Json<MemberHello>,
+) -> Result<StatusCode, Refused> {
+    let tenant = admit(&*identities, source, "member's hello", State::may_greet)?;
+    identities.greet(source.0).await?;
+    let agent: String = hello.agent_version.chars().take(64).collect();
+    tracing::info!(borrowing = %tenant.id, ?agent, "the member is there");
+    Ok(StatusCode::NO_CONTENT)
+}

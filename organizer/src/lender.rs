@@ -1,0 +1,267 @@
+//! The LM's client: HTTPS with our certificate, and with the lender's CA as the only one that is trusted.
+//!
+//! Each method is one attempt. Trying again belongs to the driver, which knows for how long it makes sense; [`LenderError`] says
+//! whether it does.
+
+use crate::config::{LenderConfig, SealedError, demand_private};
+use crate::error_chain;
+use leaseboot_protocol::digest::Sha256;
+use leaseboot_protocol::ids::LeaseId;
+use leaseboot_protocol::lease::LeaseView;
+use leaseboot_protocol::leases::{BootOrder, EventBatch, LeaseRequest, Prepared, Refusal};
+use leaseboot_protocol::settings::InstallSettings;
+use reqwest::{Certificate, Client, Identity, Method, RequestBuilder, Response, StatusCode};
+use serde::de::DeserializeOwned;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long the LM may hold a question for events.
+const WAIT_S: u64 = 25;
+const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+const REQUEST_DEADLINE: Duration = Duration::from_secs(20);
+/// The longest answer: a merged kickstart with a hardware report, many times over.
+const LONGEST_ANSWER: usize = 16 << 20;
+
+/// The client cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum BundleError {
+    /// A file of the bundle cannot be read.
+    #[error("cannot read {}: copy the lender's bundle (client.pem, client.key, lm-ca.pem) there", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Our key is not for us alone.
+    #[error("the client's key cannot be used")]
+    Key(#[source] SealedError),
+    /// The files are not what they should be.
+    #[error("the lender's bundle ({}) is not a CA certificate, a client certificate and its key in PEM", path.display())]
+    Pem {
+        /// The file that was looked at last.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: reqwest::Error,
+    },
+}
+
+/// An attempt failed.
+#[derive(Debug, thiserror::Error)]
+pub enum LenderError {
+    /// No connection; the LM has not seen the request.
+    #[error("cannot reach the lease manager at {url}")]
+    Unreachable {
+        /// Its API.
+        url: String,
+        /// Why.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// The connection broke, or the LM failed; it may have carried the request out.
+    #[error("the lease manager at {url} did not answer: {what}")]
+    Silent {
+        /// Its API.
+        url: String,
+        /// What happened.
+        what: String,
+    },
+    /// The LM does not want to.
+    #[error("{0}")]
+    Refused(Refusal),
+}
+
+impl LenderError {
+    /// Whether another attempt may go better.
+    pub fn is_passing(&self) -> bool {
+        !matches!(self, LenderError::Refused(_))
+    }
+}
+
+/// One LM.
+#[derive(Clone)]
+pub struct Lender {
+    url: String,
+    client: Client,
+}
+
+impl Lender {
+    /// A client with the bundle of `config`. A process-wide rustls provider must be installed.
+    ///
+    /// # Errors
+    /// [`BundleError`].
+    pub fn new(config: &LenderConfig) -> Result<Self, BundleError> {
+        demand_private(&config.key).map_err(BundleError::Key)?;
+        let pem = |path: &Path, source| BundleError::Pem {
+            path: path.to_owned(),
+            source,
+        };
+        let ca = Certificate::from_pem(&read(&config.ca)?).map_err(|error| pem(&config.ca, error))?;
+        let mut identity = read(&config.certificate)?;
+        identity.push(b'\n');
+        identity.extend(read(&config.key)?);
+        let identity = Identity::from_pem(&identity).map_err(|error| pem(&config.certificate, error))?;
+        let client = Client::builder()
+            .tls_certs_only([ca])
+            .identity(identity)
+            .https_only(true)
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(CONNECT_DEADLINE)
+            .timeout(REQUEST_DEADLINE)
+            .build()
+            .map_err(|error| pem(&config.certificate, error))?;
+        Ok(Self {
+            url: config.url.clone(),
+            client,
+        })
+    }
+
+    /// Its API.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Asks for a server.
+    ///
+    /// # Errors
+    /// [`LenderError`].
+    pub async fn request(&self, request: &LeaseRequest) -> Result<LeaseView, LenderError> {
+        self.ask(self.at(Method::POST, "/v1/leases").json(request)).await
+    }
+
+    /// Sends the install settings.
+    ///
+    /// # Errors
+    /// [`LenderError`].
+    pub async fn prepare(
+        &self,
+        lease: &LeaseId,
+        settings: &InstallSettings,
+    ) -> Result<Prepared, LenderError> {
+        let path = format!("/v1/leases/{lease}/settings");
+        self.ask(self.at(Method::PUT, &path).json(settings)).await
+    }
+
+    /// Consents to a merged kickstart and orders the boot.
+    ///
+    /// # Errors
+    /// [`LenderError`].
+    pub async fn boot(&self, lease: &LeaseId, kickstart_sha256: Sha256) -> Result<LeaseView, LenderError> {
+        let order = BootOrder { kickstart_sha256 };
+        let path = format!("/v1/leases/{lease}/boot");
+        self.ask(self.at(Method::POST, &path).json(&order)).await
+    }
+
+    /// Waits for events after position `after`; an empty batch when none came in time.
+    ///
+    /// # Errors
+    /// [`LenderError`].
+    pub async fn events(&self, lease: &LeaseId, after: u64) -> Result<EventBatch, LenderError> {
+        let path = format!("/v1/leases/{lease}/events?after={after}&wait_s={WAIT_S}");
+        let request = self
+            .at(Method::GET, &path)
+            .timeout(Duration::from_secs(WAIT_S) + REQUEST_DEADLINE);
+        self.ask(request).await
+    }
+
+    /// Says that the member's key is registered.
+    ///
+    /// # Errors
+    /// [`LenderError`].
+    pub async fn installed(&self, lease: &LeaseId) -> Result<(), LenderError> {
+        let path = format!("/v1/leases/{lease}/installed");
+        self.send(self.at(Method::POST, &path)).await.map(|_| ())
+    }
+
+    /// Says that the member was seen.
+    ///
+    /// # Errors
+    /// [`LenderError`].
+    pub async fn in_service(&self, lease: &LeaseId) -> Result<(), LenderError> {
+        let path = format!("/v1/leases/{lease}/in-service");
+        self.send(self.at(Method::POST, &path)).await.map(|_| ())
+    }
+
+    /// Gives the server back.
+    ///
+    /// # Errors
+    /// [`LenderError`].
+    pub async fn give_back(&self, lease: &LeaseId) -> Result<(), LenderError> {
+        let path = format!("/v1/leases/{lease}");
+        self.send(self.at(Method::DELETE, &path)).await.map(|_| ())
+    }
+
+    fn at(&self, method: Method, path: &str) -> RequestBuilder {
+        self.client.request(method, format!("{}{path}", self.url))
+    }
+
+    async fn ask<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, LenderError> {
+        let body = self.send(request).await?;
+        serde_json::from_slice(&body)
+            .map_err(|error| self.silent(format!("its answer cannot be read: {error}")))
+    }
+
+    /// Sends a request and reads the answer to its end.
+    async fn send(&self, request: RequestBuilder) -> Result<Vec<u8>, LenderError> {
+        let mut response = request.send().await.map_err(|source| {
+            if source.is_connect() {
+                let url = self.url.clone();
+                LenderError::Unreachable { url, source }
+            } else {
+                self.silent(error_chain(&source.without_url()))
+            }
+        })?;
+        let body = self.body(&mut response).await?;
+        if response.status().is_success() {
+            Ok(body)
+        } else {
+            Err(self.refusal(response.status(), &body))
+        }
+    }
+
+    async fn body(&self, response: &mut Response) -> Result<Vec<u8>, LenderError> {
+        let mut body = Vec::new();
+        loop {
+            match response.chunk().await {
+                Ok(None) => return Ok(body),
+                Ok(Some(chunk)) if body.len() + chunk.len() <= LONGEST_ANSWER => {
+                    body.extend_from_slice(&chunk)
+                }
+                Ok(Some(_)) => return Err(self.silent(format!("its answer exceeds {LONGEST_ANSWER} bytes"))),
+                Err(error) => return Err(self.silent(error_chain(&error.without_url()))),
+            }
+        }
+    }
+
+    fn refusal(&self, status: StatusCode, body: &[u8]) -> LenderError {
+        match serde_json::from_slice(body) {
+            Ok(refusal @ Refusal::Internal { .. }) => self.silent(refusal.to_string()),
+            _ if status.is_server_error() => self.silent(format!("it answered {status}")),
+            Ok(refusal) => LenderError::Refused(refusal),
+            Err(_) => LenderError::Refused(Refusal::Invalid {
+                message: format!(
+                    "the lease manager at {} answered {status}; is it one, and of this version?",
+                    self.url
+                ),
+            }),
+        }
+    }
+
+    fn silent(&self, what: String) -> LenderError {
+        LenderError::Silent {
+            url: self.url.clone(),
+            what,
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, BundleError> {
+    std::fs::read(path).map_err(|source| BundleError::Read {
+        path: path.to_owned(),
+        source,
+    })
+}

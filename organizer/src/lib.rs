@@ -1,0 +1,47 @@
+//! The Procurement Organizer: the enterprise's side of a lending.
+//!
+//! | module | does |
+//! |---|---|
+//! | [`config`] | reads `po.toml`, profiles and images |
+//! | [`borrowing`] | the states of one borrowing, pure, and their driver |
+//! | [`organizer`] | all borrowings of this process, and who may ask what inside the tunnel |
+//! | [`store`] | SQLite: borrowings, addresses, progress |
+//! | [`lender`] | the LM's client over mutual TLS |
+//! | [`gateway`] | WireGuard peers and the service inside the tunnel |
+//! | [`control`] | the CLI's way to the daemon: a Unix socket |
+//! | [`progress`] | what happened, and how people see it |
+//! | [`announce`] | the enterprise learns that a server came or went |
+
+pub mod announce;
+pub mod borrowing;
+pub mod config;
+pub mod control;
+pub mod files;
+pub mod gateway;
+pub mod lender;
+pub mod organizer;
+pub mod progress;
+pub mod store;
+
+use leaseboot_protocol::timestamp::Timestamp;
+use std::error::Error;
+use std::time::SystemTime;
+
+/// An error with its causes, outermost first, on one line.
+pub fn error_chain(error: &dyn Error) -> String {
+    let mut chain = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let text = cause.to_string();
+        // Some libraries repeat the cause in their own text.
+        if !chain.ends_with(&text) {
+            chain = format!("{chain}: {text}");
+        }
+        next = cause.source();
+    }
+    chain
+}
+
+fn now() -> Timestamp {
+    Timestamp::from(SystemTime::now())
+}

@@ -1,0 +1,355 @@
+//! All borrowings of this process: it begins them, finds them by address for the service inside the tunnel and by name for people,
+//! and keeps their drivers.
+
+use crate::borrowing::driver::{Denied, Driver, Input, Snapshot, Surroundings};
+use crate::borrowing::machine::{Event, Outcome, State};
+use crate::borrowing::{BorrowingId, Order};
+use crate::config::{ConfigError, GatewayConfig, Profile};
+use crate::gateway::Peers;
+use crate::gateway::service::{Identities, Tenant};
+use crate::now;
+use crate::progress::Progress;
+use crate::store::{CreateError, Place, Record, StoreError};
+use leaseboot_protocol::ids::{Hostname, LeaseId, ServerId};
+use leaseboot_protocol::network::WireguardPublicKey;
+use leaseboot_protocol::settings::{BootImage, InstallSettings};
+use leaseboot_protocol::timestamp::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Inputs that may wait for a driver.
+const INBOX: usize = 16;
+/// Notes that are read from the store at once.
+const PAGE: u32 = 256;
+
+/// A borrowing as people see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BorrowingView {
+    /// Its name.
+    pub id: BorrowingId,
+    /// The lease, once there is one.
+    pub lease: Option<LeaseId>,
+    /// The server, while there is one.
+    pub server: Option<ServerId>,
+    /// The profile.
+    pub profile: String,
+    /// The server's name.
+    pub hostname: Hostname,
+    /// The server's address.
+    pub address: IpAddr,
+    /// Where it stands, in words.
+    pub state: String,
+    /// Since when.
+    pub since: Timestamp,
+    /// Why it failed, when it did.
+    pub reason: Option<String>,
+    /// Whether nothing more will happen.
+    pub over: bool,
+}
+
+/// Why no borrowing began.
+#[derive(Debug, thiserror::Error)]
+pub enum BorrowError {
+    /// The profile cannot be used.
+    #[error(transparent)]
+    Profile(#[from] ConfigError),
+    /// There is no place for it.
+    #[error(transparent)]
+    Create(#[from] CreateError),
+}
+
+/// What cannot be released or followed.
+#[derive(Debug, thiserror::Error)]
+pub enum LookupError {
+    /// Nothing has this name.
+    #[error("there is no borrowing {0:?}; `leaseboot-po list` shows them by lease, name and identifier")]
+    Unknown(String),
+    /// It is over already.
+    #[error("{0:?} is over already")]
+    Over(String),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The change cannot be written down.
+    #[error("the change cannot be written down; the daemon's log tells why")]
+    Denied,
+}
+
+struct Handle {
+    id: BorrowingId,
+    order: Arc<Order>,
+    inbox: mpsc::Sender<Input>,
+    snapshot: watch::Receiver<Snapshot>,
+}
+
+/// All borrowings.
+pub struct Organizer<P> {
+    folder: PathBuf,
+    gateway: GatewayConfig,
+    gateway_key: WireguardPublicKey,
+    surroundings: Arc<Surroundings<P>>,
+    live: Mutex<HashMap<IpAddr, Handle>>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl<P: Peers> Organizer<P> {
+    /// Takes up what the store holds. `stop` ends all drivers; [`Organizer::wait`] waits for them.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn start(
+        folder: PathBuf,
+        gateway: GatewayConfig,
+        gateway_key: WireguardPublicKey,
+        surroundings: Surroundings<P>,
+        stop: CancellationToken,
+    ) -> Result<Arc<Self>, StoreError> {
+        let organizer = Arc::new(Self {
+            folder,
+            gateway,
+            gateway_key,
+            surroundings: Arc::new(surroundings),
+            live: Mutex::default(),
+            tasks: TaskTracker::new(),
+            stop,
+        });
+        let records = organizer.surroundings.store.all().await?;
+        let serving = records
+            .iter()
+            .filter(|record| matches!(record.state, State::InService { .. }));
+        organizer
+            .surroundings
+            .announcer
+            .restore(serving.map(|record| &record.order));
+        for record in records.into_iter().filter(|record| !record.state.is_over()) {
+            organizer.drive(record);
+        }
+        Ok(organizer)
+    }
+
+    /// Waits until every driver has ended.
+    pub async fn wait(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.surroundings.store.close().await;
+    }
+
+    /// Begins to borrow a server of `profile`.
+    ///
+    /// # Errors
+    /// [`BorrowError`]; nothing was asked of the lender then.
+    pub async fn borrow_server(
+        self: &Arc<Self>,
+        profile: &str,
+        hostname: Option<Hostname>,
+    ) -> Result<BorrowingView, BorrowError> {
+        let (profile, image) = self.measured(profile).await?;
+        let pattern = profile.hostname.clone();
+        let name = move |taken: &dyn Fn(&Hostname) -> bool| match hostname {
+            Some(name) if taken(&name) => Err(CreateError::NameTaken(name)),
+            Some(name) => Ok(name),
+            None => pattern.first_free(taken).ok_or(CreateError::NoName),
+        };
+        let order = |place| self.order(profile, image, place);
+        let store = &self.surroundings.store;
+        let record = store.create(self.gateway.pool(), name, order, now()).await?;
+        tracing::info!(borrowing = %record.id, profile = record.order.settings.profile,
+            hostname = %record.order.settings.hostname, address = %record.order.address(), "a borrowing begins");
+        let view = view(&record);
+        self.drive(record);
+        Ok(view)
+    }
+
+    /// All borrowings, oldest first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn list(&self) -> Result<Vec<BorrowingView>, StoreError> {
+        let records = self.surroundings.store.all().await?;
+        Ok(records.iter().map(view).collect())
+    }
+
+    /// Gives the server of a borrowing back. It may be named by identifier, lease or host name.
+    ///
+    /// # Errors
+    /// [`LookupError`].
+    pub async fn release(&self, name: &str) -> Result<BorrowingView, LookupError> {
+        let found = self.find(name).await?;
+        if found.over {
+            return Err(LookupError::Over(name.to_owned()));
+        }
+        match self.input(found.address, Event::Release).await {
+            Ok(()) => self.find(found.id.as_str()).await,
+            Err(Denied::NotNow) => Err(LookupError::Over(name.to_owned())),
+            Err(Denied::Store) => Err(LookupError::Denied),
+        }
+    }
+
+    /// The borrowing with this identifier, lease or host name; of several, the latest.
+    ///
+    /// # Errors
+    /// [`LookupError`].
+    pub async fn find(&self, name: &str) -> Result<BorrowingView, LookupError> {
+        let matches = |view: &BorrowingView| {
+            view.id.as_str() == name
+                || view.lease.as_ref().is_some_and(|lease| lease.as_str() == name)
+                || view.hostname.as_str() == name
+        };
+        let found = self.list().await?.into_iter().rfind(matches);
+        found.ok_or_else(|| LookupError::Unknown(name.to_owned()))
+    }
+
+    /// The notes of a borrowing after position `after`; waits for one when there is none yet. Empty when nothing more will come.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn next_progress(&self, id: &BorrowingId, after: u64) -> Result<Vec<Progress>, StoreError> {
+        let snapshot = self
+            .live()
+            .values()
+            .find(|handle| handle.id == *id)
+            .map(|handle| handle.snapshot.clone());
+        loop {
+            let notes = self.surroundings.store.progress(id, after, PAGE).await?;
+            if !notes.is_empty() {
+                return Ok(notes);
+            }
+            let Some(mut snapshot) = snapshot.clone() else {
+                return Ok(notes);
+            };
+            if snapshot
+                .wait_for(|snapshot| snapshot.sequence > after)
+                .await
+                .is_err()
+            {
+                // The driver ended between the two looks.
+                return self.surroundings.store.progress(id, after, PAGE).await;
+            }
+        }
+    }
+
+    /// Loads the profile and reads its image to the end, away from the other tasks.
+    async fn measured(&self, profile: &str) -> Result<(Profile, BootImage), ConfigError> {
+        let (folder, name) = (self.folder.clone(), profile.to_owned());
+        let measure = move || {
+            let profile = Profile::load(&folder, &name)?;
+            let image = profile.image.measure()?;
+            Ok((profile, image))
+        };
+        match tokio::task::spawn_blocking(measure).await {
+            Ok(measured) => measured,
+            Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+        }
+    }
+
+    fn order(&self, profile: Profile, image: BootImage, place: Place) -> Order {
+        Order {
+            request_id: BorrowingId::generate().to_string(),
+            requirements: profile.requirements,
+            settings: InstallSettings {
+                profile: profile.name,
+                hostname: place.hostname,
+                kickstart: profile.kickstart,
+                kickstart_origin: profile.kickstart_origin,
+                sealed: profile.sealed.keys().cloned().collect(),
+                tunnel: self.gateway.settings(place.address, self.gateway_key),
+                image,
+                min_memory_mib: profile.image.min_memory_mib,
+            },
+            kernel: profile.image.kernel,
+            initrd: profile.image.initrd,
+            sealed: profile.sealed,
+        }
+    }
+
+    fn drive(self: &Arc<Self>, record: Record) {
+        let (inbox, inputs) = mpsc::channel(INBOX);
+        let (publish, snapshot) = watch::channel(Snapshot {
+            state: record.state.clone(),
+            sequence: 0,
+        });
+        let order = Arc::new(record.order.clone());
+        let (id, address) = (record.id.clone(), order.address());
+        let handle = Handle {
+            id: id.clone(),
+            order: Arc::clone(&order),
+            inbox,
+            snapshot,
+        };
+        self.live().insert(address, handle);
+        let driver = Driver::new(record, order, Arc::clone(&self.surroundings), inputs, publish);
+        let organizer = Arc::clone(self);
+        self.tasks.spawn(async move {
+            driver.run(organizer.stop.clone()).await;
+            let mut live = organizer.live();
+            // The address may have been given out again the moment the borrowing was over.
+            if live.get(&address).is_some_and(|handle| handle.id == id) {
+                live.remove(&address);
+            }
+        });
+    }
+
+    fn live(&self) -> MutexGuard<'_, HashMap<IpAddr, Handle>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands an input to the driver of the borrowing that has `address`, and waits until it is written down.
+    async fn input(&self, address: IpAddr, event: Event) -> Result<(), Denied> {
+        let inbox = self.live().get(&address).map(|handle| handle.inbox.clone());
+        let (reply, answer) = oneshot::channel();
+        let input = Input { event, reply };
+        inbox
+            .ok_or(Denied::NotNow)?
+            .send(input)
+            .await
+            .map_err(|_| Denied::NotNow)?;
+        answer.await.unwrap_or(Err(Denied::NotNow))
+    }
+}
+
+impl<P: Peers> Identities for Organizer<P> {
+    fn tenant(&self, address: IpAddr) -> Option<Tenant> {
+        let live = self.live();
+        let handle = live.get(&address)?;
+        let state = handle.snapshot.borrow().state.clone();
+        Some(Tenant {
+            id: handle.id.clone(),
+            order: Arc::clone(&handle.order),
+            state,
+        })
+    }
+
+    async fn register(&self, address: IpAddr, key: WireguardPublicKey) -> Result<(), Denied> {
+        self.input(address, Event::MemberKey(key)).await
+    }
+
+    async fn greet(&self, address: IpAddr) -> Result<(), Denied> {
+        self.input(address, Event::MemberHello).await
+    }
+}
+
+fn view(record: &Record) -> BorrowingView {
+    let reason = match record.state.outcome() {
+        Some(Outcome::Failed { reason }) => Some(reason.clone()),
+        _ => None,
+    };
+    BorrowingView {
+        id: record.id.clone(),
+        lease: record.state.lease().cloned(),
+        server: record.state.server().cloned(),
+        profile: record.order.settings.profile.clone(),
+        hostname: record.order.settings.hostname.clone(),
+        address: record.order.address(),
+        state: record.state.to_string(),
+        since: record.since,
+        reason,
+        over: record.state.is_over(),
+    }
+}
