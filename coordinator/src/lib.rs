@@ -1,6 +1,27 @@
 //! The Lease Manager: the lender's side of a transfer.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`config`] | `lm.toml` and `servers.toml` |
+//! | [`pki`] | CA, the LM's certificate, tenants' certificates |
+//! | [`store`] | all that must not be forgotten; the only place with SQL |
+//! | [`search`] | requirements × servers → the smallest that is sufficient |
+//! | [`merge`] | the enterprise's kickstart × the lender's hardware |
+//! | [`lease`] | the life of a lease, and the driver that makes it happen |
+//! | [`api`] | for tenants and agents, over TLS |
+//! | [`dhcp`], [`tftp`], [`boot`] | what a server meets between firmware and agent |
+//! | [`power`] | Redfish and commands |
+//! | [`commands`] | the command line
 
+pub mod api;
 pub mod boot;
+pub mod commands;
+pub mod config;
 pub mod dhcp;
+pub mod lease;
+pub mod merge;
+pub mod pki;
 pub mod power;
+pub mod search;
+pub mod store;
 pub mod tftp;

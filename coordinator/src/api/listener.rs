@@ -1,0 +1,130 @@
+//! Connections to the API: TLS, bounded in number and time, each request marked with who is at the other end.
+
+use crate::pki;
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use leaseboot_protocol::ids::TenantId;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+/// Connections at once; more wait in the kernel's queue.
+const MOST_CONNECTIONS: usize = 4096;
+const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
+/// How long a client may take for the head of a request, and sit idle between two.
+const HEAD_TIME: Duration = Duration::from_secs(60);
+/// How long one request may take in all; questions for events are held for 30 s.
+const REQUEST_TIME: Duration = Duration::from_secs(60);
+/// How long to wait when the process is out of file descriptors or the like.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Who is at the other end of a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Where the connection comes from.
+    pub address: SocketAddr,
+    /// The tenant, when a certificate was shown and verified.
+    pub tenant: Option<TenantId>,
+}
+
+/// The port cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot take {address} for the API: `ss -ltnp 'sport = :{}'` shows who holds it; [api] listen in lm.toml names another", address.port())]
+pub struct ApiError {
+    /// Address and port.
+    pub address: SocketAddr,
+    /// Why it failed.
+    pub source: std::io::Error,
+}
+
+/// A bound port that nobody is served on yet.
+pub struct Api {
+    listener: TcpListener,
+    address: SocketAddr,
+    tls: TlsAcceptor,
+}
+
+impl Api {
+    /// Takes the port.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn bind(address: SocketAddr, tls: Arc<rustls::ServerConfig>) -> Result<Self, ApiError> {
+        let failed = |source| ApiError { address, source };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let bound = listener.local_addr().map_err(failed)?;
+        Ok(Self {
+            listener,
+            address: bound,
+            tls: TlsAcceptor::from(tls),
+        })
+    }
+
+    /// Address and port that were taken.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `stop` is cancelled; connections are closed then.
+    pub async fn run(self, router: Router, stop: CancellationToken) {
+        let mut connections = JoinSet::new();
+        loop {
+            // Goal: one more connection, or one less. Accepting and joining are cancel-safe.
+            tokio::select! {
+                () = stop.cancelled() => return,
+                Some(_) = connections.join_next() => {}
+                accepted = self.listener.accept(), if connections.len() < MOST_CONNECTIONS => match accepted {
+                    Ok((stream, from)) => {
+                        connections.spawn(serve(stream, from, self.tls.clone(), router.clone()));
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "a connection to the API could not be taken");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                },
+            }
+        }
+    }
+}
+
+async fn serve(stream: TcpStream, from: SocketAddr, tls: TlsAcceptor, router: Router) {
+    // Small answers must not wait for each other.
+    let _ = stream.set_nodelay(true);
+    let stream = match tokio::time::timeout(HANDSHAKE_TIME, tls.accept(stream)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return tracing::info!(%from, %error, "a TLS handshake failed"),
+        Err(_) => return tracing::info!(%from, "a TLS handshake took too long"),
+    };
+    let certificates = stream.get_ref().1.peer_certificates();
+    let tenant = certificates
+        .and_then(|chain| chain.first())
+        .and_then(pki::tenant_of);
+    let peer = Peer {
+        address: from,
+        tenant,
+    };
+    let router = router
+        .layer(axum::middleware::from_fn(bounded))
+        .layer(axum::Extension(peer));
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIME)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    if let Err(error) = connection.await {
+        tracing::debug!(%from, %error, "a connection to the API broke");
+    }
+}
+
+async fn bounded(request: axum::extract::Request, next: axum::middleware::Next) -> axum::response::Response {
+    use axum::response::IntoResponse as _;
+    match tokio::time::timeout(REQUEST_TIME, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => axum::http::StatusCode::REQUEST_TIMEOUT.into_response(),
+    }
+}

@@ -1,0 +1,178 @@
+//! `leaseboot-lm serve`: every service in one process. All sockets are taken before the first is served; the end of any service ends the
+//! process, because a Lease Manager without one of them would leave servers standing in the dark.
+
+use super::ConfigPath;
+use crate::api::{self, Api};
+use crate::boot::{BootFiles, BootHttp, BootService};
+use crate::config::Config;
+use crate::dhcp::{self, DhcpService, DhcpSettings};
+use crate::lease::Driver;
+use crate::pki;
+use crate::power::PowerController;
+use crate::store::Store;
+use crate::tftp::{self, TftpService, TftpSettings};
+use anyhow::{Context as _, anyhow, bail};
+use leaseboot_protocol::ids::ServerId;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+const BOOT_HTTP_PORT: u16 = 80;
+
+/// Runs the Lease Manager
+#[derive(Debug, clap::Args)]
+pub struct Serve {
+    #[command(flatten)]
+    config: ConfigPath,
+    /// Where `cargo xtask image` left kernel, stage-1 image and boot loaders
+    #[arg(long, value_name = "DIR")]
+    boot_files: Option<PathBuf>,
+}
+
+/// Everything that is needed, all sockets bound.
+struct Services {
+    driver: Arc<Driver>,
+    boot: Arc<BootService>,
+    dhcp: DhcpService,
+    tftp: TftpService,
+    http: BootHttp,
+    api: Api,
+}
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// When something is missing or taken at the start, or a service ends by itself.
+pub async fn run(serve: &Serve) -> anyhow::Result<()> {
+    let config = Config::load(&serve.config.config)?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for SIGINT")?;
+    let services = prepare(config, serve.boot_files.as_deref()).await?;
+    let store = services.driver.store().clone();
+    let stop = CancellationToken::new();
+    let mut tasks = start(services, &stop);
+    println!("leaseboot-lm ready");
+    // Goal: the first reason to stop. What is dropped here is waiting only.
+    let outcome = tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+        Some(ended) = tasks.join_next() => Err(early_end(ended)),
+    };
+    stop.cancel();
+    while tasks.join_next().await.is_some() {}
+    store.close().await;
+    outcome
+}
+
+type Ended = (&'static str, anyhow::Result<()>);
+
+fn early_end(ended: Result<Ended, tokio::task::JoinError>) -> anyhow::Error {
+    match ended {
+        Ok((name, Ok(()))) => anyhow!("the service {name} ended by itself"),
+        Ok((name, Err(error))) => error.context(format!("the service {name} failed")),
+        Err(error) => anyhow!(error).context("a service panicked"),
+    }
+}
+
+async fn prepare(config: Config, boot_files: Option<&Path>) -> anyhow::Result<Services> {
+    let Some(files) = boot_files.or(config.boot_files.as_deref()) else {
+        bail!(
+            "no boot files: name the folder that `cargo xtask image` wrote with --boot-files, or as boot_files in {}",
+            config.path.display()
+        );
+    };
+    let files = BootFiles::load(files)?;
+    let identity = &config.identity;
+    let tls = pki::server_config(&identity.ca, &identity.certificate, &identity.key)?;
+    let ca_pem = pki::read_ca(&identity.ca)?;
+    let power = power(&config)?;
+    let store = Store::open(&config.store).await?;
+    let (wire, dhcp, listen) = (config.wire.clone(), config.dhcp.clone(), config.api_listen);
+    let driver = Driver::new(config, store, power, ca_pem).await?;
+    let address = wire.address.addr();
+    let boot = BootService::new(files, driver.clone(), SocketAddr::from((address, BOOT_HTTP_PORT)))?;
+    let dhcp = DhcpSettings {
+        interface: wire.interface.clone(),
+        address: wire.address,
+        router: wire.router,
+        http_base: boot.http_base(),
+        http_loader: boot.http_loader(),
+        config: dhcp,
+    };
+    let tftp = TftpSettings {
+        address,
+        port: tftp::SERVER_PORT,
+        clients: wire.address.trunc(),
+        mtu: wire.mtu,
+    };
+    Ok(Services {
+        dhcp: DhcpService::bind(dhcp).context(holder("udp", dhcp::SERVER_PORT))?,
+        tftp: TftpService::bind(tftp)
+            .await
+            .context(holder("udp", tftp::SERVER_PORT))?,
+        http: BootHttp::bind(SocketAddr::from((address, BOOT_HTTP_PORT)))
+            .await
+            .context(holder("tcp", BOOT_HTTP_PORT))?,
+        api: Api::bind(listen, tls).await?,
+        driver,
+        boot,
+    })
+}
+
+fn holder(protocol: &str, port: u16) -> String {
+    let listing = if protocol == "udp" { "-lunp" } else { "-ltnp" };
+    format!("cannot take {protocol} port {port}; `ss {listing} 'sport = :{port}'` shows who holds it")
+}
+
+fn power(config: &Config) -> anyhow::Result<BTreeMap<ServerId, PowerController>> {
+    let folder = config.servers_path.parent().unwrap_or(Path::new(""));
+    let controllers = config.servers.values().map(|server| {
+        let place = || {
+            format!(
+                "{}:{}: the server {} cannot be powered",
+                config.servers_path.display(),
+                server.line,
+                server.name
+            )
+        };
+        let controller = PowerController::new(&server.power, folder).with_context(place)?;
+        Ok((server.name.clone(), controller))
+    });
+    controllers.collect()
+}
+
+fn start(services: Services, stop: &CancellationToken) -> JoinSet<Ended> {
+    let Services {
+        driver,
+        boot,
+        dhcp,
+        tftp,
+        http,
+        api,
+    } = services;
+    let mut tasks = JoinSet::new();
+    let (token, directory) = (stop.clone(), driver.clone());
+    tasks.spawn(async move { ("DHCP", dhcp.run(directory, token).await.map_err(Into::into)) });
+    let (token, names) = (stop.clone(), boot.clone());
+    tasks.spawn(async move { ("TFTP", tftp.run(names, token).await.map_err(Into::into)) });
+    let token = stop.clone();
+    tasks.spawn(async move {
+        http.run(boot, token).await;
+        ("boot HTTP", Ok(()))
+    });
+    let (token, router) = (stop.clone(), api::router(driver.clone()));
+    tasks.spawn(async move {
+        api.run(router, token).await;
+        ("API", Ok(()))
+    });
+    let token = stop.clone();
+    tasks.spawn(async move {
+        driver.run(token).await;
+        ("driver", Ok(()))
+    });
+    tasks
+}

@@ -1,0 +1,308 @@
+//! `lm.toml` and `servers.toml`, read once and turned into values that cannot be wrong.
+//!
+//! Both files are written by people, so everything unknown is refused and every error names file, line, what stands there and what
+//! to do. Paths are relative to the folder of the file. Secrets are named by path and never stand in either file.
+
+mod servers;
+
+use crate::dhcp::DhcpConfig;
+use crate::lease::{Deadlines, Rules};
+use ipnet::Ipv4Net;
+use leaseboot_protocol::ids::ServerId;
+use leaseboot_protocol::network::MacAddress;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+pub use servers::Server;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use toml::Spanned;
+
+/// The port of the API unless `lm.toml` says otherwise.
+pub const API_PORT: u16 = 8443;
+
+/// Everything that the lender wrote down.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The file that it was read from.
+    pub path: PathBuf,
+    /// The lender's wire.
+    pub wire: Wire,
+    /// Where the API is served.
+    pub api_listen: SocketAddr,
+    /// CA, certificate and key of the API.
+    pub identity: IdentityFiles,
+    /// The SQLite file.
+    pub store: PathBuf,
+    /// Where `cargo xtask image` left kernel, image and loaders; may also be named on the command line.
+    pub boot_files: Option<PathBuf>,
+    /// The `[dhcp]` table.
+    pub dhcp: DhcpConfig,
+    /// Deadlines and attempts of leases.
+    pub rules: Rules,
+    /// The file that the servers were read from.
+    pub servers_path: PathBuf,
+    /// The servers by name.
+    pub servers: BTreeMap<ServerId, Server>,
+}
+
+/// The network that lent servers stand in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wire {
+    /// The LM's interface on it.
+    pub interface: String,
+    /// The LM's address on it, with the network's prefix length.
+    pub address: Ipv4Net,
+    /// The router of the servers.
+    pub router: Option<Ipv4Addr>,
+    /// Largest IP packet in bytes.
+    pub mtu: u16,
+}
+
+/// The files of the LM's identity, all PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdentityFiles {
+    /// The CA's certificate.
+    pub ca: PathBuf,
+    /// The CA's key, needed only to add tenants.
+    pub ca_key: PathBuf,
+    /// The LM's certificate.
+    pub certificate: PathBuf,
+    /// The LM's key.
+    pub key: PathBuf,
+}
+
+/// A configuration file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {path}: make it with `leaseboot-lm init`, or name another with --config")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+    /// A line says something that cannot be.
+    #[error("{path}:{line}: {problem}\n  the line says: {text}")]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// Counted from 1.
+        line: usize,
+        /// What is wrong, and what to do.
+        problem: String,
+        /// The line.
+        text: String,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LmFile {
+    interface: Spanned<String>,
+    address: Spanned<Ipv4Net>,
+    router: Option<Spanned<Ipv4Addr>>,
+    #[serde(default)]
+    mtu: Option<Spanned<u16>>,
+    #[serde(default = "servers_file")]
+    servers: PathBuf,
+    #[serde(default = "store_file")]
+    store: PathBuf,
+    boot_files: Option<PathBuf>,
+    #[serde(default)]
+    api: ApiTable,
+    #[serde(default)]
+    dhcp: DhcpConfig,
+    #[serde(default)]
+    deadlines: Deadlines,
+    #[serde(default = "three")]
+    attempts: NonZeroU32,
+}
+
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct ApiTable {
+    listen: SocketAddr,
+    ca: PathBuf,
+    ca_key: PathBuf,
+    certificate: PathBuf,
+    key: PathBuf,
+}
+
+impl Default for ApiTable {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, API_PORT)),
+            ca: "ca.pem".into(),
+            ca_key: "ca.key".into(),
+            certificate: "lm.pem".into(),
+            key: "lm.key".into(),
+        }
+    }
+}
+
+fn servers_file() -> PathBuf {
+    "servers.toml".into()
+}
+
+fn store_file() -> PathBuf {
+    "lm.sqlite".into()
+}
+
+fn three() -> NonZeroU32 {
+    NonZeroU32::MIN.saturating_add(2)
+}
+
+impl Config {
+    /// Reads `lm.toml` at `path` and the `servers.toml` that it names.
+    ///
+    /// # Errors
+    /// [`ConfigError`], the first that is found.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let source = Source::read(path)?;
+        let file: LmFile = source.parse()?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let wire = wire(&source, &file)?;
+        let servers_path = folder.join(&file.servers);
+        let servers = servers::load(&servers_path, &wire, file.dhcp.pool.as_ref())?;
+        Ok(Self {
+            path: path.to_owned(),
+            wire,
+            api_listen: file.api.listen,
+            identity: IdentityFiles {
+                ca: folder.join(&file.api.ca),
+                ca_key: folder.join(&file.api.ca_key),
+                certificate: folder.join(&file.api.certificate),
+                key: folder.join(&file.api.key),
+            },
+            store: folder.join(&file.store),
+            boot_files: file.boot_files.map(|files| folder.join(files)),
+            dhcp: file.dhcp,
+            rules: Rules {
+                deadlines: file.deadlines,
+                attempts: file.attempts,
+            },
+            servers_path,
+            servers,
+        })
+    }
+
+    /// The API's URL as lent servers reach it.
+    pub fn api_url(&self) -> String {
+        let listen = self.api_listen;
+        let host = match listen.ip() {
+            ip if ip.is_unspecified() => IpAddr::from(self.wire.address.addr()),
+            ip => ip,
+        };
+        format!("https://{}", SocketAddr::from((host, listen.port())))
+    }
+
+    /// The server whose card on the lender's wire this is.
+    pub fn server_by_mac(&self, mac: MacAddress) -> Option<&Server> {
+        self.servers.values().find(|server| server.place.mac == mac)
+    }
+
+    /// The server that this address belongs to.
+    pub fn server_by_address(&self, address: IpAddr) -> Option<&Server> {
+        self.servers
+            .values()
+            .find(|server| server.place.address.addr() == address)
+    }
+}
+
+fn wire(source: &Source, file: &LmFile) -> Result<Wire, ConfigError> {
+    let (interface, address) = (file.interface.get_ref(), *file.address.get_ref());
+    if interface.is_empty() || interface.len() > 15 || interface.contains(['/', ' ']) {
+        return Err(source.problem(
+            file.interface.span(),
+            format!("{interface:?} is not an interface: `ip link` shows their names"),
+        ));
+    }
+    let usable =
+        address.prefix_len() <= 30 && ![address.network(), address.broadcast()].contains(&address.addr());
+    if !usable {
+        return Err(source.problem(
+            file.address.span(),
+            format!("{address} is not a host's address in a network: write it as 10.10.0.1/24"),
+        ));
+    }
+    if let Some(router) = &file.router
+        && !address.contains(router.get_ref())
+    {
+        return Err(source.problem(
+            router.span(),
+            format!(
+                "the router {} is not in the network {}",
+                router.get_ref(),
+                address.trunc()
+            ),
+        ));
+    }
+    let mtu = file.mtu.as_ref().map_or(1500, |mtu| *mtu.get_ref());
+    if let Some(written) = &file.mtu
+        && !(1280..=9216).contains(&mtu)
+    {
+        return Err(source.problem(
+            written.span(),
+            format!("mtu {mtu} is not between 1280 and 9216 bytes"),
+        ));
+    }
+    Ok(Wire {
+        interface: interface.clone(),
+        address,
+        router: file.router.as_ref().map(|router| *router.get_ref()),
+        mtu,
+    })
+}
+
+/// A file with its text, so that a problem can name its line.
+struct Source<'a> {
+    path: &'a Path,
+    text: String,
+}
+
+impl<'a> Source<'a> {
+    fn read(path: &'a Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        Ok(Self { path, text })
+    }
+
+    fn parse<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {
+        toml::from_str(&self.text)
+            .map_err(|error| self.problem(error.span().unwrap_or_default(), error.message().to_owned()))
+    }
+
+    fn problem(&self, span: Range<usize>, problem: String) -> ConfigError {
+        let line = self.line(span.start);
+        ConfigError::Line {
+            path: self.path.to_owned(),
+            line,
+            problem,
+            text: self
+                .text
+                .lines()
+                .nth(line - 1)
+                .unwrap_or_default()
+                .trim()
+                .to_owned(),
+        }
+    }
+
+    fn line(&self, offset: usize) -> usize {
+        1 + self
+            .text
+            .bytes()
+            .take(offset)
+            .filter(|byte| *byte == b'\n')
+            .count()
+    }
+}
+
+#[cfg(test)]
+mod tests;

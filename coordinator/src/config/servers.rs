@@ -1,0 +1,202 @@
+//! `servers.toml`: the servers that the lender lends.
+
+use super::{ConfigError, Source, Wire};
+use crate::boot::KernelWord;
+use crate::dhcp::PoolConfig;
+use crate::power::PowerConfig;
+use ipnet::Ipv4Net;
+use leaseboot_protocol::hardware::HardwareReport;
+use leaseboot_protocol::ids::ServerId;
+use leaseboot_protocol::network::{LenderAddress, MacAddress};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::path::Path;
+use toml::Spanned;
+
+/// One server as the lender wrote it down.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// Its name.
+    pub name: ServerId,
+    /// Its place on the lender's wire.
+    pub place: LenderAddress,
+    /// Its console as the kernel's `console=` wants it.
+    pub console: Option<KernelWord>,
+    /// More words for the kernel command line of stage 1.
+    pub kernel_words: Vec<KernelWord>,
+    /// What tenants may ask for.
+    pub labels: BTreeMap<String, String>,
+    /// Whether its disks are known to be empty when the LM sees it first.
+    pub wiped: bool,
+    /// The way to its power.
+    pub power: PowerConfig,
+    /// What it is made of, where the lender wrote that down.
+    pub hardware: Option<HardwareReport>,
+    /// The line of `servers.toml` where it begins.
+    pub line: usize,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ServersFile {
+    #[serde(default)]
+    server: Vec<Spanned<Entry>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    name: Spanned<ServerId>,
+    mac: Spanned<MacAddress>,
+    address: Spanned<Ipv4Addr>,
+    router: Option<Spanned<Ipv4Addr>>,
+    console: Option<KernelWord>,
+    #[serde(default)]
+    kernel_words: Vec<KernelWord>,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+    #[serde(default = "yes")]
+    wiped: bool,
+    power: PowerConfig,
+    hardware: Option<Spanned<toml::Table>>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+pub(super) fn load(
+    path: &Path,
+    wire: &Wire,
+    pool: Option<&PoolConfig>,
+) -> Result<BTreeMap<ServerId, Server>, ConfigError> {
+    let source = Source::read(path)?;
+    let file: ServersFile = source.parse()?;
+    let mut servers: BTreeMap<ServerId, Server> = BTreeMap::new();
+    for entry in file.server {
+        let line = source.line(entry.span().start);
+        let entry = entry.into_inner();
+        check_unlike_others(&source, &entry, &servers)?;
+        check_address(&source, &entry, wire, pool)?;
+        let hardware = entry
+            .hardware
+            .as_ref()
+            .map(|table| hardware(&source, table))
+            .transpose()?;
+        let place = LenderAddress {
+            mac: *entry.mac.get_ref(),
+            address: place(*entry.address.get_ref(), wire),
+            router: entry.router.map(Spanned::into_inner).or(wire.router),
+            mtu: wire.mtu,
+        };
+        let name = entry.name.into_inner();
+        let server = Server {
+            name: name.clone(),
+            place,
+            console: entry.console,
+            kernel_words: entry.kernel_words,
+            labels: entry.labels,
+            wiped: entry.wiped,
+            power: entry.power,
+            hardware,
+            line,
+        };
+        servers.insert(name, server);
+    }
+    Ok(servers)
+}
+
+fn place(address: Ipv4Addr, wire: &Wire) -> Ipv4Net {
+    Ipv4Net::new_assert(address, wire.address.prefix_len())
+}
+
+fn check_unlike_others(
+    source: &Source,
+    entry: &Entry,
+    others: &BTreeMap<ServerId, Server>,
+) -> Result<(), ConfigError> {
+    for other in others.values() {
+        let Server {
+            name, place, line, ..
+        } = other;
+        let taken = |what: &dyn std::fmt::Display| {
+            format!("{what} belongs to the server {name} of line {line} already: give each server its own")
+        };
+        if name == entry.name.get_ref() {
+            return Err(source.problem(entry.name.span(), taken(name)));
+        }
+        if place.mac == *entry.mac.get_ref() {
+            return Err(source.problem(entry.mac.span(), taken(&place.mac)));
+        }
+        if place.address.addr() == *entry.address.get_ref() {
+            return Err(source.problem(entry.address.span(), taken(&place.address.addr())));
+        }
+    }
+    Ok(())
+}
+
+fn check_address(
+    source: &Source,
+    entry: &Entry,
+    wire: &Wire,
+    pool: Option<&PoolConfig>,
+) -> Result<(), ConfigError> {
+    let address = *entry.address.get_ref();
+    let network = wire.address.trunc();
+    let problem = if !network.contains(&address) {
+        format!("{address} is not in the lender's network {network}")
+    } else if [network.network(), network.broadcast(), wire.address.addr()].contains(&address)
+        || wire.router == Some(address)
+    {
+        format!("{address} is the network's, the lease manager's or the router's own: choose another")
+    } else if pool.is_some_and(|pool| pool.contains(address)) {
+        format!("{address} lies in dhcp.pool, which is for servers that nobody wrote down: choose another")
+    } else {
+        return match &entry.router {
+            Some(router) if !network.contains(router.get_ref()) => Err(source.problem(
+                router.span(),
+                format!(
+                    "the router {} is not in the lender's network {network}",
+                    router.get_ref()
+                ),
+            )),
+            _ => Ok(()),
+        };
+    };
+    Err(source.problem(entry.address.span(), problem))
+}
+
+/// The type is a report, which ignores what it does not know; what a person wrote must not be ignored, so every key must come back.
+fn hardware(source: &Source, written: &Spanned<toml::Table>) -> Result<HardwareReport, ConfigError> {
+    let table = toml::Value::Table(written.get_ref().clone());
+    let problem = |problem: String| source.problem(written.span(), format!("in server.hardware: {problem}"));
+    let report: HardwareReport = table
+        .clone()
+        .try_into()
+        .map_err(|error: toml::de::Error| problem(error.message().to_owned()))?;
+    let understood = toml::Value::try_from(&report).map_err(|error| problem(error.to_string()))?;
+    match unknown_key(&table, &understood, "hardware") {
+        Some(key) => Err(problem(format!("unknown key {key}"))),
+        None => Ok(report),
+    }
+}
+
+fn unknown_key(written: &toml::Value, understood: &toml::Value, place: &str) -> Option<String> {
+    match (written, understood) {
+        (toml::Value::Table(written), toml::Value::Table(understood)) => {
+            written.iter().find_map(|(key, value)| {
+                let place = format!("{place}.{key}");
+                match understood.get(key) {
+                    Some(known) => unknown_key(value, known, &place),
+                    None => Some(place),
+                }
+            })
+        }
+        (toml::Value::Array(written), toml::Value::Array(understood)) => written
+            .iter()
+            .zip(understood)
+            .find_map(|(value, known)| unknown_key(value, known, place)),
+        _ => None,
+    }
+}

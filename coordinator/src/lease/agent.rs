@@ -1,0 +1,243 @@
+//! What a server in stage 1 and 2 says, and what it is told.
+//!
+//! A token that is not good is an event on the lease of the server that it came from, so that lender and enterprise both see that
+//! somebody tried; the token itself is nowhere written.
+
+use super::driver::{Driver, DriverError, locked, now};
+use super::{Event, Phase, tokens};
+use crate::config::Server;
+use crate::store::{BootTicket, KickstartRecord, LeaseRecord, Redeemed, SessionRecord, StrangerRecord};
+use leaseboot_protocol::agent::{Directive, Hello, InstallTask, KeyOffer, Report, Task, Welcome};
+use leaseboot_protocol::ids::{LeaseId, ServerId};
+use leaseboot_protocol::network::MacAddress;
+use leaseboot_protocol::secret::Secret;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+/// Wrong tokens are written into one server's history at most this often.
+const WRONG_TOKEN_PAUSE: Duration = Duration::from_secs(10);
+
+/// What an agent's request comes to.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The token is not good.
+    #[error("{0}; the server must restart to get a new token")]
+    Unauthorized(&'static str),
+    /// There is nothing to give.
+    #[error("{0}")]
+    Invalid(String),
+    /// The LM failed.
+    #[error(transparent)]
+    Inside(#[from] DriverError),
+}
+
+impl From<crate::store::StoreError> for AgentError {
+    fn from(error: crate::store::StoreError) -> Self {
+        AgentError::Inside(error.into())
+    }
+}
+
+impl Driver {
+    /// The agent's first word: its boot token is used up, its hardware kept, its task given.
+    ///
+    /// # Errors
+    /// [`AgentError::Unauthorized`] for a token that is not good, which is recorded.
+    pub async fn hello(&self, token: &str, from: IpAddr, hello: Hello) -> Result<Welcome, AgentError> {
+        let session = tokens::make().map_err(DriverError::from)?;
+        let (boot, digest) = (tokens::digest(token), tokens::digest(session.expose()));
+        match self.store.redeem(&boot, hello.mac, from, &digest, now()).await? {
+            Redeemed::Bad(why) => {
+                self.wrong_token(hello.mac, from, why).await?;
+                Err(AgentError::Unauthorized(why))
+            }
+            Redeemed::Good(ticket) => {
+                tracing::info!(mac = %hello.mac, %from, version = hello.agent_version, "an agent says hello");
+                self.welcome(ticket, from, session, hello).await
+            }
+        }
+    }
+
+    async fn welcome(
+        &self,
+        ticket: BootTicket,
+        from: IpAddr,
+        session_token: Secret,
+        hello: Hello,
+    ) -> Result<Welcome, AgentError> {
+        let server = match &ticket.server {
+            Some(name) => {
+                self.store.save_hardware(name, &hello.hardware).await?;
+                let mut cards = locked(&self.cards);
+                for nic in &hello.hardware.nics {
+                    // A card that servers.toml gives to a server stays that server's.
+                    cards.entry(nic.mac).or_insert_with(|| name.clone());
+                }
+                name.clone()
+            }
+            None => {
+                let stranger = StrangerRecord {
+                    mac: hello.mac,
+                    address: from,
+                    hardware: hello.hardware.clone(),
+                    seen: now(),
+                };
+                self.store.save_stranger(&stranger).await?;
+                stranger_name(hello.mac)
+            }
+        };
+        let task = match &ticket.lease {
+            Some(lease) => self.task(lease, &server, hello).await?,
+            None => Task::PowerOff,
+        };
+        // A free server that was booted for its hardware report may wait for it.
+        self.announce_change();
+        Ok(Welcome {
+            server,
+            session_token,
+            task,
+        })
+    }
+
+    async fn task(&self, id: &LeaseId, server: &ServerId, hello: Hello) -> Result<Task, AgentError> {
+        let kickstart = self.kickstart_of(id).await?;
+        let mut events = vec![Event::Hello];
+        if !hello
+            .hardware
+            .disks
+            .iter()
+            .any(|disk| disk.by_id == kickstart.disk)
+        {
+            events.push(Event::Unfit(format!(
+                "the disk {} that the settings were merged for is not there any more",
+                kickstart.disk
+            )));
+        }
+        events.extend(hello.earlier.into_iter().map(Event::Reported));
+        let lease = self.apply(id, &events).await?;
+        if lease.lease.phase.boot().is_none() {
+            return Ok(Task::PowerOff);
+        }
+        let server = self.configured(&lease, server)?;
+        Ok(Task::Install(Box::new(InstallTask {
+            lease: id.clone(),
+            address: server.place.clone(),
+            tunnel: kickstart.settings.tunnel,
+            image: kickstart.settings.image,
+            lender_command_line: crate::merge::console_words(server.console.as_ref()),
+        })))
+    }
+
+    pub(super) fn configured(&self, lease: &LeaseRecord, server: &ServerId) -> Result<&Server, DriverError> {
+        self.config
+            .servers
+            .get(server)
+            .ok_or_else(|| DriverError::NoServer {
+                server: server.clone(),
+                lease: lease.id.clone(),
+            })
+    }
+
+    async fn kickstart_of(&self, lease: &LeaseId) -> Result<KickstartRecord, AgentError> {
+        let found = self.store.kickstart(lease).await?;
+        found
+            .ok_or_else(|| AgentError::Invalid(format!("there is no merged kickstart for the lease {lease}")))
+    }
+
+    async fn wrong_token(&self, mac: MacAddress, from: IpAddr, why: &str) -> Result<(), DriverError> {
+        tracing::warn!(%mac, %from, why, "a hello was refused");
+        let by_address = self.config.server_by_address(from);
+        let Some(server) = by_address.or_else(|| self.server_of_card(mac)) else {
+            return Ok(());
+        };
+        if !self.may_write_wrong_token(&server.name) {
+            return Ok(());
+        }
+        let Some(lease) = self
+            .store
+            .server(&server.name)
+            .await?
+            .and_then(|record| record.lease)
+        else {
+            return Ok(());
+        };
+        let error = format!("a hello from {from}, card {mac}, was refused: {why}");
+        self.apply(&lease, &[Event::WrongToken(error)]).await?;
+        Ok(())
+    }
+
+    fn may_write_wrong_token(&self, server: &ServerId) -> bool {
+        let mut written = locked(&self.wrong_tokens);
+        let pausing = written
+            .get(server)
+            .is_some_and(|last| last.elapsed() < WRONG_TOKEN_PAUSE);
+        if !pausing {
+            written.insert(server.clone(), Instant::now());
+        }
+        !pausing
+    }
+
+    async fn session(&self, token: &str, from: IpAddr) -> Result<SessionRecord, AgentError> {
+        let session = self.store.session(&tokens::digest(token)).await?;
+        session
+            .filter(|session| session.address == from)
+            .ok_or(AgentError::Unauthorized(
+                "the session token is not good (any more)",
+            ))
+    }
+
+    /// Keeps the key of this boot.
+    ///
+    /// # Errors
+    /// [`AgentError`].
+    pub async fn offer_key(&self, token: &str, from: IpAddr, offer: KeyOffer) -> Result<(), AgentError> {
+        let session = self.session(token, from).await?;
+        let lease = session
+            .lease
+            .ok_or_else(|| AgentError::Invalid("this boot serves no lease".to_owned()))?;
+        match self.apply(&lease, &[Event::AgentKey(offer.key)]).await {
+            Ok(_) => Ok(()),
+            Err(DriverError::OutOfPlace(error)) => Err(AgentError::Invalid(error.to_string())),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The merged kickstart, as it stands in the store.
+    ///
+    /// # Errors
+    /// [`AgentError`].
+    pub async fn agent_kickstart(&self, token: &str, from: IpAddr) -> Result<String, AgentError> {
+        let session = self.session(token, from).await?;
+        let lease = session
+            .lease
+            .ok_or_else(|| AgentError::Invalid("this boot serves no lease".to_owned()))?;
+        Ok(self.kickstart_of(&lease).await?.merged)
+    }
+
+    /// Takes reports; tells the server whether to go on.
+    ///
+    /// # Errors
+    /// [`AgentError`].
+    pub async fn reports(
+        &self,
+        token: &str,
+        from: IpAddr,
+        reports: Vec<Report>,
+    ) -> Result<Directive, AgentError> {
+        let session = self.session(token, from).await?;
+        let Some(lease) = session.lease else {
+            tracing::info!(mac = %session.mac, ?reports, "reports of a boot without lease");
+            return Ok(Directive::Continue);
+        };
+        let events: Vec<_> = reports.into_iter().map(Event::Reported).collect();
+        let lease = self.apply(&lease, &events).await?;
+        Ok(match lease.lease.phase {
+            Phase::Returning { .. } | Phase::Ended { .. } | Phase::Failed { .. } => Directive::PowerOff,
+            _ => Directive::Continue,
+        })
+    }
+}
+
+fn stranger_name(mac: MacAddress) -> ServerId {
+    let name = format!("stranger-{}", hex::encode(mac.0));
+    name.parse().expect("letters, digits and a dash")
+}

@@ -1,0 +1,199 @@
+//! What a server that asks to boot is told, and the tokens that go with it.
+//!
+//! | whose card | told |
+//! |---|---|
+//! | a server whose lease is in the boot | the agent, for the lease |
+//! | a server that is installed or in service | its disk |
+//! | any other server on record | the agent, for a hardware report, and off again: a server that was given back must not start its last system |
+//! | a stranger | the agent, for a hardware report |
+//!
+//! Anybody on the wire can ask, so asking changes nothing: an attempt counts when the agent has spoken.
+
+use super::driver::{Driver, DriverError, locked, now};
+use super::{Phase, tokens};
+use crate::boot::{AgentBoot, BootDirectory, BootError, BootPlan, SiteArchiveId};
+use crate::config::Server;
+use crate::store::{BootTicket, NewBootToken};
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use leaseboot_protocol::agent::BootFacts;
+use leaseboot_protocol::ids::{LeaseId, ServerId};
+use leaseboot_protocol::network::{LenderAddress, MacAddress};
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+/// A site archive must be fetched this soon after its script.
+const SITE_TIME: Duration = Duration::from_secs(300);
+/// Site archives that are promised at once; the oldest makes room.
+const MOST_SITES: usize = 1024;
+
+/// Site archives that were promised and not yet fetched, one for each card.
+#[derive(Default)]
+pub(super) struct Sites {
+    promised: HashMap<MacAddress, Promise>,
+    /// Cards in the order of their promises; may name a card more than once.
+    order: VecDeque<MacAddress>,
+}
+
+struct Promise {
+    id: SiteArchiveId,
+    since: Instant,
+}
+
+impl Sites {
+    fn promise(&mut self, mac: MacAddress, id: SiteArchiveId) {
+        self.promised.insert(
+            mac,
+            Promise {
+                id,
+                since: Instant::now(),
+            },
+        );
+        self.order.push_back(mac);
+        while self.order.len() > MOST_SITES {
+            if let Some(oldest) = self.order.pop_front()
+                && !self.order.contains(&oldest)
+            {
+                self.promised.remove(&oldest);
+            }
+        }
+    }
+
+    /// The card that the archive was promised to; a second question finds nothing.
+    fn redeem(&mut self, id: &SiteArchiveId) -> Option<MacAddress> {
+        let mac = *self.promised.iter().find(|(_, promise)| promise.id == *id)?.0;
+        let promise = self.promised.remove(&mac)?;
+        self.order.retain(|other| *other != mac);
+        (promise.since.elapsed() <= SITE_TIME).then_some(mac)
+    }
+}
+
+/// What a card's server is to do.
+enum Purpose {
+    Disk,
+    Agent(Option<LeaseId>),
+}
+
+impl Driver {
+    pub(super) fn server_of_card(&self, mac: MacAddress) -> Option<&Server> {
+        let name = locked(&self.cards).get(&mac).cloned()?;
+        self.config.servers.get(&name)
+    }
+
+    async fn purpose(&self, server: Option<&ServerId>) -> Result<Purpose, DriverError> {
+        let Some(name) = server else {
+            return Ok(Purpose::Agent(None));
+        };
+        let Some(lease) = self.store.server(name).await?.and_then(|record| record.lease) else {
+            return Ok(Purpose::Agent(None));
+        };
+        let phase = self.lease(&lease).await?.lease.phase;
+        Ok(match phase {
+            phase if phase.boots_disk() => Purpose::Disk,
+            phase if phase.boots_agent() || matches!(phase, Phase::Returning { .. }) => {
+                Purpose::Agent(Some(lease))
+            }
+            _ => Purpose::Agent(None),
+        })
+    }
+
+    async fn boot_plan(&self, mac: MacAddress) -> Result<BootPlan, DriverError> {
+        let server = self.server_of_card(mac);
+        match self.purpose(server.map(|server| &server.name)).await? {
+            Purpose::Disk => Ok(BootPlan::LocalDisk),
+            Purpose::Agent(_) => {
+                let site = SiteArchiveId::random()?;
+                locked(&self.sites).promise(mac, site.clone());
+                Ok(BootPlan::Agent(Box::new(AgentBoot {
+                    site,
+                    console: server.and_then(|server| server.console.clone()),
+                    kernel_words: server
+                        .map(|server| server.kernel_words.clone())
+                        .unwrap_or_default(),
+                })))
+            }
+        }
+    }
+
+    /// Makes the boot token. It is bound to the card, to the address that fetches the archive, and to the lease as it stands now.
+    async fn boot_facts(&self, id: &SiteArchiveId, from: IpAddr) -> Result<Option<BootFacts>, DriverError> {
+        let Some(mac) = locked(&self.sites).redeem(id) else {
+            return Ok(None);
+        };
+        let server = self.server_of_card(mac);
+        let place = server
+            .filter(|server| server.place.mac == mac)
+            .map(|server| server.place.clone());
+        if let Some(place) = &place
+            && IpAddr::from(place.address.addr()) != from
+        {
+            tracing::warn!(%mac, %from, "a site archive was asked for from another address than its server's; refused");
+            return Ok(None);
+        }
+        let Purpose::Agent(lease) = self.purpose(server.map(|server| &server.name)).await? else {
+            return Ok(None);
+        };
+        let token = tokens::make()?;
+        let lifetime = Duration::from_secs(self.rules().deadlines.booting.get().into());
+        self.store
+            .save_boot_token(&NewBootToken {
+                sha256: tokens::digest(token.expose()),
+                ticket: BootTicket {
+                    mac,
+                    server: server.map(|server| server.name.clone()),
+                    lease,
+                },
+                address: from,
+                expires: now() + lifetime,
+            })
+            .await?;
+        Ok(Some(BootFacts {
+            lm_url: self.config.api_url(),
+            lm_ca_pem: self.ca_pem.clone(),
+            mac,
+            address: place,
+            clock: now(),
+            boot_token: token,
+        }))
+    }
+}
+
+impl BootDirectory for Driver {
+    fn plan(&self, mac: MacAddress, _from: IpAddr) -> BoxFuture<'_, Result<BootPlan, BootError>> {
+        async move {
+            let attempted = || format!("find the boot plan of {mac}");
+            self.boot_plan(mac)
+                .await
+                .map_err(|source| failed(attempted(), source))
+        }
+        .boxed()
+    }
+
+    fn site_facts(
+        &self,
+        id: &SiteArchiveId,
+        from: IpAddr,
+    ) -> BoxFuture<'_, Result<Option<BootFacts>, BootError>> {
+        let id = id.clone();
+        async move {
+            let attempted = || format!("make the boot facts for {from}");
+            self.boot_facts(&id, from)
+                .await
+                .map_err(|source| failed(attempted(), source))
+        }
+        .boxed()
+    }
+
+    fn address(&self, mac: MacAddress) -> BoxFuture<'_, Result<Option<LenderAddress>, BootError>> {
+        let place = self.config.server_by_mac(mac).map(|server| server.place.clone());
+        std::future::ready(Ok(place)).boxed()
+    }
+}
+
+fn failed(attempted: String, source: DriverError) -> BootError {
+    BootError {
+        attempted,
+        source: Box::new(source),
+    }
+}

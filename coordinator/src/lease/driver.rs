@@ -1,0 +1,320 @@
+//! The one who makes things happen: applies events to leases, and carries out what the store says is left to do.
+//!
+//! Applying is done by whoever brings the event, in [`Driver::apply`]: read, step, write if nobody was faster, else once more. The loop
+//! of [`Driver::run`] has no memory of its own: it looks at power orders and deadlines in the store, so it goes on after a restart
+//! where it was.
+
+use super::deadline::Rules;
+use super::machine::{Effect, Event, OutOfPlace};
+use super::power_queue::PowerQueue;
+use crate::config::Config;
+use crate::power::PowerController;
+use crate::store::{Change, Custody, KickstartRecord, LeaseRecord, Store, StoreError};
+use leaseboot_protocol::ids::{LeaseId, ServerId};
+use leaseboot_protocol::network::MacAddress;
+use leaseboot_protocol::timestamp::Timestamp;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// How often a lease may be changed by others between reading and writing before that is an error.
+const MOST_COLLISIONS: u32 = 20;
+/// How long to wait when the store fails.
+const STORE_PAUSE: Duration = Duration::from_secs(1);
+/// The loop looks at least this often: clocks are set, and files are changed by hand.
+const LONGEST_NAP: Duration = Duration::from_secs(30);
+
+/// Leases, servers and what is known about them.
+pub struct Driver {
+    pub(super) config: Config,
+    pub(super) store: Store,
+    pub(super) power: BTreeMap<ServerId, PowerController>,
+    /// The CA that servers are given to trust, in PEM.
+    pub(super) ca_pem: String,
+    /// Counted up at each change of any lease.
+    changes: watch::Sender<u64>,
+    /// Cards of servers on record, also of those cards that `servers.toml` does not name.
+    pub(super) cards: Mutex<HashMap<MacAddress, ServerId>>,
+    /// Site archives that were promised to a card and not yet fetched.
+    pub(super) sites: Mutex<super::boots::Sites>,
+    /// When a wrong token was last written down for a server, so that nobody can fill its history.
+    pub(super) wrong_tokens: Mutex<HashMap<ServerId, Instant>>,
+}
+
+/// Something inside failed, or an event does not fit.
+#[derive(Debug, thiserror::Error)]
+pub enum DriverError {
+    /// The store failed.
+    #[error("the store failed")]
+    Store(#[from] StoreError),
+    /// There is no such lease.
+    #[error("there is no lease {id}")]
+    NoLease {
+        /// The name.
+        id: LeaseId,
+    },
+    /// The event does not fit the state.
+    #[error(transparent)]
+    OutOfPlace(#[from] OutOfPlace),
+    /// Too many changes at once.
+    #[error("the lease {id} was changed {MOST_COLLISIONS} times while one event was applied to it")]
+    Collisions {
+        /// The lease.
+        id: LeaseId,
+    },
+    /// No random numbers.
+    #[error("cannot get random numbers from the kernel")]
+    Random(#[from] getrandom::Error),
+    /// A lease is on a server that is not in `servers.toml` any more.
+    #[error("the server {server} of the lease {lease} is not in servers.toml any more: put it back")]
+    NoServer {
+        /// The server.
+        server: ServerId,
+        /// The lease.
+        lease: LeaseId,
+    },
+}
+
+/// The time by the LM's clock.
+pub fn now() -> Timestamp {
+    SystemTime::now().into()
+}
+
+impl Driver {
+    /// Puts the configured servers on record and learns their cards.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn new(
+        config: Config,
+        store: Store,
+        power: BTreeMap<ServerId, PowerController>,
+        ca_pem: String,
+    ) -> Result<Arc<Self>, StoreError> {
+        let servers: Vec<_> = config
+            .servers
+            .values()
+            .map(|server| crate::store::NewServer {
+                name: server.name.clone(),
+                wiped: server.wiped,
+                hardware: server.hardware.clone(),
+            })
+            .collect();
+        store.adopt_servers(&servers, now()).await?;
+        let mut cards = HashMap::new();
+        for record in store.servers().await? {
+            if config.servers.contains_key(&record.name) {
+                let nics = record.hardware.iter().flat_map(|hardware| &hardware.nics);
+                cards.extend(nics.map(|nic| (nic.mac, record.name.clone())));
+            }
+        }
+        // What the lender wrote down goes before what was reported.
+        cards.extend(
+            config
+                .servers
+                .values()
+                .map(|server| (server.place.mac, server.name.clone())),
+        );
+        Ok(Arc::new(Self {
+            config,
+            store,
+            power,
+            ca_pem,
+            changes: watch::Sender::new(0),
+            cards: Mutex::new(cards),
+            sites: Mutex::default(),
+            wrong_tokens: Mutex::default(),
+        }))
+    }
+
+    /// The store, for reading.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// What the lender wrote down.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Changes when any lease changed.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    pub(super) fn rules(&self) -> &Rules {
+        &self.config.rules
+    }
+
+    pub(super) fn announce_change(&self) {
+        self.changes.send_modify(|count| *count += 1);
+    }
+
+    /// Applies events in order, as one change.
+    ///
+    /// # Errors
+    /// [`DriverError`].
+    pub async fn apply(&self, id: &LeaseId, events: &[Event]) -> Result<LeaseRecord, DriverError> {
+        Ok(self
+            .apply_with(id, events, None, None)
+            .await?
+            .unwrap_or_else(|known| known))
+    }
+
+    /// As [`Driver::apply`], with the merge that the settings brought, or as the answer to a power order. `Err` inside is the lease as it
+    /// stands when that order is not on record any more.
+    pub(super) async fn apply_with(
+        &self,
+        id: &LeaseId,
+        events: &[Event],
+        kickstart: Option<KickstartRecord>,
+        answered: Option<i64>,
+    ) -> Result<Result<LeaseRecord, LeaseRecord>, DriverError> {
+        for _ in 0..MOST_COLLISIONS {
+            let before = self.lease(id).await?;
+            let at = now();
+            let (mut lease, mut effects) = (before.lease.clone(), Vec::new());
+            for event in events {
+                let step = lease.step(event.clone(), at, self.rules())?;
+                lease = step.lease;
+                let state = lease.phase.state();
+                effects.extend(step.effects.into_iter().map(|effect| (state, effect)));
+            }
+            if lease == before.lease && effects.is_empty() && kickstart.is_none() && answered.is_none() {
+                return Ok(Ok(before));
+            }
+            log(&before, &effects);
+            let change = Change {
+                lease,
+                effects,
+                kickstart: kickstart.clone(),
+                answered,
+                at,
+            };
+            if self.store.commit(&before, change).await? {
+                self.announce_change();
+                return Ok(Ok(self.lease(id).await?));
+            }
+            if let Some(order) = answered
+                && !self.store.power_orders().await?.iter().any(|row| row.id == order)
+            {
+                return Ok(Err(before));
+            }
+        }
+        Err(DriverError::Collisions { id: id.clone() })
+    }
+
+    pub(super) async fn lease(&self, id: &LeaseId) -> Result<LeaseRecord, DriverError> {
+        self.store
+            .lease(id)
+            .await?
+            .ok_or_else(|| DriverError::NoLease { id: id.clone() })
+    }
+
+    /// Carries out power orders and watches deadlines until `stop` is cancelled. Orders that are under way are dropped then, and found again
+    /// at the next start.
+    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+        let mut queue = PowerQueue::default();
+        let mut changes = self.changes();
+        loop {
+            changes.borrow_and_update();
+            let nap = match self.look(&mut queue).await {
+                Ok(next) => next,
+                Err(error) => {
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        "the driver could not do its round"
+                    );
+                    STORE_PAUSE
+                }
+            };
+            // Goal: the next thing to do. Waiting for a change, a time or a finished order loses nothing when it is dropped: a finished order
+            // stays in its set until it is taken out.
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = changes.changed() => {}
+                () = tokio::time::sleep(nap) => {}
+                done = queue.next() => {
+                    if let Err(error) = queue.answer(&self, done).await {
+                        tracing::error!(error = &error as &dyn std::error::Error, "the outcome of a power order could not be kept");
+                    }
+                }
+            }
+        }
+    }
+
+    /// One round: everything that is due. Gives the time until the next.
+    async fn look(self: &Arc<Self>, queue: &mut PowerQueue) -> Result<Duration, DriverError> {
+        for lease in self.store.due_leases(now()).await? {
+            if let Err(error) = self.apply(&lease.id, &[Event::DeadlinePassed]).await {
+                tracing::error!(lease = %lease.id, error = &error as &dyn std::error::Error, "a deadline could not be kept");
+            }
+        }
+        let inventory = self.order_inventories().await?;
+        let order = queue.start_due(self, now()).await?;
+        let deadline = self.store.next_deadline().await?;
+        let next = [inventory, order, deadline].into_iter().flatten().min();
+        let nap = next.map_or(LONGEST_NAP, |at| at.since(now()));
+        // What is overdue could not be done now: it is tried again, but not at once.
+        Ok(if nap.is_zero() {
+            STORE_PAUSE
+        } else {
+            nap.min(LONGEST_NAP)
+        })
+    }
+
+    /// A free server that never told what it is made of is booted for that, a bounded number of times. Gives the time of the next look.
+    async fn order_inventories(&self) -> Result<Option<Timestamp>, StoreError> {
+        let at = now();
+        let mut next: Option<Timestamp> = None;
+        let rules = self.rules();
+        let patience = rules.deadlines.booting.get() + rules.deadlines.stage1.get();
+        for server in self.store.servers().await? {
+            let known = server.hardware.is_some() || server.custody != Custody::Free;
+            if known || !self.config.servers.contains_key(&server.name) {
+                continue;
+            }
+            if let Some(deadline) = server.inventory_deadline.filter(|deadline| *deadline > at) {
+                next = Some(next.map_or(deadline, |next| next.min(deadline)));
+                continue;
+            }
+            if server.inventory_boots >= rules.attempts.get() {
+                let reason = format!("no hardware report after {} boots", server.inventory_boots);
+                tracing::error!(server = %server.name, reason, "a server is quarantined");
+                self.store.quarantine(&server.name, &reason, at).await?;
+            } else {
+                tracing::info!(server = %server.name, "a server is booted for its hardware report");
+                let deadline = at + Duration::from_secs(patience.into());
+                self.store.order_inventory(&server.name, at, deadline).await?;
+                next = Some(next.map_or(deadline, |next| next.min(deadline)));
+            }
+        }
+        Ok(next)
+    }
+}
+
+/// A lock whose holder panicked still guards whole values here: each critical section is one statement.
+pub(super) fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn log(before: &LeaseRecord, effects: &[(leaseboot_protocol::lease::LeaseState, Effect)]) {
+    use leaseboot_protocol::lease::EventKind;
+    for (state, effect) in effects {
+        match effect {
+            Effect::Record(EventKind::StepProgress { .. }) => {}
+            Effect::Record(what) => {
+                tracing::info!(lease = %before.id, server = %before.server, %state, ?what, "lease");
+            }
+            Effect::Power { order, .. } => {
+                tracing::info!(lease = %before.id, server = %before.server, %order, "power is ordered");
+            }
+            Effect::RevokeTokens => {}
+            Effect::LetGo(release) => {
+                tracing::info!(lease = %before.id, server = %before.server, ?release, "the server is let go");
+            }
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! Leases: what may happen to them ([`machine`]), how long it may take ([`deadline`]), and who makes it happen ([`driver`]).
+//!
+//! [`Driver`] is the only one that touches store and power. The API and the boot services ask it, in three rooms: [`tenant`] for
+//! what the PO orders, [`agent`] for what a server in stage 1 says, [`boots`] for what a server that asks to boot is told.
+
+pub mod agent;
+pub mod boots;
+pub mod deadline;
+pub mod driver;
+pub mod machine;
+mod power_queue;
+pub mod tenant;
+mod tokens;
+
+pub use deadline::{Deadlines, Rules};
+pub use driver::{Driver, DriverError};
+pub use machine::{Boot, Effect, Event, Lease, OutOfPlace, Phase, Release, Step};

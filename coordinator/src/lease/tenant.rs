@@ -1,0 +1,320 @@
+//! What the PO orders. Every order may be repeated: one that is already carried out answers as the first time.
+
+use super::driver::{Driver, DriverError, now};
+use super::{Event, Lease, tokens};
+use crate::config::Server;
+use crate::merge::{self, Lender, Merged};
+use crate::search::{self, Candidate};
+use crate::store::{Custody, KickstartRecord, LeaseRecord, NewLease, ServerRecord, StoreError, Taken};
+use leaseboot_protocol::digest::Sha256;
+use leaseboot_protocol::hardware::HardwareReport;
+use leaseboot_protocol::ids::{LeaseId, ServerId, TenantId};
+use leaseboot_protocol::lease::{LeaseState, LeaseView};
+use leaseboot_protocol::leases::{BootOrder, EventBatch, LeaseRequest, Prepared, Refusal};
+use leaseboot_protocol::settings::InstallSettings;
+use std::time::Duration;
+
+/// The longest time that a question for events is held.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// How often another tenant may be faster.
+const MOST_SEARCHES: u32 = 20;
+/// A request's name is no longer than this.
+const LONGEST_REQUEST_ID: usize = 128;
+
+/// Why an order was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum OrderError {
+    /// For the tenant to read.
+    #[error("{0}")]
+    Refused(Box<Refusal>),
+    /// For the lender only.
+    #[error(transparent)]
+    Inside(DriverError),
+}
+
+impl From<Refusal> for OrderError {
+    fn from(refusal: Refusal) -> Self {
+        OrderError::Refused(Box::new(refusal))
+    }
+}
+
+impl From<DriverError> for OrderError {
+    fn from(error: DriverError) -> Self {
+        match error {
+            DriverError::OutOfPlace(error) => invalid(error.to_string()),
+            DriverError::NoLease { id } => no_lease(&id),
+            error => OrderError::Inside(error),
+        }
+    }
+}
+
+impl From<StoreError> for OrderError {
+    fn from(error: StoreError) -> Self {
+        OrderError::Inside(error.into())
+    }
+}
+
+fn invalid(message: String) -> OrderError {
+    Refusal::Invalid { message }.into()
+}
+
+/// The same words for a lease that is not there and for one of another tenant.
+fn no_lease(id: &LeaseId) -> OrderError {
+    Refusal::NotFound {
+        message: format!("there is no lease {id}"),
+    }
+    .into()
+}
+
+impl Driver {
+    /// Finds and takes a server.
+    ///
+    /// # Errors
+    /// [`Refusal::NothingFits`] and [`Refusal::Invalid`], or a failure inside.
+    pub async fn borrow(&self, tenant: &TenantId, request: LeaseRequest) -> Result<LeaseView, OrderError> {
+        let LeaseRequest {
+            request_id,
+            requirements,
+        } = request;
+        if request_id.is_empty() || request_id.len() > LONGEST_REQUEST_ID {
+            return Err(invalid(format!(
+                "request_id must have 1 to {LONGEST_REQUEST_ID} bytes"
+            )));
+        }
+        if let Some(known) = self.store.lease_of_request(tenant, &request_id).await? {
+            return Ok(self.view(known).await?);
+        }
+        for _ in 0..MOST_SEARCHES {
+            let servers = self.store.servers().await?;
+            let candidates: Vec<_> = servers
+                .iter()
+                .filter_map(|record| self.candidate(record))
+                .collect();
+            let server = search::find(&requirements, &candidates)?.clone();
+            let at = now();
+            let new = NewLease {
+                id: new_lease_id()?,
+                tenant: tenant.clone(),
+                request_id: request_id.clone(),
+                server,
+                requirements: requirements.clone(),
+                first: Lease::begin(at, self.rules()),
+            };
+            match self.store.take(new, at).await? {
+                Taken::New(lease) => {
+                    tracing::info!(lease = %lease.id, %tenant, server = %lease.server, "a server was lent");
+                    self.announce_change();
+                    return Ok(self.view(lease).await?);
+                }
+                Taken::Known(lease) => return Ok(self.view(lease).await?),
+                Taken::ServerGone => {}
+            }
+        }
+        Err(invalid(
+            "other requests were faster again and again: ask once more".to_owned(),
+        ))
+    }
+
+    fn candidate<'a>(&'a self, record: &'a ServerRecord) -> Option<Candidate<'a>> {
+        let server = self.config.servers.get(&record.name)?;
+        Some(Candidate {
+            name: &record.name,
+            free: record.custody == Custody::Free,
+            labels: &server.labels,
+            hardware: record.hardware.as_ref(),
+        })
+    }
+
+    /// All leases of the tenant, oldest first.
+    ///
+    /// # Errors
+    /// A failure inside.
+    pub async fn leases_of(&self, tenant: &TenantId) -> Result<Vec<LeaseView>, OrderError> {
+        let mut views = Vec::new();
+        for lease in self
+            .store
+            .leases()
+            .await?
+            .into_iter()
+            .filter(|lease| lease.tenant == *tenant)
+        {
+            views.push(self.view(lease).await?);
+        }
+        Ok(views)
+    }
+
+    /// One lease.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`], or a failure inside.
+    pub async fn lease_of(&self, tenant: &TenantId, id: &LeaseId) -> Result<LeaseView, OrderError> {
+        let lease = self.own(tenant, id).await?;
+        Ok(self.view(lease).await?)
+    }
+
+    async fn own(&self, tenant: &TenantId, id: &LeaseId) -> Result<LeaseRecord, OrderError> {
+        let lease = self.store.lease(id).await?;
+        lease
+            .filter(|lease| lease.tenant == *tenant)
+            .ok_or_else(|| no_lease(id))
+    }
+
+    async fn view(&self, record: LeaseRecord) -> Result<LeaseView, DriverError> {
+        let hardware = self.hardware(&record.server).await?;
+        let LeaseRecord {
+            id,
+            tenant,
+            server,
+            lease,
+            ..
+        } = record;
+        Ok(LeaseView {
+            id,
+            tenant,
+            server,
+            state: lease.phase.state(),
+            since: lease.since,
+            attempt: lease.phase.attempt(),
+            agent_key: lease.phase.agent_key(),
+            reason: lease.reason,
+            hardware,
+        })
+    }
+
+    async fn hardware(&self, server: &ServerId) -> Result<HardwareReport, StoreError> {
+        Ok(self
+            .store
+            .server(server)
+            .await?
+            .and_then(|record| record.hardware)
+            .unwrap_or_default())
+    }
+
+    /// Merges the settings with the hardware.
+    ///
+    /// # Errors
+    /// [`Refusal::Merge`] with every problem at once, [`Refusal::Invalid`] once the boot is ordered, or a failure inside.
+    pub async fn settings(
+        &self,
+        tenant: &TenantId,
+        id: &LeaseId,
+        settings: InstallSettings,
+    ) -> Result<Prepared, OrderError> {
+        let lease = self.own(tenant, id).await?;
+        if let Some(known) = self.store.kickstart(id).await?
+            && known.settings == settings
+            && lease.lease.phase.state() != LeaseState::Leased
+        {
+            return Ok(prepared(&known.merged));
+        }
+        let server = self.configured(&lease, &lease.server)?;
+        let hardware = self.hardware(&lease.server).await?;
+        let merged = merge::merge(&lender(server, &hardware, &lease), &settings);
+        let Merged { kickstart, disk } = merged.map_err(|problems| Refusal::Merge { problems })?;
+        let answer = prepared(&kickstart);
+        let record = KickstartRecord {
+            merged: kickstart,
+            settings,
+            disk,
+        };
+        // Nothing is answered here, so the outcome is the lease itself.
+        let _ = self
+            .apply_with(id, &[Event::SettingsMerged], Some(record), None)
+            .await?;
+        Ok(answer)
+    }
+
+    /// Sends the server through the boot, when the PO has looked at the very text that stands in the store.
+    ///
+    /// # Errors
+    /// [`Refusal::Invalid`], or a failure inside.
+    pub async fn boot(
+        &self,
+        tenant: &TenantId,
+        id: &LeaseId,
+        order: BootOrder,
+    ) -> Result<LeaseView, OrderError> {
+        self.own(tenant, id).await?;
+        let Some(kickstart) = self.store.kickstart(id).await? else {
+            return Err(invalid(
+                "there is no merged kickstart yet: send the install settings first".to_owned(),
+            ));
+        };
+        let found = Sha256::of(kickstart.merged.as_bytes());
+        if found != order.kickstart_sha256 {
+            return Err(invalid(format!(
+                "the merged kickstart has the digest {found}, not {}: look at it again and order the boot with its digest",
+                order.kickstart_sha256
+            )));
+        }
+        let lease = self.apply(id, &[Event::BootOrdered]).await?;
+        Ok(self.view(lease).await?)
+    }
+
+    /// Applies one of the PO's plain orders.
+    ///
+    /// # Errors
+    /// [`Refusal`], or a failure inside.
+    pub async fn order(
+        &self,
+        tenant: &TenantId,
+        id: &LeaseId,
+        event: Event,
+    ) -> Result<LeaseView, OrderError> {
+        self.own(tenant, id).await?;
+        let lease = self.apply(id, &[event]).await?;
+        Ok(self.view(lease).await?)
+    }
+
+    /// Events after `after`; waits for one, at most `wait`.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`], or a failure inside.
+    pub async fn events_of(
+        &self,
+        tenant: &TenantId,
+        id: &LeaseId,
+        after: u64,
+        wait: Duration,
+    ) -> Result<EventBatch, OrderError> {
+        let deadline = tokio::time::Instant::now() + wait.min(LONGEST_WAIT);
+        // Subscribed before the first look, so that nothing is missed in between.
+        let mut changes = self.changes();
+        loop {
+            changes.borrow_and_update();
+            let lease = self.own(tenant, id).await?;
+            let events = self.store.events(id, after).await?;
+            let over = tokio::time::Instant::now() >= deadline || lease.lease.phase.state().is_final();
+            if !events.is_empty() || over {
+                return Ok(EventBatch {
+                    lease: self.view(lease).await?,
+                    events,
+                });
+            }
+            // Goal: the next change or the end of the wait; either way the store is asked again.
+            let _ = tokio::time::timeout_at(deadline, changes.changed()).await;
+        }
+    }
+}
+
+fn new_lease_id() -> Result<LeaseId, OrderError> {
+    let name = tokens::lease_name().map_err(DriverError::from)?;
+    Ok(name.parse().expect("letters, digits and a dash"))
+}
+
+fn prepared(kickstart: &str) -> Prepared {
+    Prepared {
+        kickstart: kickstart.to_owned(),
+        kickstart_sha256: Sha256::of(kickstart.as_bytes()),
+    }
+}
+
+fn lender<'a>(server: &'a Server, hardware: &'a HardwareReport, lease: &'a LeaseRecord) -> Lender<'a> {
+    Lender {
+        server: &server.name,
+        place: &server.place,
+        console: server.console.as_ref(),
+        hardware,
+        requirements: &lease.requirements,
+    }
+}

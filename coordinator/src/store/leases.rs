@@ -1,0 +1,458 @@
+//! Leases, their events and their kickstarts.
+
+use super::{Store, StoreError, column, content, failed, from_json, power, timestamp, to_json, tokens};
+use crate::lease::{Effect, Lease, Release, Step};
+use leaseboot_protocol::ids::{LeaseId, ServerId, TenantId};
+use leaseboot_protocol::lease::{EventKind, LeaseEvent, LeaseState};
+use leaseboot_protocol::settings::{InstallSettings, Requirements};
+use leaseboot_protocol::timestamp::Timestamp;
+use sqlx::{Sqlite, Transaction};
+
+/// Events that are read at once.
+const MOST_EVENTS: i64 = 500;
+
+/// A lease on record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseRecord {
+    /// Its name.
+    pub id: LeaseId,
+    /// Who holds it.
+    pub tenant: TenantId,
+    /// The PO's name for its request.
+    pub request_id: String,
+    /// The server.
+    pub server: ServerId,
+    /// What was asked for.
+    pub requirements: Requirements,
+    /// Where it stands.
+    pub lease: Lease,
+    /// Events so far.
+    events: i64,
+    /// Counted up at each change.
+    version: i64,
+}
+
+/// A lease that is to be made.
+#[derive(Clone, Debug)]
+pub struct NewLease {
+    /// Its name.
+    pub id: LeaseId,
+    /// Who asks.
+    pub tenant: TenantId,
+    /// The PO's name for its request.
+    pub request_id: String,
+    /// The server that was found.
+    pub server: ServerId,
+    /// What was asked for.
+    pub requirements: Requirements,
+    /// The first step.
+    pub first: Step,
+}
+
+/// What came of a new lease.
+#[derive(Clone, Debug)]
+pub enum Taken {
+    /// It was made.
+    New(LeaseRecord),
+    /// The same request has its lease already.
+    Known(LeaseRecord),
+    /// The server is not free any more: search again.
+    ServerGone,
+}
+
+/// What a lease becomes.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// The lease afterwards.
+    pub lease: Lease,
+    /// What goes with it, each with the state that the lease was in after it.
+    pub effects: Vec<(LeaseState, Effect)>,
+    /// The merge that the settings brought.
+    pub kickstart: Option<KickstartRecord>,
+    /// The power order that this answers; without it on record, nothing is changed.
+    pub answered: Option<i64>,
+    /// Now.
+    pub at: Timestamp,
+}
+
+/// A merged kickstart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KickstartRecord {
+    /// The text, marks in place.
+    pub merged: String,
+    /// What the PO sent.
+    pub settings: InstallSettings,
+    /// The disk that is installed on, as `/dev/disk/by-id` names it.
+    pub disk: String,
+}
+
+type LeaseRow = (
+    String,
+    String,
+    String,
+    String,
+    String,
+    String,
+    String,
+    i64,
+    Option<i64>,
+    i64,
+    i64,
+);
+
+const BY_ID: &str = "SELECT id, tenant, request_id, server, requirements, phase, reason, since, deadline, events, version FROM leases WHERE id = ?";
+const BY_REQUEST: &str = "SELECT id, tenant, request_id, server, requirements, phase, reason, since, deadline, events, version FROM leases
+    WHERE tenant = ? AND request_id = ?";
+const ALL: &str = "SELECT id, tenant, request_id, server, requirements, phase, reason, since, deadline, events, version FROM leases ORDER BY rowid";
+const DUE: &str = "SELECT id, tenant, request_id, server, requirements, phase, reason, since, deadline, events, version FROM leases
+    WHERE deadline <= ? ORDER BY deadline";
+
+fn record(row: LeaseRow) -> Result<LeaseRecord, StoreError> {
+    let (id, tenant, request_id, server, requirements, phase, reason, since, deadline, events, version) = row;
+    Ok(LeaseRecord {
+        id: id.parse().map_err(|error| content("a lease's name", error))?,
+        tenant: tenant
+            .parse()
+            .map_err(|error| content("a tenant's name", error))?,
+        request_id,
+        server: server
+            .parse()
+            .map_err(|error| content("a server's name", error))?,
+        requirements: from_json("requirements", &requirements)?,
+        lease: Lease {
+            phase: from_json("a lease's phase", &phase)?,
+            since: timestamp(since),
+            reason,
+            deadline: deadline.map(timestamp),
+        },
+        events,
+        version,
+    })
+}
+
+impl Store {
+    /// Takes the server, if it is free, and writes the lease.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn take(&self, new: NewLease, at: Timestamp) -> Result<Taken, StoreError> {
+        let attempted = "write a new lease";
+        let mut tx = self.write(attempted).await?;
+        let known: Option<LeaseRow> = sqlx::query_as(BY_REQUEST)
+            .bind(new.tenant.as_str())
+            .bind(&new.request_id)
+            .fetch_optional(&mut *tx)
+            .await
+            .map_err(failed(attempted))?;
+        if let Some(known) = known {
+            return Ok(Taken::Known(record(known)?));
+        }
+        let taken = sqlx::query(
+            "UPDATE servers SET custody = 'lent', reason = ?, since = ?, lease = ? WHERE name = ? AND custody = 'free'",
+        )
+        .bind(format!("lent to {}", new.tenant))
+        .bind(column(at))
+        .bind(new.id.as_str())
+        .bind(new.server.as_str())
+        .execute(&mut *tx)
+        .await
+        .map_err(failed(attempted))?;
+        if taken.rows_affected() == 0 {
+            return Ok(Taken::ServerGone);
+        }
+        let mut written = LeaseRecord {
+            id: new.id,
+            tenant: new.tenant,
+            request_id: new.request_id,
+            server: new.server,
+            requirements: new.requirements,
+            lease: new.first.lease,
+            events: 0,
+            version: 1,
+        };
+        insert(&mut tx, &written).await?;
+        let state = written.lease.phase.state();
+        let effects: Vec<_> = new
+            .first
+            .effects
+            .into_iter()
+            .map(|effect| (state, effect))
+            .collect();
+        written.events = carry_out(&mut tx, &written, &effects, at).await?;
+        update(&mut tx, &written, written.version).await?;
+        tx.commit().await.map_err(failed(attempted))?;
+        Ok(Taken::New(written))
+    }
+
+    /// One lease.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn lease(&self, id: &LeaseId) -> Result<Option<LeaseRecord>, StoreError> {
+        let row: Option<LeaseRow> = sqlx::query_as(BY_ID)
+            .bind(id.as_str())
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(failed("find a lease"))?;
+        row.map(record).transpose()
+    }
+
+    /// The lease that a request brought.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn lease_of_request(
+        &self,
+        tenant: &TenantId,
+        request_id: &str,
+    ) -> Result<Option<LeaseRecord>, StoreError> {
+        let row: Option<LeaseRow> = sqlx::query_as(BY_REQUEST)
+            .bind(tenant.as_str())
+            .bind(request_id)
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(failed("find a request's lease"))?;
+        row.map(record).transpose()
+    }
+
+    /// All leases, oldest first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn leases(&self) -> Result<Vec<LeaseRecord>, StoreError> {
+        let rows: Vec<LeaseRow> = sqlx::query_as(ALL)
+            .fetch_all(&self.pool)
+            .await
+            .map_err(failed("list the leases"))?;
+        rows.into_iter().map(record).collect()
+    }
+
+    /// Leases whose deadline has passed.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn due_leases(&self, now: Timestamp) -> Result<Vec<LeaseRecord>, StoreError> {
+        let rows: Vec<LeaseRow> = sqlx::query_as(DUE)
+            .bind(column(now))
+            .fetch_all(&self.pool)
+            .await
+            .map_err(failed("list the due leases"))?;
+        rows.into_iter().map(record).collect()
+    }
+
+    /// The next deadline of any lease.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn next_deadline(&self) -> Result<Option<Timestamp>, StoreError> {
+        let next: Option<i64> = sqlx::query_scalar("SELECT min(deadline) FROM leases")
+            .fetch_one(&self.pool)
+            .await
+            .map_err(failed("find the next deadline"))?;
+        Ok(next.map(timestamp))
+    }
+
+    /// Writes what `before` became; `false`, and nothing is written, when it was changed in the meantime, or the answered power order was replaced.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn commit(&self, before: &LeaseRecord, change: Change) -> Result<bool, StoreError> {
+        let attempted = "write a lease's next state";
+        let mut tx = self.write(attempted).await?;
+        if let Some(order) = change.answered
+            && !power::remove(&mut tx, order).await?
+        {
+            return Ok(false);
+        }
+        let mut after = LeaseRecord {
+            lease: change.lease,
+            version: before.version + 1,
+            ..before.clone()
+        };
+        // The version is checked first: whoever comes second must not leave events.
+        if !update(&mut tx, &after, before.version).await? {
+            return Ok(false);
+        }
+        if let Some(kickstart) = &change.kickstart {
+            keep(&mut tx, &after.id, kickstart).await?;
+        }
+        after.events = carry_out(&mut tx, &after, &change.effects, change.at).await?;
+        update(&mut tx, &after, after.version).await?;
+        tx.commit().await.map_err(failed(attempted))?;
+        Ok(true)
+    }
+
+    /// Events of a lease with a number above `after`, in order, a bounded number of them.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn events(&self, lease: &LeaseId, after: u64) -> Result<Vec<LeaseEvent>, StoreError> {
+        let rows: Vec<(i64, i64, String, String)> = sqlx::query_as(
+            "SELECT sequence, at, state, what FROM events WHERE lease = ? AND sequence > ? ORDER BY sequence LIMIT ?",
+        )
+        .bind(lease.as_str())
+        .bind(i64::try_from(after).unwrap_or(i64::MAX))
+        .bind(MOST_EVENTS)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(failed("list a lease's events"))?;
+        rows.into_iter()
+            .map(|(sequence, at, state, what)| {
+                Ok(LeaseEvent {
+                    sequence: u64::try_from(sequence).unwrap_or_default(),
+                    at: timestamp(at),
+                    state: from_json("a lease's state", &state)?,
+                    what: from_json("an event", &what)?,
+                })
+            })
+            .collect()
+    }
+
+    /// The merged kickstart of a lease.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn kickstart(&self, lease: &LeaseId) -> Result<Option<KickstartRecord>, StoreError> {
+        let row: Option<(String, String, String)> =
+            sqlx::query_as("SELECT merged, settings, disk FROM kickstarts WHERE lease = ?")
+                .bind(lease.as_str())
+                .fetch_optional(&self.pool)
+                .await
+                .map_err(failed("find a kickstart"))?;
+        row.map(|(merged, settings, disk)| {
+            Ok(KickstartRecord {
+                merged,
+                settings: from_json("install settings", &settings)?,
+                disk,
+            })
+        })
+        .transpose()
+    }
+}
+
+async fn insert(tx: &mut Transaction<'static, Sqlite>, new: &LeaseRecord) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO leases (id, tenant, request_id, server, requirements, phase, state, reason, since, deadline, events, version)
+         VALUES (?, ?, ?, ?, ?, '', '', '', 0, NULL, 0, ?)",
+    )
+    .bind(new.id.as_str())
+    .bind(new.tenant.as_str())
+    .bind(&new.request_id)
+    .bind(new.server.as_str())
+    .bind(to_json("requirements", &new.requirements)?)
+    .bind(new.version)
+    .execute(&mut **tx)
+    .await
+    .map_err(failed("write a new lease"))?;
+    Ok(())
+}
+
+/// Writes `after` over the row that has `version`; `false` when there is none.
+async fn update(
+    tx: &mut Transaction<'static, Sqlite>,
+    after: &LeaseRecord,
+    version: i64,
+) -> Result<bool, StoreError> {
+    let lease = &after.lease;
+    let changed = sqlx::query(
+        "UPDATE leases SET phase = ?, state = ?, reason = ?, since = ?, deadline = ?, events = ?, version = ? WHERE id = ? AND version = ?",
+    )
+    .bind(to_json("a lease's phase", &lease.phase)?)
+    .bind(to_json("a lease's state", &lease.phase.state())?)
+    .bind(&lease.reason)
+    .bind(column(lease.since))
+    .bind(lease.deadline.map(column))
+    .bind(after.events)
+    .bind(after.version)
+    .bind(after.id.as_str())
+    .bind(version)
+    .execute(&mut **tx)
+    .await
+    .map_err(failed("write a lease's next state"))?;
+    Ok(changed.rows_affected() == 1)
+}
+
+async fn keep(
+    tx: &mut Transaction<'static, Sqlite>,
+    lease: &LeaseId,
+    kickstart: &KickstartRecord,
+) -> Result<(), StoreError> {
+    sqlx::query("INSERT OR REPLACE INTO kickstarts (lease, merged, settings, disk) VALUES (?, ?, ?, ?)")
+        .bind(lease.as_str())
+        .bind(&kickstart.merged)
+        .bind(to_json("install settings", &kickstart.settings)?)
+        .bind(&kickstart.disk)
+        .execute(&mut **tx)
+        .await
+        .map_err(failed("keep a merged kickstart"))?;
+    Ok(())
+}
+
+/// Writes down what goes with a new state; gives the number of events that there are then.
+async fn carry_out(
+    tx: &mut Transaction<'static, Sqlite>,
+    lease: &LeaseRecord,
+    effects: &[(LeaseState, Effect)],
+    at: Timestamp,
+) -> Result<i64, StoreError> {
+    let mut sequence = lease.events;
+    for (state, effect) in effects {
+        match effect {
+            Effect::Record(what) => {
+                sequence += 1;
+                append(tx, &lease.id, sequence, at, *state, what).await?;
+            }
+            Effect::Power { order, after } => {
+                power::order(tx, &lease.server, *order, Some(&lease.id), at + *after).await?;
+            }
+            Effect::RevokeTokens => tokens::revoke(tx, &lease.id).await?,
+            Effect::LetGo(release) => let_go(tx, lease, release, at).await?,
+        }
+    }
+    Ok(sequence)
+}
+
+async fn append(
+    tx: &mut Transaction<'static, Sqlite>,
+    lease: &LeaseId,
+    sequence: i64,
+    at: Timestamp,
+    state: LeaseState,
+    what: &EventKind,
+) -> Result<(), StoreError> {
+    sqlx::query("INSERT INTO events (lease, sequence, at, state, what) VALUES (?, ?, ?, ?, ?)")
+        .bind(lease.as_str())
+        .bind(sequence)
+        .bind(column(at))
+        .bind(to_json("a lease's state", &state)?)
+        .bind(to_json("an event", what)?)
+        .execute(&mut **tx)
+        .await
+        .map_err(failed("write an event"))?;
+    Ok(())
+}
+
+async fn let_go(
+    tx: &mut Transaction<'static, Sqlite>,
+    lease: &LeaseRecord,
+    release: &Release,
+    at: Timestamp,
+) -> Result<(), StoreError> {
+    let (custody, reason) = match release {
+        Release::Untouched => ("free", format!("{} ended before it was booted", lease.id)),
+        Release::ToBeErased => ("held", format!("given back by {}; not erased yet", lease.tenant)),
+        Release::Quarantined(why) => ("quarantined", format!("{}: {why}", lease.id)),
+    };
+    sqlx::query(
+        "UPDATE servers SET custody = ?, reason = ?, since = ?, lease = NULL WHERE name = ? AND lease = ?",
+    )
+    .bind(custody)
+    .bind(reason)
+    .bind(column(at))
+    .bind(lease.server.as_str())
+    .bind(lease.id.as_str())
+    .execute(&mut **tx)
+    .await
+    .map_err(failed("let a server go"))?;
+    Ok(())
+}

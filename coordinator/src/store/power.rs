@@ -1,0 +1,146 @@
+//! Power orders that are not yet carried out. They are written with the state that needs them and deleted with its answer, so a restart
+//! finds exactly what is left to do.
+
+use super::{Store, StoreError, column, content, failed, timestamp};
+use crate::power::PowerOrder;
+use leaseboot_protocol::ids::{LeaseId, ServerId};
+use leaseboot_protocol::timestamp::Timestamp;
+use sqlx::{Sqlite, Transaction};
+
+/// An order that is to be carried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PowerRow {
+    /// Names this order among all.
+    pub id: i64,
+    /// The server.
+    pub server: ServerId,
+    /// What its power shall do.
+    pub order: PowerOrder,
+    /// The lease that wants to know how it went.
+    pub lease: Option<LeaseId>,
+    /// Not to be carried out before.
+    pub not_before: Timestamp,
+}
+
+fn name(order: PowerOrder) -> &'static str {
+    match order {
+        PowerOrder::On => "on",
+        PowerOrder::Off => "off",
+        PowerOrder::Cycle => "cycle",
+        PowerOrder::NetworkBootOnce => "network-boot",
+    }
+}
+
+fn parse(text: &str) -> Result<PowerOrder, StoreError> {
+    [
+        PowerOrder::On,
+        PowerOrder::Off,
+        PowerOrder::Cycle,
+        PowerOrder::NetworkBootOnce,
+    ]
+    .into_iter()
+    .find(|order| name(*order) == text)
+    .ok_or_else(|| content("a power order", text))
+}
+
+/// Replaces what was ordered for the server before.
+pub(super) async fn order(
+    tx: &mut Transaction<'static, Sqlite>,
+    server: &ServerId,
+    order: PowerOrder,
+    lease: Option<&LeaseId>,
+    not_before: Timestamp,
+) -> Result<(), StoreError> {
+    let attempted = "write a power order";
+    sqlx::query("DELETE FROM power_orders WHERE server = ?")
+        .bind(server.as_str())
+        .execute(&mut **tx)
+        .await
+        .map_err(failed(attempted))?;
+    sqlx::query("INSERT INTO power_orders (server, power, lease, not_before) VALUES (?, ?, ?, ?)")
+        .bind(server.as_str())
+        .bind(name(order))
+        .bind(lease.map(LeaseId::as_str))
+        .bind(column(not_before))
+        .execute(&mut **tx)
+        .await
+        .map_err(failed(attempted))?;
+    Ok(())
+}
+
+/// Removes an order; `false` when another has taken its place.
+pub(super) async fn remove(tx: &mut Transaction<'static, Sqlite>, id: i64) -> Result<bool, StoreError> {
+    let removed = sqlx::query("DELETE FROM power_orders WHERE id = ?")
+        .bind(id)
+        .execute(&mut **tx)
+        .await
+        .map_err(failed("remove a power order"))?;
+    Ok(removed.rows_affected() == 1)
+}
+
+impl Store {
+    /// What is to be carried out, oldest first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn power_orders(&self) -> Result<Vec<PowerRow>, StoreError> {
+        let rows: Vec<(i64, String, String, Option<String>, i64)> =
+            sqlx::query_as("SELECT id, server, power, lease, not_before FROM power_orders ORDER BY id")
+                .fetch_all(&self.pool)
+                .await
+                .map_err(failed("list the power orders"))?;
+        rows.into_iter()
+            .map(|(id, server, order, lease, not_before)| {
+                Ok(PowerRow {
+                    id,
+                    server: server
+                        .parse()
+                        .map_err(|error| content("a server's name", error))?,
+                    order: parse(&order)?,
+                    lease: lease
+                        .map(|id| id.parse().map_err(|error| content("a lease's name", error)))
+                        .transpose()?,
+                    not_before: timestamp(not_before),
+                })
+            })
+            .collect()
+    }
+
+    /// Removes an order that no lease waits for.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn forget_power_order(&self, id: i64) -> Result<(), StoreError> {
+        let attempted = "remove a power order";
+        let mut tx = self.write(attempted).await?;
+        remove(&mut tx, id).await?;
+        tx.commit().await.map_err(failed(attempted))
+    }
+
+    /// Orders a free server to boot once for its hardware report, which must come until `deadline`.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn order_inventory(
+        &self,
+        server: &ServerId,
+        now: Timestamp,
+        deadline: Timestamp,
+    ) -> Result<(), StoreError> {
+        let attempted = "order a server's inventory";
+        let mut tx = self.write(attempted).await?;
+        let changed = sqlx::query(
+            "UPDATE servers SET inventory_boots = inventory_boots + 1, inventory_deadline = ?
+             WHERE name = ? AND custody = 'free' AND hardware IS NULL",
+        )
+        .bind(column(deadline))
+        .bind(server.as_str())
+        .execute(&mut *tx)
+        .await
+        .map_err(failed(attempted))?;
+        if changed.rows_affected() == 1 {
+            order(&mut tx, server, PowerOrder::NetworkBootOnce, None, now).await?;
+        }
+        tx.commit().await.map_err(failed(attempted))
+    }
+}

@@ -1,0 +1,192 @@
+//! Boot tokens and session tokens, of which only the digests are kept: whoever reads the store cannot speak for a server.
+
+use super::{Store, StoreError, column, content, failed};
+use leaseboot_protocol::digest::Sha256;
+use leaseboot_protocol::ids::{LeaseId, ServerId};
+use leaseboot_protocol::network::MacAddress;
+use leaseboot_protocol::timestamp::Timestamp;
+use sqlx::{Sqlite, Transaction};
+use std::net::IpAddr;
+
+/// Boot tokens of servers that nobody wrote down, at most.
+const MOST_STRANGERS: i64 = 1024;
+
+/// A boot token that was just made. It replaces the one that the card had before.
+#[derive(Clone, Debug)]
+pub struct NewBootToken {
+    /// Digest of the token.
+    pub sha256: Sha256,
+    /// What it stands for.
+    pub ticket: BootTicket,
+    /// Where it must come from.
+    pub address: IpAddr,
+    /// Until when.
+    pub expires: Timestamp,
+}
+
+/// What a boot token stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BootTicket {
+    /// The card that is booted from.
+    pub mac: MacAddress,
+    /// The server, when it is on record.
+    pub server: Option<ServerId>,
+    /// The lease that the boot serves.
+    pub lease: Option<LeaseId>,
+}
+
+/// What came of a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Redeemed {
+    /// It was good, and is used up now.
+    Good(BootTicket),
+    /// It is not good, for this reason.
+    Bad(&'static str),
+}
+
+/// What a session token stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionRecord {
+    /// The card that was booted from.
+    pub mac: MacAddress,
+    /// The lease that the boot serves; none for a boot that only brings a hardware report.
+    pub lease: Option<LeaseId>,
+    /// Where it must come from.
+    pub address: IpAddr,
+}
+
+type TokenRow = (String, Option<String>, Option<String>, String, i64, Option<i64>);
+
+impl Store {
+    /// Keeps a boot token's digest.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn save_boot_token(&self, token: &NewBootToken) -> Result<(), StoreError> {
+        let attempted = "keep a boot token's digest";
+        let mut tx = self.write(attempted).await?;
+        sqlx::query(
+            "INSERT OR REPLACE INTO boot_tokens (sha256, mac, server, lease, address, expires) VALUES (?, ?, ?, ?, ?, ?)",
+        )
+        .bind(token.sha256.to_string())
+        .bind(token.ticket.mac.to_string())
+        .bind(token.ticket.server.as_ref().map(ServerId::as_str))
+        .bind(token.ticket.lease.as_ref().map(LeaseId::as_str))
+        .bind(token.address.to_string())
+        .bind(column(token.expires))
+        .execute(&mut *tx)
+        .await
+        .map_err(failed(attempted))?;
+        sqlx::query(
+            "DELETE FROM boot_tokens WHERE server IS NULL AND sha256 NOT IN
+             (SELECT sha256 FROM boot_tokens WHERE server IS NULL ORDER BY expires DESC LIMIT ?)",
+        )
+        .bind(MOST_STRANGERS)
+        .execute(&mut *tx)
+        .await
+        .map_err(failed(attempted))?;
+        tx.commit().await.map_err(failed(attempted))
+    }
+
+    /// Uses a boot token up, and keeps the digest of the session token that follows it, in one transaction.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn redeem(
+        &self,
+        token: &Sha256,
+        mac: MacAddress,
+        from: IpAddr,
+        session: &Sha256,
+        now: Timestamp,
+    ) -> Result<Redeemed, StoreError> {
+        let attempted = "look a boot token up";
+        let mut tx = self.write(attempted).await?;
+        let row: Option<TokenRow> = sqlx::query_as(
+            "SELECT mac, server, lease, address, expires, used FROM boot_tokens WHERE sha256 = ?",
+        )
+        .bind(token.to_string())
+        .fetch_optional(&mut *tx)
+        .await
+        .map_err(failed(attempted))?;
+        let Some((known_mac, server, lease, address, expires, used)) = row else {
+            return Ok(Redeemed::Bad("the boot token is not known"));
+        };
+        let bad = if used.is_some() {
+            Some("the boot token was used before")
+        } else if expires <= column(now) {
+            Some("the boot token is too old")
+        } else if known_mac != mac.to_string() || address != from.to_string() {
+            Some("the boot token belongs to another server")
+        } else {
+            None
+        };
+        if let Some(bad) = bad {
+            return Ok(Redeemed::Bad(bad));
+        }
+        sqlx::query("UPDATE boot_tokens SET used = ? WHERE sha256 = ?")
+            .bind(column(now))
+            .bind(token.to_string())
+            .execute(&mut *tx)
+            .await
+            .map_err(failed(attempted))?;
+        sqlx::query("INSERT OR REPLACE INTO sessions (sha256, mac, lease, address) VALUES (?, ?, ?, ?)")
+            .bind(session.to_string())
+            .bind(mac.to_string())
+            .bind(&lease)
+            .bind(from.to_string())
+            .execute(&mut *tx)
+            .await
+            .map_err(failed(attempted))?;
+        tx.commit().await.map_err(failed(attempted))?;
+        Ok(Redeemed::Good(BootTicket {
+            mac,
+            server: server
+                .map(|name| name.parse().map_err(|error| content("a server's name", error)))
+                .transpose()?,
+            lease: parse_lease(lease)?,
+        }))
+    }
+
+    /// The session that a token belongs to.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn session(&self, token: &Sha256) -> Result<Option<SessionRecord>, StoreError> {
+        let row: Option<(String, Option<String>, String)> =
+            sqlx::query_as("SELECT mac, lease, address FROM sessions WHERE sha256 = ?")
+                .bind(token.to_string())
+                .fetch_optional(&self.pool)
+                .await
+                .map_err(failed("look a session up"))?;
+        row.map(|(mac, lease, address)| {
+            Ok(SessionRecord {
+                mac: mac.parse().map_err(|error| content("a MAC address", error))?,
+                lease: parse_lease(lease)?,
+                address: address.parse().map_err(|error| content("an address", error))?,
+            })
+        })
+        .transpose()
+    }
+}
+
+fn parse_lease(lease: Option<String>) -> Result<Option<LeaseId>, StoreError> {
+    lease
+        .map(|id| id.parse().map_err(|error| content("a lease's name", error)))
+        .transpose()
+}
+
+/// Tokens and sessions of a lease are good no more.
+pub(super) async fn revoke(tx: &mut Transaction<'static, Sqlite>, lease: &LeaseId) -> Result<(), StoreError> {
+    for statement in [
+        "DELETE FROM boot_tokens WHERE lease = ?",
+        "DELETE FROM sessions WHERE lease = ?",
+    ] {
+        sqlx::query(statement)
+            .bind(lease.as_str())
+            .execute(&mut **tx)
+            .await
+            .map_err(failed("revoke a boot's tokens"))?;
+    }
+    Ok(())
+}
