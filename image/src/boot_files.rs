@@ -15,6 +15,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// Where GRUB looks for its configuration: `grub-mkimage` sets this whenever there is a memory disk, whatever it is told.
+const MEMORY_DISK_FOLDER: &str = "(memdisk)/boot/grub";
+
 /// The boot files and the packages they come from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BootFiles {
@@ -82,7 +85,7 @@ pub fn make(workspace: &Workspace) -> Result<BootFiles, ImageError> {
         let directory = made.unpack(workspace, &grub.package)?.join(&grub.directory);
         let image = scratch.path().join("image");
         let mut mkimage = Command::new("grub-mkimage");
-        mkimage.args(["--format", &grub.format, "--prefix", "(memdisk)/grub"]);
+        mkimage.args(["--format", &grub.format, "--prefix", MEMORY_DISK_FOLDER]);
         mkimage
             .arg("--directory")
             .arg(directory)
@@ -112,7 +115,7 @@ impl BootFiles {
 /// GRUB reads cpio, so our own archive writer serves here too.
 fn memory_disk_of(config: Vec<u8>) -> Result<Vec<u8>, ImageError> {
     let mut archive = Archive::new();
-    archive.file("grub/grub.cfg", 0o644, config)?;
+    archive.file("boot/grub/grub.cfg", 0o644, config)?;
     Ok(archive.to_bytes())
 }
 
