@@ -122,7 +122,9 @@ def _check_starts(initrd, place):
     """dracut goes on when a file is missing; an installer that cannot start must not leave the build."""
     place.mkdir()
     run_bytes("cpio", "--quiet", "--extract", "--make-directories", data=initrd.read_bytes(), cwd=place)
-    _run_in(place, "env", "PYTHONPATH=/usr/lib/kickstart-installer", "python3", "-c", "import installer.__main__")
+    shutil.copy(ROOM / "example.ks", place / "example.ks")
+    parse = "import installer.__main__ as main; main.kickstart.read('/example.ks')"
+    _run_in(place, "env", "PYTHONPATH=/usr/lib/kickstart-installer", "python3", "-c", parse)
     for program in ("mmdebstrap", "apt-get", "sfdisk", "mkfs.ext4"):
         _run_in(place, program, "-V" if program == "mkfs.ext4" else "--version")
 

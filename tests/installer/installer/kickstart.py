@@ -21,7 +21,8 @@ class Handler(RHEL9Handler):
     """RHEL 9's commands, each checked against what this installer supports before it is parsed."""
 
     def __init__(self):
-        super().__init__()
+        # Named outright, because pykickstart otherwise looks for source files of every version there ever was.
+        super().__init__(mapping=RHEL9Handler.commandMap, dataMapping=RHEL9Handler.dataMap)
         self.seen_at = {}
 
     def dispatcher(self, args, lineno):

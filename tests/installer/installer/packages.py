@@ -15,9 +15,10 @@ CORE = ["systemd-sysv", "udev", "kmod", "mount", "passwd", "login"]
 KERNEL = "linux-image-amd64"
 BOOT_LOADER = ["grub-pc-bin", "grub2-common"]
 FILE_SYSTEMS = {"ext2": "e2fsprogs", "ext3": "e2fsprogs", "ext4": "e2fsprogs"}
-MERGED_USR = "/usr/share/mmdebstrap/hooks/merged-usr"
+MERGE_USR = 'for place in bin sbin lib lib64; do mkdir -p "$1/usr/$place"; ln -s "usr/$place" "$1/$place"; done'
 # What mmdebstrap leaves of its options in the target, where they would go on to hold.
-LEFT_OVER = ["/etc/apt/apt.conf.d/99mmdebstrap", "/etc/dpkg/dpkg.cfg.d/99mmdebstrap"]
+LEFT_OVER = ["/etc/apt/apt.conf.d/99mmdebstrap", "/etc/dpkg/dpkg.cfg.d/99mmdebstrap", "/etc/dpkg/dpkg.cfg.d/kickstart"]
+FIRST_FILES = "/run/installer/first"
 
 
 def check(kickstart):
@@ -38,14 +39,15 @@ def check(kickstart):
 def install(kickstart, storage, target, fstab):
     """Fills the target with packages."""
     names = _names(kickstart.packages, storage)
-    hooks = {"fstab": fstab, "drivers": "".join(f"{name}\n" for name in storage.drivers)}
+    drivers = "".join(f"{name}\n" for name in storage.drivers)
+    first = {"etc/fstab": fstab, "etc/tiny-initramfs/modules": drivers, "etc/initramfs-tools/modules": drivers,
+             "etc/dpkg/dpkg.cfg.d/kickstart": "".join(f"{line}\n" for line in _left_out(kickstart.packages))}
     with step(f"installing {len(names)} packages and what they need from {kickstart.url.url}"):
-        _write_first_files(hooks)
+        _write_first_files(first)
         stream("mmdebstrap", "--mode=root", "--variant=essential", "--format=directory",
-               "--include=" + ",".join(names), f"--hook-dir={MERGED_USR}",
-               "--essential-hook=cp --recursive /run/installer/first/. \"$1\"",
+               "--include=" + ",".join(names), f"--setup-hook={MERGE_USR}; cp --recursive {FIRST_FILES}/. \"$1\"",
                "--skip=check/empty,check/qemu,cleanup/apt/lists,cleanup/reproducible",
-               *_dpkg_options(kickstart.packages), *_apt_options(kickstart), SUITE, target.root,
+               "--dpkgopt=force-unsafe-io", "--dpkgopt=force-confold", *_apt_options(kickstart), SUITE, target.root,
                *_sources(kickstart), env=_environment())
     for place in LEFT_OVER:
         target.path(place).unlink(missing_ok=True)
@@ -60,26 +62,25 @@ def _names(packages, storage):
     return wanted + [f"{name}-" for name in packages.excludedList]
 
 
-def _write_first_files(hooks):
-    """Files that must be in place before the kernel's package makes its initramfs."""
-    first = "/run/installer/first"
-    for inside, text in (("etc/fstab", hooks["fstab"]), ("etc/tiny-initramfs/modules", hooks["drivers"]),
-                         ("etc/initramfs-tools/modules", hooks["drivers"])):
-        place = os.path.join(first, inside)
+def _write_first_files(files):
+    """Files that must be in place before packages are: what dpkg leaves out, what the kernel's initramfs is made of."""
+    for inside, text in files.items():
+        place = os.path.join(FIRST_FILES, inside)
         os.makedirs(os.path.dirname(place), exist_ok=True)
         with open(place, "w", encoding="utf-8") as file:
             file.write(text)
 
 
-def _dpkg_options(packages):
-    options = ["force-unsafe-io", "force-confold"]
+def _left_out(packages):
+    """dpkg's options for --excludedocs and --instLangs. mmdebstrap would filter each package by them in Python."""
+    options = []
     if packages.excludeDocs:
         options += [f"path-exclude=/usr/share/{place}/*" for place in ("doc", "man", "info")]
     if packages.instLangs is not None:
         options.append("path-exclude=/usr/share/locale/*/LC_MESSAGES/*")
         options += [f"path-include=/usr/share/locale/{lang}/LC_MESSAGES/*"
                     for lang in packages.instLangs.split(":") if lang]
-    return [f"--dpkgopt={option}" for option in options]
+    return options
 
 
 def _apt_options(kickstart):

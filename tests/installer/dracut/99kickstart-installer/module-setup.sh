@@ -14,10 +14,10 @@ depends() {
 
 install() {
     inst_multiple \
-        python3 python3.11 perl mmdebstrap apt-get apt-config dpkg dpkg-deb dpkg-query dpkg-split dpkg-trigger \
+        python3 python3.11 perl mmdebstrap apt-get apt-cache apt-config dpkg dpkg-deb dpkg-query dpkg-split dpkg-trigger \
         sfdisk blockdev wipefs partx mkfs.ext4 mke2fs mkswap blkid tune2fs \
         mount umount mountpoint chroot curl tar gzip gunzip xz zstd unxz \
-        ip udevadm env sync sleep cat cp mv rm ln mkdir chmod chown touch head tail sort tr cut wc uname date \
+        ip udevadm ldconfig env sync sleep cat cp mv rm ln mkdir chmod chown touch head tail sort tr cut wc uname date \
         basename dirname readlink mktemp stat sed grep find id tee true false test expr stty dd df du \
         awk mawk hostname install unshare nsenter lsblk setsid flock modprobe
     inst_simple /etc/mke2fs.conf
@@ -54,7 +54,6 @@ install_perl() {
 install_apt() {
     mapfile -t files < <(
         find /usr/lib/apt/methods -type f
-        find -L /usr/share/mmdebstrap/hooks/merged-usr -type f
         find /usr/share/dpkg /etc/dpkg -type f
     )
     inst_multiple "${files[@]}" 
