@@ -37,3 +37,7 @@ pub const STAGE2_FACTS_PATH: &str = "/leaseboot/stage2.json";
 pub const KICKSTART_PATH: &str = "/leaseboot/ks.cfg";
 /// Where the wrapper leaves agent and member facts for `%post`; a tmpfs that survives `switch_root`.
 pub const RUNTIME_DIRECTORY: &str = "/run/leaseboot";
+/// The one command that the LM's merge adds as `%post --nochroot`: it makes the member's key and leaves its tunnel in the installed
+/// system. LM and PO share the text, so that the PO can refuse anything else. Anaconda sets the variable.
+pub const MEMBER_INSTALL: &str =
+    "/run/leaseboot/agent member install --root \"${ANA_INSTALL_PATH:-/mnt/sysimage}\"";

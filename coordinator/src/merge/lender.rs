@@ -2,7 +2,7 @@
 
 use super::reader::{Command, Script};
 use super::{Lender, console_words};
-use leaseboot_protocol::RUNTIME_DIRECTORY;
+use leaseboot_protocol::MEMBER_INSTALL;
 use leaseboot_protocol::leases::Line;
 use leaseboot_protocol::settings::InstallSettings;
 use std::fmt::Write as _;
@@ -106,10 +106,7 @@ impl LenderLines {
             "# leaseboot: the member's key, made on the server, and its tunnel.",
         );
         add_line(&mut text, "%post --nochroot --erroronfail");
-        let agent = format!(
-            "{RUNTIME_DIRECTORY}/agent member install --root \"${{ANA_INSTALL_PATH:-/mnt/sysimage}}\""
-        );
-        add_line(&mut text, &agent);
+        add_line(&mut text, MEMBER_INSTALL);
         add_line(&mut text, "%end");
         text
     }

@@ -10,7 +10,7 @@
 //! Everything else is refused by name: a `%pre`, a user, a repository, an `init=` on the installed system's command line.
 
 use super::kickstart::{self, Item, OutlineError};
-use leaseboot_protocol::RUNTIME_DIRECTORY;
+use leaseboot_protocol::MEMBER_INSTALL;
 use leaseboot_protocol::ids::Hostname;
 
 /// Commands that are the lender's, each with the options that it may use.
@@ -243,31 +243,14 @@ fn allowed_post(header: &str, body: &[&str]) -> Result<(), String> {
             return Err(format!("{option} is not an option of the lender's %post"));
         }
     }
-    let agent = format!("{RUNTIME_DIRECTORY}/agent");
-    let commands = body
+    let mut commands = body
         .iter()
         .map(|line| line.trim())
         .filter(|line| !line.is_empty() && !line.starts_with('#'));
-    for line in commands {
-        let line = line.strip_prefix("exec ").unwrap_or(line);
-        let words: Vec<_> = line.split_whitespace().collect();
-        match words.as_slice() {
-            ["set", "-e" | "-eu" | "-u"] => {}
-            [program, "member", "install", "--root", root] if *program == agent && is_plain_path(root) => {}
-            _ => {
-                return Err(format!(
-                    "its line `{line}` is not `{agent} member install --root PATH`"
-                ));
-            }
-        }
+    match commands.find(|line| *line != MEMBER_INSTALL) {
+        Some(line) => Err(format!("its line `{line}` is not `{MEMBER_INSTALL}`")),
+        None => Ok(()),
     }
-    Ok(())
-}
-
-/// A path that a shell takes as it stands, or one variable.
-fn is_plain_path(word: &str) -> bool {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"/_.-$\"{}".contains(&b);
-    word.bytes().all(plain)
 }
 
 /// The words of a line as pykickstart's shlex sees them, without a comment at the end. Backslashes are refused: they could hide
@@ -304,7 +287,7 @@ mod tests {
 
     const OURS: &str = "# web\nlang C.UTF-8\nrootpw --iscrypted @sealed:root@\nreboot\n\n%packages\nnginx\n\n%end\n%post --log=/root/post.log\nsystemctl enable nginx\n%end\n";
     const LENDER: &str = "zerombr\nignoredisk --only-use=/dev/disk/by-id/virtio-LAB0001\nclearpart --all --initlabel --drives=/dev/disk/by-id/virtio-LAB0001\nbootloader --location=mbr --boot-drive=/dev/disk/by-id/virtio-LAB0001 --append=\"console=tty0 console=ttyS0,115200\" # place\nnetwork --device=52:54:00:4c:41:42 --bootproto=static --ip=10.10.0.11 --netmask=255.255.255.0 --onboot=yes\n";
-    const POST: &str = "%post --nochroot --erroronfail\n# the member's tunnel\nset -e\n/run/leaseboot/agent member install --root \"$ANA_INSTALL_PATH\"\n%end\n";
+    const POST: &str = "%post --nochroot --erroronfail\n# the member's tunnel\n/run/leaseboot/agent member install --root \"${ANA_INSTALL_PATH:-/mnt/sysimage}\"\n%end\n";
 
     fn look(merged: &str) -> Result<usize, MergeObjection> {
         check(OURS, merged, &"web-1".parse().unwrap())
@@ -313,7 +296,7 @@ mod tests {
     #[test]
     fn an_honest_merge_is_agreed_to() {
         assert_eq!(look(OURS), Ok(0));
-        assert_eq!(look(&format!("{LENDER}{OURS}{POST}")), Ok(10));
+        assert_eq!(look(&format!("{LENDER}{OURS}{POST}")), Ok(9));
         let inside = OURS.replace("reboot\n", &format!("reboot\n# the lender's\n{LENDER}"));
         assert_eq!(look(&format!("{inside}\n\n{POST}")), Ok(11));
     }
