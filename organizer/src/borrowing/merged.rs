@@ -7,6 +7,8 @@
 //! - commands about its hardware and its wire ([`LENDER_COMMANDS`]), with the options that such a command needs and no other;
 //! - one `%post --nochroot` that does nothing but leave the member's tunnel in the installed system.
 //!
+//! One line may be written by both: see [`is_shared_boot_loader`].
+//!
 //! Everything else is refused by name: a `%pre`, a user, a repository, an `init=` on the installed system's command line.
 
 use super::kickstart::{self, Item, OutlineError};
@@ -14,7 +16,7 @@ use leaseboot_protocol::MEMBER_INSTALL;
 use leaseboot_protocol::ids::Hostname;
 
 /// Commands that are the lender's, each with the options that it may use.
-const LENDER_COMMANDS: [(&str, &[&str]); 5] = [
+const LENDER_COMMANDS: [(&str, &[&str]); 6] = [
     (
         "network",
         &[
@@ -42,6 +44,7 @@ const LENDER_COMMANDS: [(&str, &[&str]); 5] = [
         &["--all", "--none", "--initlabel", "--drives", "--disklabel"],
     ),
     ("zerombr", &[]),
+    ("reboot", &[]),
     (
         "bootloader",
         &[
@@ -102,7 +105,10 @@ pub fn check(ours: &str, merged: &str, hostname: &Hostname) -> Result<usize, Mer
     let mut added = 0;
     let mut continued = false;
     for item in merged.iter().filter(|item| !is_blank(item)) {
-        if expected.next_if(|next| same(next, item)).is_some() {
+        if expected
+            .next_if(|next| same(next, item) || is_shared_boot_loader(next, item, hostname))
+            .is_some()
+        {
             continued = text_of(item).ends_with('\\');
             continue;
         }
@@ -171,6 +177,67 @@ fn same(ours: &Item<'_>, theirs: &Item<'_>) -> bool {
         ) => a.trim_end() == b.trim_end() && x == y,
         _ => false,
     }
+}
+
+/// A `bootloader` line of the enterprise is the one line that both sides write: the enterprise's words stand in it as they were,
+/// those before and after are the lender's, and the lender's kernel parameters follow the enterprise's.
+fn is_shared_boot_loader(ours: &Item<'_>, theirs: &Item<'_>, hostname: &Hostname) -> bool {
+    let read = |item: &Item<'_>| match item {
+        Item::Line { text, .. } => split_append(words(text).ok()?),
+        Item::Section { .. } => None,
+    };
+    let (Some((ours, our_append)), Some((theirs, their_append))) = (read(ours), read(theirs)) else {
+        return false;
+    };
+    let (["bootloader", ours @ ..], ["bootloader", theirs @ ..]) =
+        (strs(&ours).as_slice(), strs(&theirs).as_slice())
+    else {
+        return false;
+    };
+    let at = match ours.len() {
+        0 => Some(0),
+        length => theirs.windows(length).position(|window| window == ours),
+    };
+    let (Some(at), Some(append)) = (at, their_append.strip_prefix(&our_append)) else {
+        return false;
+    };
+    if !(append.is_empty() || our_append.is_empty() || append.starts_with(' ')) {
+        return false;
+    }
+    let mut rest = vec!["bootloader".to_owned()];
+    rest.extend(
+        theirs[..at]
+            .iter()
+            .chain(&theirs[at + ours.len()..])
+            .map(|&word| word.to_owned()),
+    );
+    rest.push(format!("--append={append}"));
+    allowed_command(&rest, hostname).is_ok()
+}
+
+fn strs(words: &[String]) -> Vec<&str> {
+    words.iter().map(String::as_str).collect()
+}
+
+/// A command's words without `--append`, and its value; nothing when it stands there twice.
+fn split_append(words: Vec<String>) -> Option<(Vec<String>, String)> {
+    let mut rest = Vec::new();
+    let mut append = None;
+    let mut words = words.into_iter();
+    while let Some(word) = words.next() {
+        let value = match word.strip_prefix("--append") {
+            Some("") => words.next(),
+            Some(value) if value.starts_with('=') => Some(value[1..].to_owned()),
+            _ => {
+                rest.push(word);
+                continue;
+            }
+        };
+        if append.replace(value?).is_some() {
+            return None;
+        }
+    }
+    Some((rest, append.unwrap_or_default()))
 }
 
 /// Whether the lender may add `item`; the error is the reason why not.
@@ -298,7 +365,7 @@ mod tests {
         assert_eq!(look(OURS), Ok(0));
         assert_eq!(look(&format!("{LENDER}{OURS}{POST}")), Ok(9));
         let inside = OURS.replace("reboot\n", &format!("reboot\n# the lender's\n{LENDER}"));
-        assert_eq!(look(&format!("{inside}\n\n{POST}")), Ok(11));
+        assert_eq!(look(&format!("{inside}\n\n{POST}")), Ok(10));
     }
 
     #[test]
@@ -341,6 +408,7 @@ mod tests {
             "network --nameserver=10.10.0.1",
             "repo --name=x --baseurl=http://10.10.0.1",
             "zerombr \\",
+            "reboot --eject",
             "lang 'C",
             "sshkey --username=root \"ssh-ed25519 AAAA\"",
         ] {
@@ -357,6 +425,34 @@ mod tests {
             let inside = OURS.replace("nginx\n\n%end", &format!("nginx\n{added}\n%end"));
             assert!(look(&inside).is_err(), "{added}");
         }
+    }
+
+    #[test]
+    fn both_write_the_boot_loaders_line_and_nobody_overrides() {
+        let hostname = "web-1".parse().unwrap();
+        let ours = "bootloader --timeout=5 --append=\"quiet mitigations=auto\"\n";
+        let look = |merged: &str| check(ours, merged, &hostname);
+        let place = "bootloader --location=mbr --boot-drive=disk/by-id/virtio-LAB0001";
+        for agreed in [
+            "--timeout=5 --append=\"quiet mitigations=auto console=tty0 console=ttyS0\"",
+            "--timeout=5 --append=\"quiet mitigations=auto\"",
+            "--append \"quiet mitigations=auto console=tty0\" --timeout=5",
+        ] {
+            assert_eq!(look(&format!("{place} {agreed}\n")), Ok(0), "{agreed}");
+        }
+        for changed in [
+            "--timeout=5 --append=\"quiet mitigations=auto init=/bin/sh\"",
+            "--timeout=5 --append=\"quiet mitigations=autoconsole=tty0\"",
+            "--timeout=5 --append=\"console=tty0 quiet mitigations=auto\"",
+            "--timeout=5 --append=\"quiet mitigations=auto\" --append=\"init=/bin/sh\"",
+            "--timeout=5 --append=\"quiet mitigations=auto\" --password=x",
+            "--timeout=5",
+            "--append=\"quiet mitigations=auto\"",
+        ] {
+            assert!(look(&format!("{place} {changed}\n")).is_err(), "{changed}");
+        }
+        let plain = check("bootloader\n", &format!("{place}\n"), &hostname);
+        assert_eq!(plain, Ok(0));
     }
 
     proptest! {
