@@ -106,6 +106,7 @@ struct Outcome {
 enum Arrival {
     AtClient(Vec<u8>),
     AtServer(Vec<u8>),
+    /// The client has heard nothing since this many packets.
     ClientTimer(u64),
 }
 
@@ -127,101 +128,121 @@ struct World {
     arrivals: BinaryHeap<Reverse<(Instant, u64, Arrival)>>,
     sequence: u64,
     now: Instant,
+    client: Client,
+    heard: u64,
+    data_sent: usize,
 }
 
 impl World {
+    fn new(terms: &Terms, network: Network) -> Self {
+        let client = Client {
+            block_size: terms.block_size,
+            window: terms.window,
+            negotiated: false,
+            received: Vec::new(),
+            blocks: 0,
+            since_ack: 0,
+            gap_told: false,
+            complete: false,
+            tries: 0,
+        };
+        let (arrivals, now) = (BinaryHeap::new(), Instant::now());
+        Self {
+            network,
+            arrivals,
+            sequence: 0,
+            now,
+            client,
+            heard: 0,
+            data_sent: 0,
+        }
+    }
+
     fn send(&mut self, arrival: impl Fn(Vec<u8>) -> Arrival, packet: &[u8]) {
         let fate = self.network.next();
         for copy in 0..=u64::from(fate.doubled) {
             if !fate.lost {
-                self.at(fate.delay_ms + copy * 40, arrival(packet.to_vec()));
+                self.at(
+                    Duration::from_millis(fate.delay_ms + copy * 40),
+                    arrival(packet.to_vec()),
+                );
             }
         }
     }
 
-    fn at(&mut self, delay_ms: u64, arrival: Arrival) {
+    fn at(&mut self, delay: Duration, arrival: Arrival) {
         self.sequence += 1;
-        self.arrivals.push(Reverse((
-            self.now + Duration::from_millis(delay_ms),
-            self.sequence,
-            arrival,
-        )));
+        self.arrivals
+            .push(Reverse((self.now + delay, self.sequence, arrival)));
+    }
+
+    fn send_all(&mut self, transfer: &Transfer, out: &mut Vec<Outgoing>) {
+        let mut packet = Vec::new();
+        for outgoing in out.drain(..) {
+            self.data_sent += usize::from(matches!(outgoing, Outgoing::Block(_)));
+            transfer.encode(outgoing, &mut packet);
+            self.send(Arrival::AtClient, &packet);
+        }
+    }
+
+    /// Lets time pass until something concerns the server: a packet, or (`None`) its deadline.
+    fn until_server(&mut self, deadline: Instant) -> Option<Vec<u8>> {
+        while self
+            .arrivals
+            .peek()
+            .is_some_and(|Reverse((at, ..))| *at <= deadline)
+        {
+            let Reverse((at, _, arrival)) = self.arrivals.pop().unwrap();
+            self.now = at;
+            match arrival {
+                Arrival::AtServer(packet) => return Some(packet),
+                other => self.at_client(other),
+            }
+        }
+        self.now = deadline;
+        None
+    }
+
+    fn at_client(&mut self, arrival: Arrival) {
+        let said = match arrival {
+            Arrival::AtClient(packet) => {
+                self.client.negotiated = true;
+                self.heard += 1;
+                self.at(CLIENT_WAIT, Arrival::ClientTimer(self.heard));
+                self.client.receive(&packet)
+            }
+            Arrival::ClientTimer(heard) if heard == self.heard => {
+                self.at(CLIENT_WAIT, Arrival::ClientTimer(heard));
+                self.client.timeout()
+            }
+            _ => None,
+        };
+        if let Some(said) = said {
+            self.send(Arrival::AtServer, &said);
+        }
     }
 }
 
 fn simulate(file: &[u8], options: &[(&str, u64)], network: Network) -> Outcome {
     let terms = terms(options, file.len());
-    let start = Instant::now();
-    let mut client = Client {
-        block_size: terms.block_size,
-        window: terms.window,
-        negotiated: false,
-        received: Vec::new(),
-        blocks: 0,
-        since_ack: 0,
-        gap_told: false,
-        complete: false,
-        tries: 0,
-    };
-    let mut world = World {
-        network,
-        arrivals: BinaryHeap::new(),
-        sequence: 0,
-        now: start,
-    };
-    let (mut out, mut packet, mut data_sent, mut client_epoch) = (Vec::new(), Vec::new(), 0, 0);
+    let mut world = World::new(&terms, network);
+    let (start, mut out) = (world.now, Vec::new());
+    world.at(CLIENT_WAIT, Arrival::ClientTimer(0));
     let mut transfer = Transfer::start(Bytes::copy_from_slice(file), terms, start, &mut out);
-    let timer = u64::try_from(CLIENT_WAIT.as_millis()).unwrap();
-    world.at(timer, Arrival::ClientTimer(0));
     let end = loop {
-        for outgoing in out.drain(..) {
-            data_sent += usize::from(matches!(outgoing, Outgoing::Block(_)));
-            transfer.encode(outgoing, &mut packet);
-            world.send(Arrival::AtClient, &packet);
-        }
-        let deadline = transfer.deadline();
-        let next = world.arrivals.peek().map(|Reverse((at, ..))| *at);
-        let stepped = if next.is_none_or(|at| at > deadline) {
-            world.now = deadline;
-            transfer.step(Event::Deadline, world.now, &mut out)
-        } else {
-            let Reverse((at, _, arrival)) = world.arrivals.pop().unwrap();
-            world.now = at;
-            let said = match arrival {
-                Arrival::AtServer(bytes) => {
-                    transfer = match transfer.step(Event::Datagram(&bytes), world.now, &mut out) {
-                        Ok(transfer) => transfer,
-                        Err(end) => break end,
-                    };
-                    continue;
-                }
-                Arrival::AtClient(bytes) => {
-                    client.negotiated = true;
-                    client_epoch += 1;
-                    world.at(timer, Arrival::ClientTimer(client_epoch));
-                    client.receive(&bytes)
-                }
-                Arrival::ClientTimer(epoch) if epoch == client_epoch => {
-                    world.at(timer, Arrival::ClientTimer(epoch));
-                    client.timeout()
-                }
-                Arrival::ClientTimer(_) => None,
-            };
-            if let Some(said) = said {
-                world.send(Arrival::AtServer, &said);
-            }
-            continue;
-        };
-        transfer = match stepped {
+        world.send_all(&transfer, &mut out);
+        let packet = world.until_server(transfer.deadline());
+        let event = packet.as_deref().map_or(Event::Deadline, Event::Datagram);
+        transfer = match transfer.step(event, world.now, &mut out) {
             Ok(transfer) => transfer,
             Err(end) => break end,
         };
     };
     Outcome {
         end,
-        received: client.received,
-        client_complete: client.complete,
-        data_sent,
+        received: world.client.received,
+        client_complete: world.client.complete,
+        data_sent: world.data_sent,
         took: world.now - start,
     }
 }
