@@ -65,6 +65,25 @@ impl Drop for Emulator {
 
 impl Emulator {
     fn start() -> Self {
+        Self::start_with("http", |_, _| {})
+    }
+
+    /// With a certificate that it made for itself, as controllers do; `ca.pem` holds it.
+    fn start_tls() -> Self {
+        Self::start_with("https", |directory, command| {
+            let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+            let (certificate, key) = (directory.join("ca.pem"), directory.join("key.pem"));
+            std::fs::write(&certificate, made.cert.pem()).unwrap();
+            std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+            command
+                .arg("--ssl-certificate")
+                .arg(certificate)
+                .arg("--ssl-key")
+                .arg(key);
+        })
+    }
+
+    fn start_with(scheme: &str, more: impl FnOnce(&Path, &mut Command)) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let python = python();
         let hash = Command::new(&python)
@@ -88,7 +107,8 @@ impl Emulator {
             .unwrap()
             .port();
         let log = std::fs::File::create(directory.path().join("log")).unwrap();
-        let process = Command::new(python.with_file_name("sushy-emulator"))
+        let mut command = Command::new(python.with_file_name("sushy-emulator"));
+        command
             .args([
                 "--fake",
                 "--interface",
@@ -97,14 +117,12 @@ impl Emulator {
                 &port.to_string(),
                 "--config",
             ])
-            .arg(&config)
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
+            .arg(&config);
+        more(directory.path(), &mut command);
+        let process = command.stdout(Stdio::null()).stderr(log).spawn().unwrap();
         let emulator = Self {
             process,
-            url: format!("http://127.0.0.1:{port}"),
+            url: format!("{scheme}://127.0.0.1:{port}"),
             directory,
         };
         emulator.wait(port);
@@ -181,4 +199,16 @@ async fn refusals_say_what_the_service_said() {
         "{error}"
     );
     assert!(!format!("{error} {error:?} {power:?}").contains("secret"));
+}
+
+#[tokio::test]
+async fn https_needs_the_certificate_that_the_configuration_names() {
+    let (emulator, other) = (Emulator::start_tls(), Emulator::start_tls());
+    let power = redfish(&emulator.url, "ca_file = \"ca.pem\"", emulator.directory.path());
+    assert_eq!(power.state().await.unwrap(), PowerState::Off);
+    let error = redfish(&emulator.url, "ca_file = \"ca.pem\"", other.directory.path())
+        .state()
+        .await
+        .unwrap_err();
+    assert!(matches!(error, PowerError::Unreachable { .. }), "{error}");
 }
