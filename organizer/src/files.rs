@@ -1,8 +1,8 @@
 //! Files that appear whole or not at all.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// A file cannot be written.
@@ -44,6 +44,8 @@ fn write_fresh(path: &Path, mode: u32, content: &[u8]) -> io::Result<()> {
         .create_new(true)
         .mode(mode)
         .open(path)?;
+    // The mode is meant as it stands, whatever the umask.
+    file.set_permissions(Permissions::from_mode(mode))?;
     file.write_all(content)?;
     file.sync_all()
 }

@@ -209,8 +209,10 @@ impl Lender {
     async fn send(&self, request: RequestBuilder) -> Result<Vec<u8>, LenderError> {
         let mut response = request.send().await.map_err(|source| {
             if source.is_connect() {
-                let url = self.url.clone();
-                LenderError::Unreachable { url, source }
+                LenderError::Unreachable {
+                    url: self.url.clone(),
+                    source: source.without_url(),
+                }
             } else {
                 self.silent(error_chain(&source.without_url()))
             }

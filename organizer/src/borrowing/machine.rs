@@ -483,9 +483,19 @@ impl State {
                 Some(over(Some(boot.lease.clone()), &reason))
             }
             (EventKind::Transition { reason }, LeaseState::Booting) => self.boot_again(boot, None, reason),
+            // A server that restarted by itself is in stage 1 again, without an order.
+            (EventKind::Transition { reason }, LeaseState::Stage1) if self.has_passed(LeaseState::Stage1) => {
+                self.boot_again(boot, None, reason)
+            }
             (EventKind::AgentKey { key }, _) => self.agent_key(boot, *key, event.state),
             (_, stage) => self.advance(stage),
         }
+    }
+
+    /// Whether this boot attempt came to `stage` before. What the LM tells of an attempt comes before its end, so a stage that
+    /// is told again is a new attempt's.
+    fn has_passed(&self, stage: LeaseState) -> bool {
+        !matches!(self, State::Transferring { stage: now, .. } if *now < stage)
     }
 
     /// Every boot has its own agent key, and the member's key comes later: a key that is not the present one is a new boot's.

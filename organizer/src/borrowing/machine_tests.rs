@@ -143,9 +143,9 @@ fn a_merge_that_the_po_does_not_agree_to_is_given_back() {
 
 #[test]
 fn a_new_boot_attempt_takes_the_old_peers_away() {
-    for cut in 6..=12 {
+    for (cut, word) in (6..=12).flat_map(|cut| [(cut, LeaseState::Booting), (cut, LeaseState::Stage1)]) {
         let mut events = smooth()[..cut].to_vec();
-        events.push(moved(LeaseState::Booting));
+        events.push(moved(word));
         let state = run(&events);
         assert_eq!(state.peers(), [], "after {cut} events");
         assert!(!state.may_gather() && !state.may_register(key(2)));
@@ -158,7 +158,12 @@ fn a_new_boot_attempt_takes_the_old_peers_away() {
 #[test]
 fn the_lender_cannot_reopen_what_is_closed() {
     let mut events = smooth()[..9].to_vec();
-    events.push(moved(LeaseState::Stage1));
+    events.push(lender(
+        LeaseState::Stage1,
+        EventKind::StepStarted {
+            step: leaseboot_protocol::lease::Step::Kernel,
+        },
+    ));
     events.push(agent(1));
     assert!(!run(&events).may_gather());
     for word in [moved(LeaseState::Booting), agent(5)] {

@@ -189,8 +189,8 @@ fn is_shared_boot_loader(ours: &Item<'_>, theirs: &Item<'_>, hostname: &Hostname
     let (Some((ours, our_append)), Some((theirs, their_append))) = (read(ours), read(theirs)) else {
         return false;
     };
-    let (["bootloader", ours @ ..], ["bootloader", theirs @ ..]) =
-        (strs(&ours).as_slice(), strs(&theirs).as_slice())
+    let (ours, theirs) = (strs(&ours), strs(&theirs));
+    let (["bootloader", ours @ ..], ["bootloader", theirs @ ..]) = (ours.as_slice(), theirs.as_slice())
     else {
         return false;
     };

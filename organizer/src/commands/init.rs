@@ -10,7 +10,7 @@ use leaseboot_tunnel::PrivateKey;
 use std::fmt::Write as _;
 use std::fs;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 const BUNDLE: [(&str, u32); 3] = [("lm-ca.pem", 0o644), ("client.pem", 0o644), ("client.key", 0o600)];
@@ -48,6 +48,9 @@ impl Init {
             );
         }
         let bundle = self.read_bundle()?;
+        let config = self.config();
+        PoConfig::check(&folder.join("po.toml"), &config)
+            .context("the options do not make a configuration")?;
         let key = PrivateKey::generate();
         for part in ["", "profiles", "images", "lender"] {
             let part = folder.join(part);
@@ -57,12 +60,9 @@ impl Init {
         for (name, mode, content) in &bundle {
             files::replace(&folder.join("lender").join(name), *mode, content)?;
         }
-        files::replace(
-            &folder.join("gateway.key"),
-            0o600,
-            key.to_base64().expose().as_bytes(),
-        )?;
-        self.write_config(&folder.join("po.toml"))?;
+        let secret = key.to_base64();
+        files::replace(&folder.join("gateway.key"), 0o600, secret.expose().as_bytes())?;
+        files::replace(&folder.join("po.toml"), 0o644, config.as_bytes())?;
         println!(
             "{} is ready. The gateway's public key is {}",
             folder.display(),
@@ -91,17 +91,6 @@ impl Init {
             Ok((name, mode, content))
         };
         BUNDLE.into_iter().map(read).collect()
-    }
-
-    /// Writes the configuration and reads it back: what `serve` would refuse is refused now.
-    fn write_config(&self, path: &Path) -> anyhow::Result<()> {
-        files::replace(path, 0o644, self.config().as_bytes())?;
-        if let Err(error) = PoConfig::load(path) {
-            let _ = fs::remove_file(path);
-            let _ = fs::remove_file(self.folder.join("gateway.key"));
-            return Err(error).context("the options do not make a configuration");
-        }
-        Ok(())
     }
 
     fn config(&self) -> String {

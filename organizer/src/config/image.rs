@@ -62,8 +62,8 @@ impl Image {
             let problem = "command_line has more than one line; the kernel takes one";
             return Err(source.at(file.command_line.span(), problem));
         }
-        let owned = |word: &str| word.starts_with("rdinit=") || word.starts_with("inst.ks=");
-        if let Some(word) = command_line.split_whitespace().find(|word| owned(word)) {
+        let mut words = command_line.split_whitespace();
+        if let Some(word) = words.find(|word| word.starts_with("inst.ks=")) {
             let problem = format!("command_line contains {word:?}, which leaseboot adds itself; remove it");
             return Err(source.at(file.command_line.span(), problem));
         }

@@ -127,10 +127,21 @@ impl PoConfig {
     /// # Errors
     /// [`ConfigError`].
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let source = Source::read(path, "make one with `leaseboot-po init`")?;
+        Self::read(&Source::read(path, "make one with `leaseboot-po init`")?)
+    }
+
+    /// Reads `text` as what is about to be written to `path`.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn check(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        Self::read(&Source::of_text(path, text))
+    }
+
+    fn read(source: &Source) -> Result<Self, ConfigError> {
         let file: PoFile = source.parse()?;
         let folder = source.folder().to_owned();
-        let gateway = gateway(&source, file.gateway)?;
+        let gateway = gateway(source, file.gateway)?;
         let url = file.lender.url.get_ref().trim_end_matches('/').to_owned();
         if !url.starts_with("https://") {
             let problem = format!("url {url:?} does not begin with https://; the lender speaks nothing else");

@@ -4,6 +4,7 @@ use super::image::Image;
 use super::sealed::read_sealed;
 use super::source::{ConfigError, Source};
 use crate::borrowing::kickstart;
+use crate::error_chain;
 use leaseboot_protocol::ids::Hostname;
 use leaseboot_protocol::marks::{self, MarkError};
 use leaseboot_protocol::settings::Requirements;
@@ -182,7 +183,8 @@ fn load_sealed(
                 format!("the kickstart has no mark @sealed:{name}@; add the mark or remove this line");
             return Err(source.at(path.span(), problem));
         }
-        read_sealed(&full).map_err(|error| source.at(path.span(), format!("{name}: {error}")))?;
+        read_sealed(&full)
+            .map_err(|error| source.at(path.span(), format!("{name}: {}", error_chain(&error))))?;
         sealed.insert(name.clone(), full);
     }
     Ok(sealed)

@@ -51,6 +51,14 @@ impl Source {
         Ok(source)
     }
 
+    /// A file that is about to be written.
+    pub(crate) fn of_text(path: &Path, text: &str) -> Self {
+        Self {
+            path: path.to_owned(),
+            text: text.to_owned(),
+        }
+    }
+
     /// The text as TOML.
     pub(crate) fn parse<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {
         toml::from_str(&self.text).map_err(|error| {

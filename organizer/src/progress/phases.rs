@@ -142,6 +142,8 @@ pub struct Phases {
     records: Vec<PhaseRecord>,
     running: Vec<Running>,
     attempt: u32,
+    /// Whether a boot attempt has begun.
+    booted: bool,
     began: Option<Timestamp>,
     last: Timestamp,
     end: Option<End>,
@@ -297,6 +299,10 @@ impl Phases {
             }
             EventKind::StepFinished { step, took_ms, bytes } => {
                 self.forget(Phase::Step(*step));
+                if let (Step::Kexec, Some(stage2)) = (step, self.running_mut(Phase::Stage2)) {
+                    // The load has its own line; what follows it is stage 2's.
+                    (stage2.ours, stage2.theirs) = (at, Some(event.at));
+                }
                 vec![self.record(
                     Phase::Step(*step),
                     seconds(*took_ms),
@@ -342,6 +348,9 @@ impl Phases {
         } else {
             format!("{step} failed: {chain}")
         };
+        if retrying {
+            return vec![Update::Notice(notice)];
+        }
         let phase = Phase::Step(step);
         let took = self
             .running(phase)
@@ -363,28 +372,23 @@ impl Phases {
         let theirs = Some(theirs);
         match state {
             LeaseState::Booting => {
-                let first = self
-                    .running
-                    .iter()
-                    .all(|running| running.phase == Phase::Firmware && running.theirs.is_none());
-                let mut updates: Vec<_> = self
-                    .running
-                    .drain(..)
-                    .map(|running| Update::Dropped(running.phase))
-                    .collect();
-                if !first || self.records.iter().any(|record| record.phase > Phase::Merge) {
-                    self.attempt += 1;
-                    updates.push(Update::Notice(format!("boot attempt {}: {reason}", self.attempt)));
-                }
+                let mut updates = self.begin_attempt(reason);
                 updates.push(self.start(Phase::Firmware, ours, theirs));
                 updates
             }
-            LeaseState::Stage1 => self.finish(Phase::Firmware, ours, theirs, 0, ""),
+            LeaseState::Stage1 if self.running(Phase::Firmware).is_some() => {
+                self.finish(Phase::Firmware, ours, theirs, 0, "")
+            }
+            // The server restarted by itself: the firmware ran without an order.
+            LeaseState::Stage1 => self.begin_attempt(reason),
             LeaseState::Chained => vec![self.start(Phase::Stage2, ours, theirs)],
             LeaseState::Installing => {
                 let mut updates = self.finish(Phase::Stage2, ours, theirs, 0, "");
                 updates.push(self.start(Phase::Installation, ours, theirs));
                 updates
+            }
+            LeaseState::Installed if self.running(Phase::Reboot).is_some() => {
+                vec![Update::Notice(format!("the server is restarted: {reason}"))]
             }
             LeaseState::Installed => {
                 let mut updates = self.finish(Phase::Installation, ours, theirs, 0, "");
@@ -397,6 +401,21 @@ impl Phases {
             }
             _ => Vec::new(),
         }
+    }
+
+    /// Drops what an earlier boot attempt left unfinished. The first attempt follows the order to boot and nothing else.
+    fn begin_attempt(&mut self, reason: &str) -> Vec<Update> {
+        let dropped = self
+            .running
+            .drain(..)
+            .map(|running| Update::Dropped(running.phase));
+        let mut updates: Vec<_> = dropped.collect();
+        if self.booted {
+            self.attempt += 1;
+            updates.push(Update::Notice(format!("boot attempt {}: {reason}", self.attempt)));
+        }
+        self.booted = true;
+        updates
     }
 
     fn start(&mut self, phase: Phase, ours: Timestamp, theirs: Option<Timestamp>) -> Update {
@@ -448,8 +467,12 @@ impl Phases {
         self.running.iter().find(|running| running.phase == phase)
     }
 
+    fn running_mut(&mut self, phase: Phase) -> Option<&mut Running> {
+        self.running.iter_mut().find(|running| running.phase == phase)
+    }
+
     fn describe(&mut self, phase: Phase, detail: String) {
-        if let Some(running) = self.running.iter_mut().find(|running| running.phase == phase) {
+        if let Some(running) = self.running_mut(phase) {
             running.detail = detail;
         } else if let Some(record) = self.records.iter_mut().rfind(|record| record.phase == phase) {
             record.detail = detail;
@@ -474,3 +497,7 @@ impl Running {
 fn seconds(milliseconds: u64) -> f64 {
     Duration::from_millis(milliseconds).as_secs_f64()
 }
+
+#[cfg(test)]
+#[path = "phases_tests.rs"]
+mod tests;

@@ -1,0 +1,282 @@
+//! Mistakes in configuration files: each is told with file, line, value and remedy.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use leaseboot_po::config::{PoConfig, Profile};
+use leaseboot_po::error_chain;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+const PO: &str = r#"[gateway]
+endpoint = "198.51.100.2:51820"
+tunnel = "10.99.0.1/24"
+allowed = ["172.20.0.0/24"]
+
+[lender]
+url = "https://10.10.0.1:8443"
+ca = "lender/lm-ca.pem"
+certificate = "lender/client.pem"
+key = "lender/client.key"
+"#;
+
+const PROFILE: &str = r#"image = "debian"
+kickstart = "web.ks"
+hostname = "web-{n}"
+
+[requirements]
+min_cores = 2
+disks = [{ min_size_gib = 4 }]
+
+[sealed]
+root = "root.sealed"
+"#;
+
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |path: &str, text: &str| {
+        let path = folder.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+    };
+    write("po.toml", PO);
+    write("profiles/web/profile.toml", PROFILE);
+    write(
+        "profiles/web/web.ks",
+        "lang C\nrootpw --iscrypted @sealed:root@\n",
+    );
+    write("profiles/web/root.sealed", "$6$x\n");
+    write(
+        "images/debian/image.toml",
+        "command_line = \"quiet\"\nmin_memory_mib = 512\n",
+    );
+    write("images/debian/vmlinuz", "kernel");
+    write("images/debian/initrd.img", "initrd");
+    folder
+}
+
+fn edit(folder: &Path, file: &str, from: &str, to: &str) {
+    let path = folder.join(file);
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(text.contains(from), "{from:?} is not in {file}");
+    fs::write(&path, text.replacen(from, to, 1)).unwrap();
+}
+
+/// The complaint about a folder in which `from` in `file` became `to`, without the folder's own name.
+fn complaint(file: &str, from: &str, to: &str) -> String {
+    let folder = folder();
+    edit(folder.path(), file, from, to);
+    refusal(folder.path())
+}
+
+fn refusal(folder: &Path) -> String {
+    let po = PoConfig::load(&folder.join("po.toml")).map(|_| ());
+    let error = po
+        .and_then(|()| Profile::load(folder, "web").map(|_| ()))
+        .expect_err("it is refused");
+    error_chain(&error).replace(&format!("{}/", folder.display()), "")
+}
+
+#[test]
+fn what_init_and_people_write_is_read() {
+    let folder = folder();
+    let po = PoConfig::load(&folder.path().join("po.toml")).unwrap();
+    assert_eq!(po.gateway.service().to_string(), "10.99.0.1:80");
+    let pool: Vec<_> = po.gateway.pool().collect();
+    assert_eq!((pool.len(), pool[0].to_string()), (245, "10.99.0.10".to_owned()));
+    let profile = Profile::load(folder.path(), "web").unwrap();
+    assert_eq!(profile.kickstart_origin, "profiles/web/web.ks");
+    assert_eq!(profile.image.measure().unwrap().kernel.size, 6);
+}
+
+#[test]
+fn mistakes_are_told_with_file_line_and_value() {
+    let profile = "profiles/web/profile.toml";
+    for (file, from, to, start, words) in [
+        (
+            "po.toml",
+            "allowed",
+            "alowed",
+            "po.toml:4: ",
+            "unknown field `alowed`",
+        ),
+        (
+            "po.toml",
+            "10.99.0.1/24",
+            "10.99.0.0/24",
+            "po.toml:3: ",
+            "not a host's address",
+        ),
+        (
+            "po.toml",
+            "10.99.0.1/24",
+            "10.99.0.1/33",
+            "po.toml:3: ",
+            "tunnel = \"10.99.0.1/33\"",
+        ),
+        (
+            "po.toml",
+            "https://10",
+            "http://10",
+            "po.toml:7: ",
+            "does not begin with https://",
+        ),
+        (
+            "po.toml",
+            "allowed",
+            "first_server = \"10.98.0.1\"\nallowed",
+            "po.toml:4: ",
+            "10.98.0.1",
+        ),
+        (
+            "po.toml",
+            "allowed",
+            "mtu = 900\nallowed",
+            "po.toml:4: ",
+            "mtu 900",
+        ),
+        (
+            "po.toml",
+            "allowed",
+            "interface = \"a-name-that-is-too-long\"\nallowed",
+            "po.toml:4: ",
+            "1 to 15",
+        ),
+        ("po.toml", "[lender]", "[lendr]", "po.toml:6: ", "lendr"),
+        (
+            profile,
+            "\"debian\"",
+            "\"fedora\"",
+            "profiles/web/profile.toml:1: ",
+            "make the folder images/fedora",
+        ),
+        (
+            profile,
+            "\"debian\"",
+            "\"../x\"",
+            "profiles/web/profile.toml:1: ",
+            "\"../x\" is not there",
+        ),
+        (
+            profile,
+            "web.ks",
+            "www.ks",
+            "profiles/web/profile.toml:2: ",
+            "profiles/web/www.ks",
+        ),
+        (
+            profile,
+            "web-{n}",
+            "Web_{n}",
+            "profiles/web/profile.toml:3: ",
+            "\"Web_{n}\"",
+        ),
+        (
+            profile,
+            "min_cores",
+            "cores",
+            "profiles/web/profile.toml:6: ",
+            "unknown field `cores`",
+        ),
+        (
+            profile,
+            "root.sealed",
+            "no.sealed",
+            "profiles/web/profile.toml:10: ",
+            "No such file",
+        ),
+        (
+            profile,
+            "root =",
+            "toor =",
+            "profiles/web/web.ks:2: ",
+            "@sealed:root@ has no value",
+        ),
+        (
+            "profiles/web/web.ks",
+            "lang C",
+            "%post",
+            "profiles/web/web.ks:1: ",
+            "not closed",
+        ),
+        (
+            "profiles/web/web.ks",
+            "@sealed:root@",
+            "@sealed:Root@",
+            "profiles/web/web.ks:2: ",
+            "@sealed:name@",
+        ),
+        (
+            "profiles/web/web.ks",
+            "@sealed:root@",
+            "x",
+            "profiles/web/profile.toml:10: ",
+            "no mark @sealed:root@",
+        ),
+        (
+            "images/debian/image.toml",
+            "quiet",
+            "inst.ks=x",
+            "images/debian/image.toml:1: ",
+            "adds itself",
+        ),
+        (
+            "images/debian/image.toml",
+            "min_memory_mib",
+            "memory",
+            "images/debian/image.toml:2: ",
+            "memory",
+        ),
+    ] {
+        let complaint = complaint(file, from, to);
+        assert!(
+            complaint.starts_with(start) && complaint.contains(words),
+            "{from} → {to}: {complaint}"
+        );
+        assert!(!complaint.contains('\n'), "one line: {complaint}");
+    }
+}
+
+#[test]
+fn what_is_missing_is_named_with_what_to_do() {
+    for (missing, words) in [
+        (
+            "po.toml",
+            "po.toml: cannot be read; make one with `leaseboot-po init`",
+        ),
+        (
+            "images/debian/vmlinuz",
+            "there is no file images/debian/vmlinuz; put it there",
+        ),
+        (
+            "images/debian/image.toml",
+            "an image is a folder with image.toml, vmlinuz and initrd.img",
+        ),
+        (
+            "profiles/web/profile.toml",
+            "a profile is a folder with profile.toml",
+        ),
+        ("profiles/web/web.ks", "put the file at profiles/web/web.ks"),
+    ] {
+        let folder = folder();
+        fs::remove_file(folder.path().join(missing)).unwrap();
+        let refusal = refusal(folder.path());
+        assert!(refusal.contains(words), "{missing}: {refusal}");
+    }
+    let folder = folder();
+    let unknown = Profile::load(folder.path(), "db").unwrap_err().to_string();
+    assert!(unknown.contains("no profile \"db\"; there are: web"), "{unknown}");
+}
+
+#[test]
+fn a_secret_that_others_may_read_is_refused() {
+    let folder = folder();
+    let path = folder.path().join("profiles/web/root.sealed");
+    fs::set_permissions(path, Permissions::from_mode(0o640)).unwrap();
+    let refusal = refusal(folder.path());
+    assert!(
+        refusal.starts_with("profiles/web/profile.toml:10: ") && refusal.contains("chmod 600"),
+        "{refusal}"
+    );
+    assert!(!refusal.contains("$6$"), "{refusal}");
+}

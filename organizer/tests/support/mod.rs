@@ -1,0 +1,306 @@
+//! A small enterprise on the loopback interface: a scripted LM behind real TLS, peers that are only remembered, and a folder with one
+//! profile. The tunnel's network is 127.0.0.0/24, so a client that binds 127.0.0.10 is the first server, as WireGuard would say.
+#![allow(dead_code, unreachable_pub, clippy::result_large_err)]
+
+pub mod lender;
+
+use leaseboot_po::announce::Announcer;
+use leaseboot_po::borrowing::BorrowingId;
+use leaseboot_po::borrowing::driver::Surroundings;
+use leaseboot_po::borrowing::machine::Peer;
+use leaseboot_po::config::{GatewayConfig, LenderConfig, PoConfig};
+use leaseboot_po::gateway::{KeyClaims, Peers, listener, service};
+use leaseboot_po::lender::Lender;
+use leaseboot_po::organizer::Organizer;
+use leaseboot_po::progress::Note;
+use leaseboot_po::store::Store;
+use leaseboot_protocol::network::WireguardPublicKey;
+use leaseboot_tunnel::TunnelError;
+use lender::ScriptedLender;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, Permissions};
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const KICKSTART: &str = "lang C.UTF-8\nrootpw --iscrypted @sealed:root@\n%packages\nnginx\n%end\n";
+pub const SECRET: &str = "$6$salt$not-for-the-lender";
+pub const GATEWAY_KEY: WireguardPublicKey = WireguardPublicKey([0; 32]);
+
+pub fn key(n: u8) -> WireguardPublicKey {
+    WireguardPublicKey([n; 32])
+}
+
+/// Peers that are remembered, and shake hands when the test says so.
+#[derive(Clone)]
+pub struct FakePeers {
+    changes: watch::Sender<()>,
+    peers: Arc<Mutex<BTreeMap<WireguardPublicKey, Option<IpAddr>>>>,
+    shaken: Arc<Mutex<BTreeSet<WireguardPublicKey>>>,
+}
+
+impl Default for FakePeers {
+    fn default() -> Self {
+        Self {
+            changes: watch::channel(()).0,
+            peers: Arc::default(),
+            shaken: Arc::default(),
+        }
+    }
+}
+
+impl FakePeers {
+    pub fn all(&self) -> Vec<(WireguardPublicKey, Option<IpAddr>)> {
+        self.peers
+            .lock()
+            .unwrap()
+            .iter()
+            .map(|(key, address)| (*key, *address))
+            .collect()
+    }
+
+    /// Waits until the peers are these.
+    pub async fn become_these(&self, expected: &[(WireguardPublicKey, Option<IpAddr>)]) {
+        let mut changes = self.changes.subscribe();
+        let done = changes.wait_for(|()| self.all() == expected);
+        let waited = tokio::time::timeout(PATIENCE, done).await;
+        assert!(
+            waited.is_ok(),
+            "the peers are {:?} and not {expected:?}",
+            self.all()
+        );
+    }
+
+    pub fn shake(&self, key: WireguardPublicKey) {
+        self.shaken.lock().unwrap().insert(key);
+    }
+}
+
+impl Peers for FakePeers {
+    async fn let_in(&self, peer: Peer, address: IpAddr) -> Result<(), TunnelError> {
+        let mut peers = self.peers.lock().unwrap();
+        if peer.has_address {
+            peers
+                .values_mut()
+                .filter(|held| **held == Some(address))
+                .for_each(|held| *held = None);
+        }
+        peers.insert(peer.key, peer.has_address.then_some(address));
+        drop(peers);
+        self.changes.send_replace(());
+        Ok(())
+    }
+
+    fn drop_out(&self, key: &WireguardPublicKey) {
+        self.peers.lock().unwrap().remove(key);
+        self.changes.send_replace(());
+    }
+
+    fn has_shaken_hands(&self, key: &WireguardPublicKey) -> bool {
+        self.peers.lock().unwrap().contains_key(key) && self.shaken.lock().unwrap().contains(key)
+    }
+}
+
+/// A PO with its LM.
+pub struct Enterprise {
+    pub folder: tempfile::TempDir,
+    pub lender: ScriptedLender,
+    pub peers: FakePeers,
+}
+
+/// A PO that runs.
+pub struct Running {
+    pub organizer: Arc<Organizer<FakePeers>>,
+    pub service: SocketAddr,
+    inside: JoinHandle<()>,
+    stop: CancellationToken,
+}
+
+impl Enterprise {
+    pub async fn new() -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let folder = tempfile::tempdir().unwrap();
+        let lender = ScriptedLender::start(&folder.path().join("lender")).await;
+        write_profile(folder.path());
+        Self {
+            folder,
+            lender,
+            peers: FakePeers::default(),
+        }
+    }
+
+    pub async fn serve(&self) -> Running {
+        self.serve_with(self.peers.clone()).await
+    }
+
+    pub async fn serve_with(&self, peers: FakePeers) -> Running {
+        let folder = self.folder.path();
+        let stop = CancellationToken::new();
+        let surroundings = Surroundings {
+            store: Store::open(&folder.join("po.sqlite")).await.unwrap(),
+            lender: Lender::new(&self.lender_config()).unwrap(),
+            peers,
+            claims: KeyClaims::new(GATEWAY_KEY),
+            announcer: Announcer::new(folder.join("hosts"), Vec::new()),
+        };
+        let organizer = Organizer::start(
+            folder.to_owned(),
+            self.gateway(),
+            GATEWAY_KEY,
+            surroundings,
+            stop.clone(),
+        )
+        .await
+        .unwrap();
+        let socket = listener::bind("127.0.0.1:0".parse().unwrap(), None).unwrap();
+        let service = socket.local_addr().unwrap();
+        let inside = tokio::spawn(listener::run(
+            socket,
+            service::router(Arc::clone(&organizer)),
+            stop.clone(),
+        ));
+        Running {
+            organizer,
+            service,
+            inside,
+            stop,
+        }
+    }
+
+    fn gateway(&self) -> GatewayConfig {
+        let text = "[gateway]\nendpoint = \"198.51.100.2:51820\"\ntunnel = \"127.0.0.1/24\"\n\
+                    [lender]\nurl = \"https://127.0.0.1\"\nca = \"a\"\ncertificate = \"b\"\nkey = \"c\"\n";
+        PoConfig::check(Path::new("po.toml"), text).unwrap().gateway
+    }
+
+    fn lender_config(&self) -> LenderConfig {
+        let bundle = self.folder.path().join("lender");
+        LenderConfig {
+            url: self.lender.url.clone(),
+            ca: bundle.join("lm-ca.pem"),
+            certificate: bundle.join("client.pem"),
+            key: bundle.join("client.key"),
+        }
+    }
+
+    pub fn hosts(&self) -> String {
+        fs::read_to_string(self.folder.path().join("hosts")).unwrap()
+    }
+}
+
+impl Running {
+    /// A client inside the tunnel with the server's address.
+    pub fn server(&self, address: &str) -> Server {
+        let client = reqwest::Client::builder()
+            .local_address(address.parse::<IpAddr>().unwrap())
+            .no_proxy()
+            .tls_certs_only([])
+            .build()
+            .unwrap();
+        Server {
+            client,
+            url: format!("http://{}", self.service),
+        }
+    }
+
+    /// Waits until a note of the borrowing fits; gives all notes up to it.
+    pub async fn until(&self, id: &BorrowingId, fits: impl Fn(&Note) -> bool) -> Vec<Note> {
+        let mut seen: Vec<Note> = Vec::new();
+        let mut after = 0;
+        let found = async {
+            loop {
+                for progress in self.organizer.next_progress(id, after).await.unwrap() {
+                    after = progress.sequence;
+                    seen.push(progress.note.clone());
+                    if fits(&progress.note) {
+                        return;
+                    }
+                }
+            }
+        };
+        if tokio::time::timeout(PATIENCE, found).await.is_err() {
+            panic!(
+                "no such note after {PATIENCE:?}; the last ones are {:#?}",
+                &seen[seen.len().saturating_sub(4)..]
+            );
+        }
+        seen
+    }
+
+    pub async fn stop(self) {
+        self.stop.cancel();
+        self.inside.await.unwrap();
+        self.organizer.wait().await;
+    }
+}
+
+/// What a server says inside the tunnel.
+pub struct Server {
+    client: reqwest::Client,
+    url: String,
+}
+
+impl Server {
+    pub async fn get(&self, path: &str) -> reqwest::Response {
+        self.client
+            .get(format!("{}{path}", self.url))
+            .send()
+            .await
+            .unwrap()
+    }
+
+    pub async fn get_from(&self, path: &str, offset: u64) -> reqwest::Response {
+        let request = self.client.get(format!("{}{path}", self.url));
+        request
+            .header("range", format!("bytes={offset}-"))
+            .send()
+            .await
+            .unwrap()
+    }
+
+    pub async fn register(&self, key: WireguardPublicKey) -> reqwest::Response {
+        let body = serde_json::json!({ "key": key });
+        let request = self.client.put(format!("{}/v1/member/key", self.url));
+        request.json(&body).send().await.unwrap()
+    }
+
+    /// Greets until the gateway listens: the address moves a moment after the handshake.
+    pub async fn joins(&self) {
+        let greeted = async { while self.hello().await.status() != 204 {} };
+        let waited = tokio::time::timeout(PATIENCE, greeted).await;
+        assert!(waited.is_ok(), "the gateway does not listen to the member");
+    }
+
+    pub async fn hello(&self) -> reqwest::Response {
+        let body = serde_json::json!({ "boot_id": "b", "agent_version": "1" });
+        let request = self.client.post(format!("{}/v1/member/hello", self.url));
+        request.json(&body).send().await.unwrap()
+    }
+}
+
+fn write_profile(folder: &Path) {
+    let (profile, image) = (folder.join("profiles/web"), folder.join("images/debian"));
+    fs::create_dir_all(&profile).unwrap();
+    fs::create_dir_all(&image).unwrap();
+    fs::write(
+        profile.join("profile.toml"),
+        "image = \"debian\"\nkickstart = \"web.ks\"\nhostname = \"web-{n}\"\n[sealed]\nroot = \"root.sealed\"\n",
+    )
+    .unwrap();
+    fs::write(profile.join("web.ks"), KICKSTART).unwrap();
+    fs::write(profile.join("root.sealed"), SECRET).unwrap();
+    fs::set_permissions(profile.join("root.sealed"), Permissions::from_mode(0o600)).unwrap();
+    fs::write(
+        image.join("image.toml"),
+        "command_line = \"quiet\"\nmin_memory_mib = 512\n",
+    )
+    .unwrap();
+    fs::write(image.join("vmlinuz"), b"kernel bytes").unwrap();
+    fs::write(image.join("initrd.img"), b"initrd bytes").unwrap();
+}
