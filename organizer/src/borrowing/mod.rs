@@ -19,6 +19,7 @@ pub mod duty;
 pub mod kickstart;
 pub mod machine;
 pub mod merged;
+mod telling;
 
 use leaseboot_protocol::settings::{InstallSettings, Requirements};
 use serde::{Deserialize, Serialize};

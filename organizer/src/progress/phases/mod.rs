@@ -12,10 +12,12 @@
 //!
 //! The agent's first steps run before its hello, so their seconds are also part of power + firmware.
 
+mod lender;
+
 use super::{Note, Progress};
 use crate::borrowing::machine::Outcome;
 use leaseboot_protocol::ids::Hostname;
-use leaseboot_protocol::lease::{EventKind, LeaseEvent, LeaseState, Step};
+use leaseboot_protocol::lease::Step;
 use leaseboot_protocol::timestamp::Timestamp;
 use serde::Serialize;
 use std::fmt;
@@ -275,149 +277,6 @@ impl Phases {
         updates
     }
 
-    fn hear(&mut self, event: &LeaseEvent, at: Timestamp) -> Vec<Update> {
-        match &event.what {
-            EventKind::Transition { reason } => self.transition(event.state, event.at, at, reason),
-            EventKind::StepStarted { step: Step::Wrapper }
-            | EventKind::StepProgress {
-                step: Step::Wrapper, ..
-            } => Vec::new(),
-            EventKind::StepStarted { step } => vec![self.start(Phase::Step(*step), at, Some(event.at))],
-            EventKind::StepProgress { step, bytes, total } => vec![Update::Moved {
-                phase: Phase::Step(*step),
-                bytes: *bytes,
-                total: *total,
-            }],
-            EventKind::StepFinished {
-                step: Step::Wrapper,
-                took_ms,
-                ..
-            } => {
-                let own = format!("{:.1} s of it the wrapper's", seconds(*took_ms));
-                self.describe(Phase::Stage2, own);
-                Vec::new()
-            }
-            EventKind::StepFinished { step, took_ms, bytes } => {
-                self.forget(Phase::Step(*step));
-                if let (Step::Kexec, Some(stage2)) = (step, self.running_mut(Phase::Stage2)) {
-                    // The load has its own line; what follows it is stage 2's.
-                    (stage2.ours, stage2.theirs) = (at, Some(event.at));
-                }
-                vec![self.record(
-                    Phase::Step(*step),
-                    seconds(*took_ms),
-                    *bytes,
-                    false,
-                    String::new(),
-                )]
-            }
-            EventKind::StepFailed {
-                step,
-                error,
-                kernel_log,
-                retrying,
-            } => self.step_failed(*step, error, kernel_log, *retrying, (at, event.at)),
-            EventKind::Power {
-                order,
-                error: Some(error),
-            } => {
-                vec![Update::Notice(format!(
-                    "the power order {order:?} failed: {error}"
-                ))]
-            }
-            EventKind::AgentKey { .. } | EventKind::Power { .. } | EventKind::Unknown => Vec::new(),
-        }
-    }
-
-    fn step_failed(
-        &mut self,
-        step: Step,
-        error: &[String],
-        kernel_log: &[String],
-        retrying: bool,
-        (ours, theirs): (Timestamp, Timestamp),
-    ) -> Vec<Update> {
-        self.failure = Some(StepFailure {
-            step,
-            error: error.to_vec(),
-            kernel_log: kernel_log.to_vec(),
-        });
-        let chain = error.join(": ");
-        let notice = if retrying {
-            format!("{step} failed and is tried again: {chain}")
-        } else {
-            format!("{step} failed: {chain}")
-        };
-        if retrying {
-            return vec![Update::Notice(notice)];
-        }
-        let phase = Phase::Step(step);
-        let took = self
-            .running(phase)
-            .map_or(0.0, |running| running.took(ours, Some(theirs)));
-        self.forget(phase);
-        vec![
-            self.record(phase, took, 0, true, String::new()),
-            Update::Notice(notice),
-        ]
-    }
-
-    fn transition(
-        &mut self,
-        state: LeaseState,
-        theirs: Timestamp,
-        ours: Timestamp,
-        reason: &str,
-    ) -> Vec<Update> {
-        let theirs = Some(theirs);
-        match state {
-            LeaseState::Booting => {
-                let mut updates = self.begin_attempt(reason);
-                updates.push(self.start(Phase::Firmware, ours, theirs));
-                updates
-            }
-            LeaseState::Stage1 if self.running(Phase::Firmware).is_some() => {
-                self.finish(Phase::Firmware, ours, theirs, 0, "")
-            }
-            // The server restarted by itself: the firmware ran without an order.
-            LeaseState::Stage1 => self.begin_attempt(reason),
-            LeaseState::Chained => vec![self.start(Phase::Stage2, ours, theirs)],
-            LeaseState::Installing => {
-                let mut updates = self.finish(Phase::Stage2, ours, theirs, 0, "");
-                updates.push(self.start(Phase::Installation, ours, theirs));
-                updates
-            }
-            LeaseState::Installed if self.running(Phase::Reboot).is_some() => {
-                vec![Update::Notice(format!("the server is restarted: {reason}"))]
-            }
-            LeaseState::Installed => {
-                let mut updates = self.finish(Phase::Installation, ours, theirs, 0, "");
-                updates.push(self.start(Phase::Reboot, ours, theirs));
-                updates
-            }
-            LeaseState::InService => {
-                self.lender_agrees = true;
-                self.finish(Phase::Reboot, ours, theirs, 0, "")
-            }
-            _ => Vec::new(),
-        }
-    }
-
-    /// Drops what an earlier boot attempt left unfinished. The first attempt follows the order to boot and nothing else.
-    fn begin_attempt(&mut self, reason: &str) -> Vec<Update> {
-        let dropped = self
-            .running
-            .drain(..)
-            .map(|running| Update::Dropped(running.phase));
-        let mut updates: Vec<_> = dropped.collect();
-        if self.booted {
-            self.attempt += 1;
-            updates.push(Update::Notice(format!("boot attempt {}: {reason}", self.attempt)));
-        }
-        self.booted = true;
-        updates
-    }
-
     fn start(&mut self, phase: Phase, ours: Timestamp, theirs: Option<Timestamp>) -> Update {
         self.forget(phase);
         self.running.push(Running {
@@ -499,5 +358,4 @@ fn seconds(milliseconds: u64) -> f64 {
 }
 
 #[cfg(test)]
-#[path = "phases_tests.rs"]
 mod tests;

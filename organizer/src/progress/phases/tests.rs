@@ -2,6 +2,7 @@
 
 use super::super::table::table;
 use super::*;
+use leaseboot_protocol::lease::{EventKind, LeaseEvent, LeaseState};
 use proptest::prelude::*;
 
 /// Notes with their times: the PO's clock runs 500 s ahead of the LM's, and learns of everything 100 ms later.

@@ -1,6 +1,8 @@
 //! The state machine's promises, on a smooth transfer and on any sequence of events.
 
 use super::*;
+use crate::borrowing::Order;
+use leaseboot_protocol::lease::EventKind;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 

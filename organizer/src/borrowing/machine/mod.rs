@@ -3,10 +3,11 @@
 //! Three invariants, held by construction and by the property tests below: a state that is over has no peers; the address belongs
 //! to one key at a time; what only a booting server may have (sealed values, image) is given only between boot and chain.
 
-use super::{Order, merged};
+mod transitions;
+
 use leaseboot_protocol::digest::Sha256;
 use leaseboot_protocol::ids::{LeaseId, ServerId};
-use leaseboot_protocol::lease::{EventKind, LeaseEvent, LeaseState, LeaseView};
+use leaseboot_protocol::lease::{LeaseEvent, LeaseState, LeaseView};
 use leaseboot_protocol::leases::Prepared;
 use leaseboot_protocol::network::WireguardPublicKey;
 use serde::{Deserialize, Serialize};
@@ -197,47 +198,6 @@ pub enum Event {
 }
 
 impl State {
-    /// The state after `event`; `None` when the event means nothing here.
-    pub fn next(&self, order: &Order, event: &Event) -> Option<State> {
-        match (self, event) {
-            (State::Over { .. }, _) => None,
-            (_, Event::Release) => self.leave(Outcome::Released),
-            (
-                _,
-                Event::GaveUp {
-                    reason,
-                    maybe_granted,
-                },
-            ) => self.give_up(reason, *maybe_granted),
-            (_, Event::Refused(reason)) => self.refused(reason),
-            (_, Event::LeaseGone(reason)) => self.lease_gone(reason),
-            (_, Event::Lender(event)) => self.hear(event),
-            (State::Searching, Event::Granted(view)) => Some(State::Preparing {
-                lease: view.id.clone(),
-                server: view.server.clone(),
-            }),
-            (State::Withdrawing { outcome }, Event::Granted(view)) => Some(State::Returning {
-                lease: view.id.clone(),
-                outcome: outcome.clone(),
-            }),
-            (State::Preparing { lease, server }, Event::Merged(prepared)) => {
-                Some(agree(order, lease, server, prepared))
-            }
-            (State::Ordering { boot }, Event::Ordered) => Some(State::Transferring {
-                boot: boot.clone(),
-                stage: LeaseState::Booting,
-                agent: None,
-            }),
-            (State::Returning { lease, outcome }, Event::Returned) => Some(State::Over {
-                lease: Some(lease.clone()),
-                outcome: outcome.clone(),
-            }),
-            (_, Event::MemberKey(key)) => self.register(*key),
-            (_, Event::MemberSeen | Event::MemberHello | Event::Told(_)) => self.arrive(event),
-            _ => None,
-        }
-    }
-
     /// What to do in this state.
     pub fn duty(&self) -> Duty {
         match self {
@@ -356,237 +316,6 @@ impl State {
     pub fn is_over(&self) -> bool {
         matches!(self, State::Over { .. })
     }
-
-    /// Gives the server back, or finds out whether there is one to give back.
-    fn leave(&self, outcome: Outcome) -> Option<State> {
-        match (self, self.lease()) {
-            (State::Withdrawing { .. } | State::Returning { .. }, _) => None,
-            (_, None) => Some(State::Withdrawing { outcome }),
-            (_, Some(lease)) => Some(State::Returning {
-                lease: lease.clone(),
-                outcome,
-            }),
-        }
-    }
-
-    fn give_up(&self, reason: &str, maybe_granted: bool) -> Option<State> {
-        match self {
-            State::Searching if !maybe_granted => Some(over(None, reason)),
-            State::Withdrawing { outcome } => Some(State::Over {
-                lease: None,
-                outcome: outcome.clone(),
-            }),
-            _ => self.leave(failed(reason)),
-        }
-    }
-
-    fn refused(&self, reason: &str) -> Option<State> {
-        match self {
-            State::Searching => Some(over(None, reason)),
-            State::Withdrawing { outcome } => Some(State::Over {
-                lease: None,
-                outcome: outcome.clone(),
-            }),
-            State::Returning { lease, outcome } => Some(State::Over {
-                lease: Some(lease.clone()),
-                outcome: outcome.clone(),
-            }),
-            _ => self.leave(failed(reason)),
-        }
-    }
-
-    fn lease_gone(&self, reason: &str) -> Option<State> {
-        match self {
-            State::Returning { lease, outcome } => Some(State::Over {
-                lease: Some(lease.clone()),
-                outcome: outcome.clone(),
-            }),
-            _ => Some(over(self.lease().cloned(), reason)),
-        }
-    }
-
-    /// The installer's word. The same key twice changes nothing; another key means that the installer's last step ran again.
-    fn register(&self, key: WireguardPublicKey) -> Option<State> {
-        let (boot, agent) = match self {
-            State::Transferring {
-                boot,
-                stage: LeaseState::Chained | LeaseState::Installing,
-                agent: Some(agent),
-            } => (boot, agent),
-            State::Installed {
-                boot, agent, member, ..
-            } if *member != key => (boot, agent),
-            _ => return None,
-        };
-        (*agent != key).then(|| State::Installed {
-            boot: boot.clone(),
-            agent: *agent,
-            member: key,
-            owed: Owed {
-                installed: true,
-                in_service: false,
-            },
-        })
-    }
-
-    /// The member's way into service, and what the LM has heard of it.
-    fn arrive(&self, event: &Event) -> Option<State> {
-        let mut next = self.clone();
-        match (&mut next, event) {
-            (
-                State::Installed {
-                    boot, member, owed, ..
-                },
-                Event::MemberSeen,
-            ) => Some(State::Joining {
-                boot: boot.clone(),
-                member: *member,
-                owed: *owed,
-            }),
-            (State::Joining { boot, member, owed }, Event::MemberHello) => Some(State::InService {
-                boot: boot.clone(),
-                member: *member,
-                owed: Owed {
-                    in_service: true,
-                    ..*owed
-                },
-            }),
-            (
-                State::Installed { owed, .. } | State::Joining { owed, .. } | State::InService { owed, .. },
-                Event::Told(word),
-            ) => {
-                match word {
-                    Word::Installed => owed.installed = false,
-                    Word::InService => owed.in_service = false,
-                }
-                (next != *self).then_some(next)
-            }
-            _ => None,
-        }
-    }
-
-    /// The lender's word on a lease that is booting or in service.
-    fn hear(&self, event: &LeaseEvent) -> Option<State> {
-        let (State::Transferring { boot, .. }
-        | State::Installed { boot, .. }
-        | State::Joining { boot, .. }
-        | State::InService { boot, .. }) = self
-        else {
-            return None;
-        };
-        match (&event.what, event.state) {
-            (EventKind::Transition { reason }, LeaseState::Failed) => {
-                Some(over(Some(boot.lease.clone()), reason))
-            }
-            (EventKind::Transition { reason }, LeaseState::Returning | LeaseState::Ended) => {
-                let reason = format!("the lender took the server back: {reason}");
-                Some(over(Some(boot.lease.clone()), &reason))
-            }
-            (EventKind::Transition { reason }, LeaseState::Booting) => self.boot_again(boot, None, reason),
-            // A server that restarted by itself is in stage 1 again, without an order.
-            (EventKind::Transition { reason }, LeaseState::Stage1) if self.has_passed(LeaseState::Stage1) => {
-                self.boot_again(boot, None, reason)
-            }
-            (EventKind::AgentKey { key }, _) => self.agent_key(boot, *key, event.state),
-            (_, stage) => self.advance(stage),
-        }
-    }
-
-    /// Whether this boot attempt came to `stage` before. What the LM tells of an attempt comes before its end, so a stage that
-    /// is told again is a new attempt's.
-    fn has_passed(&self, stage: LeaseState) -> bool {
-        !matches!(self, State::Transferring { stage: now, .. } if *now < stage)
-    }
-
-    /// Every boot has its own agent key, and the member's key comes later: a key that is not the present one is a new boot's.
-    fn agent_key(&self, boot: &Boot, key: WireguardPublicKey, stage: LeaseState) -> Option<State> {
-        match self {
-            State::Transferring {
-                agent: Some(agent), ..
-            }
-            | State::Installed { agent, .. }
-                if *agent == key =>
-            {
-                self.advance(stage)
-            }
-            _ => self.boot_again(boot, Some((key, stage)), "the agent runs on it again"),
-        }
-    }
-
-    /// A new boot attempt: whoever had the address before has it no longer. A server in service is not the lender's to boot.
-    fn boot_again(
-        &self,
-        boot: &Boot,
-        agent: Option<(WireguardPublicKey, LeaseState)>,
-        reason: &str,
-    ) -> Option<State> {
-        if matches!(self, State::InService { .. }) {
-            let reason = format!("the lender booted the server anew while it was in service: {reason}");
-            return self.leave(failed(&reason));
-        }
-        let stage = match agent {
-            Some((_, stage)) if (LeaseState::Booting..=LeaseState::TunnelUp).contains(&stage) => stage,
-            _ => LeaseState::Booting,
-        };
-        Some(State::Transferring {
-            boot: boot.clone(),
-            stage,
-            agent: agent.map(|(key, _)| key),
-        })
-    }
-
-    /// The stage only grows within a boot attempt, so that the lender cannot reopen what is closed.
-    fn advance(&self, to: LeaseState) -> Option<State> {
-        match self {
-            State::Transferring { boot, stage, agent }
-                if to > *stage && (LeaseState::Booting..=LeaseState::Installing).contains(&to) =>
-            {
-                Some(State::Transferring {
-                    boot: boot.clone(),
-                    stage: to,
-                    agent: *agent,
-                })
-            }
-            _ => None,
-        }
-    }
-}
-
-fn failed(reason: &str) -> Outcome {
-    Outcome::Failed {
-        reason: reason.to_owned(),
-    }
-}
-
-fn over(lease: Option<LeaseId>, reason: &str) -> State {
-    State::Over {
-        lease,
-        outcome: failed(reason),
-    }
-}
-
-/// The PO's look at the merge.
-fn agree(order: &Order, lease: &LeaseId, server: &ServerId, prepared: &Prepared) -> State {
-    let refuse = |reason: String| State::Returning {
-        lease: lease.clone(),
-        outcome: failed(&reason),
-    };
-    if Sha256::of(prepared.kickstart.as_bytes()) != prepared.kickstart_sha256 {
-        return refuse(
-            "the lender's merged kickstart does not have the digest that the lender says".to_owned(),
-        );
-    }
-    let settings = &order.settings;
-    match merged::check(&settings.kickstart, &prepared.kickstart, &settings.hostname) {
-        Ok(_) => State::Ordering {
-            boot: Boot {
-                lease: lease.clone(),
-                server: server.clone(),
-                kickstart_sha256: prepared.kickstart_sha256,
-            },
-        },
-        Err(objection) => refuse(crate::error_chain(&objection)),
-    }
 }
 
 impl fmt::Display for State {
@@ -611,5 +340,4 @@ impl fmt::Display for State {
 }
 
 #[cfg(test)]
-#[path = "machine_tests.rs"]
 pub(crate) mod tests;
