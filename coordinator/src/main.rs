@@ -2,6 +2,7 @@
 
 use clap::{Parser, Subcommand};
 use leaseboot_lm::commands::{init, serve, servers, status, tenant};
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .init();
     match run(CommandLine::parse().command) {
         Ok(()) => ExitCode::SUCCESS,

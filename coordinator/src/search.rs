@@ -7,7 +7,7 @@ use leaseboot_protocol::hardware::{Disk, DiskKind, HardwareReport};
 use leaseboot_protocol::ids::ServerId;
 use leaseboot_protocol::leases::{Refusal, Unmet};
 use leaseboot_protocol::settings::{DiskRequirement, Requirements};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 const GIB: u64 = 1 << 30;
 const MIB: u64 = 1 << 20;
@@ -52,8 +52,12 @@ pub fn find<'a>(requirements: &Requirements, candidates: &[Candidate<'a>]) -> Re
 fn nothing_fits(judged: &[(&Candidate<'_>, Vec<Lack>)]) -> Refusal {
     let free = || judged.iter().filter(|(candidate, _)| candidate.free);
     let mut unmet: BTreeMap<&str, u32> = BTreeMap::new();
-    for lack in free().flat_map(|(_, lacks)| lacks) {
-        *unmet.entry(&lack.requirement).or_default() += 1;
+    for (_, lacks) in free() {
+        // Two entries that ask for the same are one requirement.
+        let failed: BTreeSet<_> = lacks.iter().map(|lack| lack.requirement.as_str()).collect();
+        for requirement in failed {
+            *unmet.entry(requirement).or_default() += 1;
+        }
     }
     let mut unmet: Vec<_> = unmet
         .into_iter()

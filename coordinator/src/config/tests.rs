@@ -1,1 +1,150 @@
-//! Tests.
+use super::*;
+
+const LM: &str = "interface = \"br0\"\naddress = \"10.10.0.1/24\"\nrouter = \"10.10.0.1\"\n";
+const POWER: &str = "[server.power]\nkind = \"command\"\non = [\"true\"]\noff = [\"true\"]\n";
+
+fn load(lm: &str, servers: &str) -> Result<Config, ConfigError> {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("lm.toml"), lm).unwrap();
+    std::fs::write(folder.path().join("servers.toml"), servers).unwrap();
+    Config::load(&folder.path().join("lm.toml"))
+}
+
+fn server(lines: &str) -> String {
+    format!("[[server]]\n{lines}\n{POWER}")
+}
+
+const GOOD: &str = "name = \"a\"\nmac = \"52:54:00:00:00:01\"\naddress = \"10.10.0.11\"";
+
+/// File, line and words of the error.
+fn refused(lm: &str, servers: &str) -> (String, usize, String) {
+    match load(lm, servers) {
+        Err(ConfigError::Line {
+            path,
+            line,
+            problem,
+            text,
+        }) => {
+            let file = path.file_name().unwrap().to_string_lossy().into_owned();
+            (file, line, format!("{problem} | {text}"))
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_good_configuration_has_its_defaults() {
+    let config = load(LM, &server(GOOD)).unwrap();
+    assert_eq!(config.api_url(), "https://10.10.0.1:8443");
+    assert_eq!(config.rules, Rules::default());
+    let server = &config.servers[&"a".parse().unwrap()];
+    assert_eq!(server.place.address.to_string(), "10.10.0.11/24");
+    assert_eq!(server.place.router, Some("10.10.0.1".parse().unwrap()));
+    assert!(server.wiped && server.hardware.is_none());
+    assert_eq!(config.store.file_name().unwrap(), "lm.sqlite");
+    assert!(
+        config
+            .server_by_mac("52:54:00:00:00:01".parse().unwrap())
+            .is_some()
+    );
+    assert!(config.server_by_address("10.10.0.12".parse().unwrap()).is_none());
+}
+
+#[test]
+fn errors_of_lm_toml_name_line_and_value() {
+    for (lm, line, words) in [
+        (format!("{LM}colour = 1"), 4, "unknown field `colour`"),
+        (format!("{LM}[deadlines]\nbooting = 0"), 5, "booting = 0"),
+        (
+            format!("{LM}[deadlines]\nbotting = 3"),
+            5,
+            "unknown field `botting`",
+        ),
+        (format!("{LM}[api]\nport = 1"), 5, "unknown field `port`"),
+        (
+            LM.replace("10.10.0.1/24", "10.10.0.0/24"),
+            2,
+            "not a host's address",
+        ),
+        (
+            LM.replace("router = \"10.10.0.1\"", "router = \"10.11.0.1\""),
+            3,
+            "not in the network 10.10.0.0/24",
+        ),
+        (LM.replace("br0", "a/b"), 1, "is not an interface"),
+        (format!("{LM}mtu = 100"), 4, "mtu 100"),
+        (format!("{LM}attempts = 0"), 4, "attempts = 0"),
+        (format!("{LM}["), 4, "["),
+    ] {
+        let (file, found, said) = refused(&lm, "");
+        assert_eq!((file.as_str(), found), ("lm.toml", line), "{said}");
+        assert!(said.contains(words), "{said}");
+    }
+}
+
+#[test]
+fn errors_of_servers_toml_name_line_and_value() {
+    let twice = |lines: &str| format!("{}{}", server(GOOD), server(lines));
+    let hardware = |lines: &str| format!("{}[server.hardware]\n{lines}\n", server(GOOD));
+    for (servers, line, words) in [
+        (server(&format!("{GOOD}\nrack = 1")), 5, "unknown field `rack`"),
+        (
+            server(&GOOD.replace("\"a\"", "\"A b\"")),
+            2,
+            "not a valid server name",
+        ),
+        (server(&GOOD.replace(":01", "")), 3, "not a MAC address"),
+        (
+            server(&GOOD.replace("10.10.0.11", "10.10.1.11")),
+            4,
+            "not in the lender's network",
+        ),
+        (
+            server(&GOOD.replace("10.10.0.11", "10.10.0.1")),
+            4,
+            "own: choose another",
+        ),
+        (twice(GOOD), 10, "a belongs to the server a of line 1"),
+        (
+            twice(&GOOD.replace("\"a\"", "\"b\"")),
+            11,
+            "52:54:00:00:00:01 belongs to the server a",
+        ),
+        (
+            server(&format!("{GOOD}\nconsole = \"ttyS0 115200\"")),
+            5,
+            "cannot stand on a kernel command line",
+        ),
+        (hardware("memory = 3"), 9, "unknown key hardware.memory"),
+        (
+            hardware("[[server.hardware.disks]]\nsize = 3"),
+            9,
+            "unknown key hardware.disks.size",
+        ),
+        (server(GOOD).replace("\"command\"", "\"ipmi\""), 1, "ipmi"),
+    ] {
+        let (file, found, said) = refused(LM, &servers);
+        assert!(said.contains(words), "{said}");
+        assert_eq!(file, "servers.toml");
+        if !words.contains("ipmi") {
+            assert_eq!(found, line, "{said}\n{servers}");
+        }
+    }
+}
+
+#[test]
+fn an_address_of_the_pool_is_nobodys() {
+    let lm = format!("{LM}[dhcp]\npool = {{ first = \"10.10.0.10\", last = \"10.10.0.20\" }}");
+    assert!(refused(&lm, &server(GOOD)).2.contains("lies in dhcp.pool"));
+}
+
+#[test]
+fn a_missing_file_says_how_to_make_one() {
+    let error = Config::load(Path::new("/nonexistent/lm.toml"))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("/nonexistent/lm.toml") && error.contains("leaseboot-lm init"),
+        "{error}"
+    );
+}

@@ -395,6 +395,10 @@ impl Transition<'_> {
                 "the wrapper speaks from stage 2",
                 recorded,
             ),
+            (_, Outcome::Progress { .. } | Outcome::Finished { .. }) if step < AgentStep::Kexec => {
+                // What moves is slow, not stuck.
+                self.with_new_deadline(recorded)
+            }
             _ => self.unchanged(recorded),
         }
     }
@@ -483,17 +487,8 @@ impl Transition<'_> {
                     effects,
                 )
             }
-            (Phase::Booting { .. } | Phase::Installed { .. }, _) => {
-                // The time that the controller took is not the server's.
-                let deadline = self
-                    .rules
-                    .deadlines
-                    .wait(&self.lease.phase)
-                    .map(|wait| self.now + wait.at_most);
-                let mut step = self.unchanged(recorded);
-                step.lease.deadline = deadline;
-                step
-            }
+            // The time that the controller took is not the server's.
+            (Phase::Booting { .. } | Phase::Installed { .. }, _) => self.with_new_deadline(recorded),
             _ => self.unchanged(recorded),
         }
     }
@@ -634,6 +629,14 @@ impl Transition<'_> {
         }
     }
 
+    fn with_new_deadline(self, effects: Vec<Effect>) -> Step {
+        let wait = self.rules.deadlines.wait(&self.lease.phase);
+        let deadline = wait.map(|wait| self.now + wait.at_most);
+        let mut step = self.unchanged(effects);
+        step.lease.deadline = deadline;
+        step
+    }
+
     fn unchanged(self, effects: Vec<Effect>) -> Step {
         Step {
             lease: self.lease,
@@ -681,3 +684,7 @@ fn record(step: AgentStep, outcome: &Outcome) -> Vec<Effect> {
     };
     vec![Effect::Record(kind)]
 }
+
+#[cfg(test)]
+#[path = "machine_tests.rs"]
+mod tests;

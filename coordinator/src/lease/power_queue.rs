@@ -1,6 +1,6 @@
 //! Power orders under way: one task for each server, dropped when the store names another order.
 
-use super::driver::{Driver, DriverError};
+use super::driver::{Driver, DriverError, now};
 use super::machine::Event;
 use crate::store::PowerRow;
 use leaseboot_protocol::ids::ServerId;
@@ -8,7 +8,11 @@ use leaseboot_protocol::timestamp::Timestamp;
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::task::{AbortHandle, JoinSet};
+
+/// After this an inventory whose power order failed is due again.
+const INVENTORY_PAUSE: Duration = Duration::from_secs(5);
 
 /// The orders that are under way. Dropping it drops them.
 #[derive(Default)]
@@ -68,9 +72,16 @@ impl PowerQueue {
         if self.running.get(&row.server).is_some_and(|(id, _)| *id == row.id) {
             self.running.remove(&row.server);
         }
-        let PowerRow { id, order, lease, .. } = row;
+        let PowerRow {
+            id,
+            order,
+            lease,
+            server,
+            ..
+        } = row;
         let Some(lease) = lease else {
-            driver.store.forget_power_order(id).await?;
+            let again_at = outcome.err().map(|_| now() + INVENTORY_PAUSE);
+            driver.store.answer_inventory(id, &server, again_at).await?;
             return Ok(());
         };
         let event = match outcome {

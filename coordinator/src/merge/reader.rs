@@ -79,6 +79,7 @@ impl<'a> Script<'a> {
                     "the line has a control character at which an installer would end it: take it out"
                         .to_owned();
                 problems.line(number, line, message);
+                continue;
             }
             let first = line.split_whitespace().next().unwrap_or_default();
             if matches!(first, "%include" | "%ksappend") {

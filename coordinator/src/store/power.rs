@@ -106,14 +106,28 @@ impl Store {
             .collect()
     }
 
-    /// Removes an order that no lease waits for.
+    /// Removes an inventory's order. When it was not carried out, `again_at` is when the inventory is due again.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn forget_power_order(&self, id: i64) -> Result<(), StoreError> {
-        let attempted = "remove a power order";
+    pub async fn answer_inventory(
+        &self,
+        id: i64,
+        server: &ServerId,
+        again_at: Option<Timestamp>,
+    ) -> Result<(), StoreError> {
+        let attempted = "remove an inventory's power order";
         let mut tx = self.write(attempted).await?;
-        remove(&mut tx, id).await?;
+        if remove(&mut tx, id).await?
+            && let Some(again_at) = again_at
+        {
+            sqlx::query("UPDATE servers SET inventory_deadline = ? WHERE name = ? AND hardware IS NULL")
+                .bind(column(again_at))
+                .bind(server.as_str())
+                .execute(&mut *tx)
+                .await
+                .map_err(failed(attempted))?;
+        }
         tx.commit().await.map_err(failed(attempted))
     }
 
