@@ -30,6 +30,8 @@ use tokio_util::sync::CancellationToken;
 
 pub const PATIENCE: Duration = Duration::from_secs(20);
 pub const KICKSTART: &str = "lang C.UTF-8\nrootpw --iscrypted @sealed:root@\n%packages\nnginx\n%end\n";
+pub const PO_TOML: &str = "[gateway]\nendpoint = \"198.51.100.2:51820\"\ntunnel = \"127.0.0.1/24\"\n\
+    [lender]\nurl = \"https://127.0.0.1\"\nca = \"a\"\ncertificate = \"b\"\nkey = \"c\"\n";
 pub const SECRET: &str = "$6$salt$not-for-the-lender";
 pub const GATEWAY_KEY: WireguardPublicKey = WireguardPublicKey([0; 32]);
 
@@ -174,9 +176,7 @@ impl Enterprise {
     }
 
     fn gateway(&self) -> GatewayConfig {
-        let text = "[gateway]\nendpoint = \"198.51.100.2:51820\"\ntunnel = \"127.0.0.1/24\"\n\
-                    [lender]\nurl = \"https://127.0.0.1\"\nca = \"a\"\ncertificate = \"b\"\nkey = \"c\"\n";
-        PoConfig::check(Path::new("po.toml"), text).unwrap().gateway
+        PoConfig::check(Path::new("po.toml"), PO_TOML).unwrap().gateway
     }
 
     fn lender_config(&self) -> LenderConfig {

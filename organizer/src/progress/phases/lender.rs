@@ -8,16 +8,6 @@ impl Phases {
     pub(super) fn hear(&mut self, event: &LeaseEvent, at: Timestamp) -> Vec<Update> {
         match &event.what {
             EventKind::Transition { reason } => self.transition(event.state, event.at, at, reason),
-            EventKind::StepStarted { step: Step::Wrapper }
-            | EventKind::StepProgress {
-                step: Step::Wrapper, ..
-            } => Vec::new(),
-            EventKind::StepStarted { step } => vec![self.start(Phase::Step(*step), at, Some(event.at))],
-            EventKind::StepProgress { step, bytes, total } => vec![Update::Moved {
-                phase: Phase::Step(*step),
-                bytes: *bytes,
-                total: *total,
-            }],
             EventKind::StepFinished {
                 step: Step::Wrapper,
                 took_ms,
@@ -27,6 +17,19 @@ impl Phases {
                 self.describe(Phase::Stage2, own);
                 Vec::new()
             }
+            EventKind::StepStarted { step }
+            | EventKind::StepProgress { step, .. }
+            | EventKind::StepFinished { step, .. }
+                if self.is_of_stage2(*step) =>
+            {
+                Vec::new()
+            }
+            EventKind::StepStarted { step } => vec![self.start(Phase::Step(*step), at, Some(event.at))],
+            EventKind::StepProgress { step, bytes, total } => vec![Update::Moved {
+                phase: Phase::Step(*step),
+                bytes: *bytes,
+                total: *total,
+            }],
             EventKind::StepFinished { step, took_ms, bytes } => {
                 self.forget(Phase::Step(*step));
                 if let (Step::Kexec, Some(stage2)) = (step, self.running_mut(Phase::Stage2)) {
@@ -57,6 +60,11 @@ impl Phases {
             }
             EventKind::AgentKey { .. } | EventKind::Power { .. } | EventKind::Unknown => Vec::new(),
         }
+    }
+
+    /// The wrapper brings network and clock up again: that is stage 2's time, not stage 1's.
+    fn is_of_stage2(&self, step: Step) -> bool {
+        step == Step::Wrapper || (step != Step::Kexec && self.running(Phase::Stage2).is_some())
     }
 
     fn step_failed(
@@ -101,6 +109,14 @@ impl Phases {
     ) -> Vec<Update> {
         let theirs = Some(theirs);
         match state {
+            // The order to boot is shown already.
+            LeaseState::Booting if !self.booted && self.running(Phase::Firmware).is_some() => {
+                self.booted = true;
+                if let Some(firmware) = self.running_mut(Phase::Firmware) {
+                    firmware.theirs = theirs;
+                }
+                Vec::new()
+            }
             LeaseState::Booting => {
                 let mut updates = self.begin_attempt(reason);
                 updates.push(self.start(Phase::Firmware, ours, theirs));

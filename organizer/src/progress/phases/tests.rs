@@ -95,6 +95,13 @@ fn a_smooth_transfer_has_every_phase_by_one_clock() {
         .step(30_000, Step::Initrd, 9_000, 9 << 20)
         .moves(30_000, LeaseState::Chained)
         .step(31_000, Step::Kexec, 900, 0)
+        .lender(
+            33_000,
+            LeaseState::Chained,
+            EventKind::StepStarted { step: Step::Network },
+        )
+        .step(33_000, Step::Network, 1_400, 0)
+        .step(35_000, Step::Wrapper, 400, 0)
         .moves(35_000, LeaseState::Installing)
         .moves(95_000, LeaseState::Installed)
         .in_service(120_100)
@@ -113,6 +120,7 @@ fn a_smooth_transfer_has_every_phase_by_one_clock() {
     ];
     let expected = expected.map(|(phase, seconds)| (phase.to_owned(), seconds));
     assert_eq!(seconds_of(&phases), expected);
+    assert_eq!(phases.records()[6].detail, "0.4 s of it the wrapper's");
     assert!(phases.is_complete());
     let table = table(&phases);
     assert!(
