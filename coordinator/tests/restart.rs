@@ -33,7 +33,7 @@ async fn a_transfer_outlives_a_restart_at_every_state() {
     let facts = house.boot(1).await.unwrap();
     house.restart().await;
     let welcome: leaseboot_protocol::agent::Welcome = house
-        .from_server(1)
+        .client_at(1)
         .good(
             reqwest::Method::POST,
             "/v1/agent/hello",

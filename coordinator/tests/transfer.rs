@@ -138,7 +138,7 @@ async fn a_wrong_token_is_refused_and_seen_by_both_sides() {
     let house = House::new().await;
     let tenant = house.tenant("acme");
     let lease = tenant.boot("one").await;
-    let (client, path, guess) = (house.from_server(1), "/v1/agent/hello", "00".repeat(32));
+    let (client, path, guess) = (house.client_at(1), "/v1/agent/hello", "00".repeat(32));
     let (status, refusal) = client
         .refused(Method::POST, path, Some(&guess), Some(&hello(1)))
         .await;
@@ -163,7 +163,7 @@ async fn a_wrong_token_is_refused_and_seen_by_both_sides() {
     let facts = house.boot(1).await.unwrap();
     let token = facts.boot_token.expose();
     let (status, _) = house
-        .from_server(2)
+        .client_at(2)
         .refused(Method::POST, path, Some(token), Some(&hello(1)))
         .await;
     assert_eq!(status, StatusCode::UNAUTHORIZED);
@@ -183,7 +183,7 @@ async fn a_wrong_token_is_refused_and_seen_by_both_sides() {
     // So is the session.
     let (session, path) = (welcome.session_token.expose(), "/v1/agent/kickstart");
     let (status, _) = house
-        .from_server(2)
+        .client_at(2)
         .refused(Method::GET, path, Some(session), None::<&()>)
         .await;
     assert_eq!(status, StatusCode::UNAUTHORIZED);
@@ -219,7 +219,7 @@ async fn tenants_see_nothing_of_each_other() {
     assert_ne!(other.borrow("one").await.id, lease);
     assert_eq!(tenant.borrow("one").await.id, lease);
     let (status, _) = house
-        .from_server(1)
+        .client_at(1)
         .refused(Method::GET, "/v1/leases", None, None::<&()>)
         .await;
     assert_eq!(status, StatusCode::UNAUTHORIZED);
@@ -317,7 +317,7 @@ async fn an_agent_that_fails_for_good_is_tried_again_and_then_given_up() {
             Directive::PowerOff
         };
         assert_eq!(directive, expected);
-        let client = house.from_server(1);
+        let client = house.client_at(1);
         let (status, _) = client
             .refused(
                 Method::GET,
@@ -512,12 +512,6 @@ async fn every_error_is_a_refusal() {
         ),
         (
             Method::POST,
-            "/v1/leases".to_owned(),
-            Some("x".repeat(2 << 20).into()),
-            StatusCode::PAYLOAD_TOO_LARGE,
-        ),
-        (
-            Method::POST,
             format!("/v1/leases/{lease}/installed"),
             None,
             StatusCode::CONFLICT,
@@ -527,4 +521,12 @@ async fn every_error_is_a_refusal() {
         assert_eq!(status, expected, "{path}: {refusal}");
         assert!(!refusal.to_string().is_empty());
     }
+    // Nobody reads on to the end of what is too long, so the answer may be lost to the broken connection.
+    let long = tenant
+        .client
+        .post(format!("{}/v1/leases", tenant.base))
+        .json(&"x".repeat(2 << 20))
+        .send()
+        .await;
+    assert!(long.is_err() || long.is_ok_and(|answer| answer.status() == StatusCode::PAYLOAD_TOO_LARGE));
 }

@@ -213,7 +213,7 @@ impl House {
     }
 
     /// A client without certificate, from a server's address.
-    pub fn from_server(&self, number: u8) -> Tenant {
+    pub fn client_at(&self, number: u8) -> Tenant {
         let client = Client::builder()
             .tls_certs_only([self.ca()])
             .local_address(address(number))
@@ -236,7 +236,7 @@ impl House {
     /// An agent after its hello.
     pub async fn agent(&self, number: u8) -> Agent {
         let facts = self.boot(number).await.expect("the server is sent to its disk");
-        let client = self.from_server(number);
+        let client = self.client_at(number);
         let hello = hello(number);
         let welcome: Welcome = client
             .good(
@@ -488,7 +488,7 @@ impl Agent {
             key: WireguardPublicKey([self.number; 32]),
         };
         let asked = house
-            .from_server(self.number)
+            .client_at(self.number)
             .ask(Method::PUT, "/v1/agent/key", Some(&self.token), Some(&offer))
             .await;
         assert_eq!(asked.0, StatusCode::NO_CONTENT, "{}", asked.1);
@@ -497,7 +497,7 @@ impl Agent {
     pub async fn kickstart(&self, house: &House) -> String {
         let path = "/v1/agent/kickstart";
         let (status, text) = house
-            .from_server(self.number)
+            .client_at(self.number)
             .ask(Method::GET, path, Some(&self.token), None::<&()>)
             .await;
         assert!(status.is_success(), "{status}: {text}");
@@ -505,7 +505,7 @@ impl Agent {
     }
 
     pub async fn reports(&self, house: &House, reports: Vec<Report>) -> Directive {
-        let client = house.from_server(self.number);
+        let client = house.client_at(self.number);
         client
             .good(
                 Method::POST,
