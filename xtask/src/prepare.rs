@@ -17,7 +17,10 @@ pub(crate) fn require_root(command: &str) -> Result<()> {
     Ok(())
 }
 
-/// Debian packages of the laboratory and of the enterprise's installer.
+/// The foreign TFTP clients that the LM's unit tests talk to.
+const UNIT_TEST_PACKAGES: [&str; 2] = ["atftp", "tftp-hpa"];
+
+/// Debian packages of the unit tests, the laboratory and the enterprise's installer.
 pub(crate) fn packages(folders: &Folders) -> Result<()> {
     let list = folders.sources().join("installer/packages.txt");
     let text = std::fs::read_to_string(&list).with_context(|| format!("cannot read {}", list.display()))?;
@@ -27,6 +30,7 @@ pub(crate) fn packages(folders: &Folders) -> Result<()> {
         .filter(|line| !line.is_empty() && !line.starts_with('#'));
     let mut packages: Vec<&str> = leaseboot_tests::HOST_PACKAGES
         .into_iter()
+        .chain(UNIT_TEST_PACKAGES)
         .chain(installers)
         .collect();
     packages.sort_unstable();
