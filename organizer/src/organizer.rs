@@ -128,7 +128,17 @@ impl<P: Peers> Organizer<P> {
             .surroundings
             .announcer
             .restore(serving.map(|record| &record.order));
-        for record in records.into_iter().filter(|record| !record.state.is_over()) {
+        let living: Vec<_> = records
+            .into_iter()
+            .filter(|record| !record.state.is_over())
+            .collect();
+        // All keys are claimed before the first driver hears of another.
+        for record in &living {
+            for peer in record.state.peers() {
+                organizer.surroundings.claims.claim(peer.key, &record.id);
+            }
+        }
+        for record in living {
             organizer.drive(record);
         }
         Ok(organizer)

@@ -114,7 +114,6 @@ impl<P: Peers> Driver<P> {
     /// Carries the borrowing until it is over or `stop` is cancelled.
     pub async fn run(mut self, stop: CancellationToken) {
         for peer in self.state.peers() {
-            self.surroundings.claims.claim(peer.key, &self.id);
             self.let_in(peer).await;
         }
         while !self.state.is_over() {
