@@ -268,7 +268,7 @@ pub(crate) fn web_profile(sources: &Path) -> Result<Profile> {
         name: "web".to_owned(),
         image: "installer".to_owned(),
         kickstart,
-        hostname: "web-{n}".to_owned(),
+        hostname: "web-1".to_owned(),
         labels: Vec::new(),
         sealed: vec![("root_password".to_owned(), ROOT_PASSWORD_HASH.to_owned())],
     })

@@ -4,7 +4,7 @@ use crate::daemon::Daemon;
 use crate::folders::Folders;
 use crate::namespace::Namespace;
 use crate::network::{GATEWAY_ADDRESS, GATEWAY_PORT, LM_ADDRESS, Network};
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -331,6 +331,17 @@ impl Borrowing {
     /// What it said so far.
     pub fn said(&self) -> &crate::transcript::Transcript {
         self.command.said()
+    }
+
+    /// Does something that needs the transfer to go on: when `leaseboot-po borrow` ends first, that is the error.
+    pub async fn during<T>(&mut self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        // Dropping the work is fine: the scenario is over then. Waiting for the command can be taken up again.
+        tokio::select! {
+            done = work => done,
+            ended = self.command.end(Duration::MAX) => {
+                bail!("leaseboot-po borrow ended with {}:\n{}", ended?, self.said().tail(usize::MAX))
+            }
+        }
     }
 
     /// Waits for the server to be in service; gives all that was said.

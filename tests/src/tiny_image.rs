@@ -126,16 +126,19 @@ pub fn add_profile(lab: &Lab, name: &str, initrd: &[u8], labels: &[(&str, &str)]
         &path,
         "console=tty0 panic=10",
     )?;
+    // A kickstart that the lender can merge; nobody carries it out.
+    let web = web_profile(&folders.sources())?;
+    let lines = web.kickstart.lines().filter(|line| !line.contains("--hostname"));
     lab.po.add_profile(&Profile {
         name: name.to_owned(),
         image: name.to_owned(),
+        kickstart: lines.map(|line| format!("{line}\n")).collect(),
         hostname: format!("{name}-{{n}}"),
         labels: labels
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
             .collect(),
-        // A kickstart that the lender can merge; nobody carries it out.
-        ..web_profile(&folders.sources())?
+        sealed: web.sealed,
     })
 }
 

@@ -28,14 +28,20 @@ async fn a_gateway_that_is_down_for_half_a_minute_only_delays_the_transfer() -> 
             &[],
         )?;
         lab.network.set_gateway_reachable(false).await?;
-        let _borrowing = lab.borrow(TINY)?;
-        let mut history = Tenant::of(lab).follow(ORDERED).await?;
-        let failure = history.wait_for_failure(Step::Tunnel, CHAIN).await?;
+        let mut borrowing = lab.borrow(TINY)?;
+        let mut history = borrowing.during(Tenant::of(lab).follow(ORDERED)).await?;
+        let failure = borrowing
+            .during(history.wait_for_failure(Step::Tunnel, CHAIN))
+            .await?;
         assert!(!failure.is_empty());
         tokio::time::sleep(OUTAGE).await;
         lab.network.set_gateway_reachable(true).await?;
-        history.wait_for_state(LeaseState::TunnelUp, CHAIN).await?;
-        lab.machine().serial().wait_for(SEEN, CHAIN).await?;
+        borrowing
+            .during(history.wait_for_state(LeaseState::TunnelUp, CHAIN))
+            .await?;
+        borrowing
+            .during(lab.machine().serial().wait_for(SEEN, CHAIN))
+            .await?;
         assert_eq!(
             lab.machine().starts(),
             1,
@@ -54,19 +60,19 @@ async fn an_lm_that_is_killed_during_the_download_takes_the_lease_up_again() -> 
     plan.run(async |lab| {
         let large = Packing::Plain.pack(&archive(&Folders::find()?, LARGE).await?).await?;
         add_profile(lab, TINY, &large, &[])?;
-        let _borrowing = lab.borrow(TINY)?;
-        let mut history = Tenant::of(lab).follow(ORDERED).await?;
+        let mut borrowing = lab.borrow(TINY)?;
+        let mut history = borrowing.during(Tenant::of(lab).follow(ORDERED)).await?;
         let under_way = |event: &leaseboot_protocol::lease::LeaseEvent| {
             matches!(event.what, EventKind::StepProgress { step: Step::Initrd, bytes, .. } if bytes > 1 << 20)
         };
-        history.wait_for("progress of the initrd", CHAIN, under_way).await?;
+        borrowing.during(history.wait_for("progress of the initrd", CHAIN, under_way)).await?;
         lab.lm.crash_and_restart().await?;
         assert!(
             !lab.machine().serial().tail(usize::MAX).contains(SEEN),
             "the download was over before the LM was killed"
         );
-        history.wait_for_state(LeaseState::Installing, CHAIN).await?;
-        lab.machine().serial().wait_for(SEEN, CHAIN).await?;
+        borrowing.during(history.wait_for_state(LeaseState::Installing, CHAIN)).await?;
+        borrowing.during(lab.machine().serial().wait_for(SEEN, CHAIN)).await?;
         assert_eq!(lab.machine().starts(), 1, "the agent goes on without another boot");
         Ok(())
     })
@@ -85,8 +91,10 @@ async fn a_wrong_boot_token_is_refused_and_recorded() -> Result<()> {
             &Packing::Zstd.pack(&archive(&Folders::find()?, 0).await?).await?,
             &[],
         )?;
-        let _borrowing = lab.borrow(TINY)?;
-        lab.machine().wait_for_power(Power::On, ORDERED).await?;
+        let mut borrowing = lab.borrow(TINY)?;
+        borrowing
+            .during(lab.machine().wait_for_power(Power::On, ORDERED))
+            .await?;
         let mut history = Tenant::of(lab).follow(ORDERED).await?;
         let answer = lab
             .hello_with("0000000000000000000000000000000000000000000000000000000000000000")

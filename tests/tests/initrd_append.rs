@@ -24,8 +24,8 @@ async fn wrapper_and_archive_work_on_every_packing() -> Result<()> {
         for (packing, machine) in Packing::ALL.into_iter().zip(lab.machines.clone()) {
             let name = packing.name();
             add_profile(lab, name, &packing.pack(&archive).await?, &[("packing", name)])?;
-            let _borrowing = lab.borrow(name)?;
-            let seen = machine.serial().wait_for(SEEN, CHAIN).await;
+            let mut borrowing = lab.borrow(name)?;
+            let seen = borrowing.during(machine.serial().wait_for(SEEN, CHAIN)).await;
             seen.with_context(|| format!("with an initrd of kind {name}"))?;
             let told = machine.serial().tail(usize::MAX);
             for line in ["kickstart", "the tunnel's process lives", "the gateway answers"] {

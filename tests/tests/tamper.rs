@@ -54,8 +54,10 @@ async fn tampered(name: &str, step: Step, tamper: impl AsyncFn(&Lab) -> Result<(
     plan.run(async |lab| {
         let packed = Packing::Zstd.pack(&archive(&Folders::find()?, 0).await?).await?;
         add_profile(lab, TINY, &packed, &[])?;
-        let borrowing = lab.borrow(TINY)?;
-        lab.machine().wait_for_power(Power::On, ORDERED).await?;
+        let mut borrowing = lab.borrow(TINY)?;
+        borrowing
+            .during(lab.machine().wait_for_power(Power::On, ORDERED))
+            .await?;
         let mut history = Tenant::of(lab).follow(ORDERED).await?;
         tamper(lab).await?;
         let refusal = history.wait_for_failure(step, CHAIN).await?;
