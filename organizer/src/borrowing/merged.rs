@@ -4,10 +4,10 @@
 //! The lender may add, outside of the enterprise's sections:
 //!
 //! - comments and empty lines;
-//! - commands about its hardware and its wire ([`LENDER_COMMANDS`]), with the options that such a command needs and no other;
+//! - commands about its hardware and its wire (`LENDER_COMMANDS`), with the options that such a command needs and no other;
 //! - one `%post --nochroot` that does nothing but leave the member's tunnel in the installed system.
 //!
-//! One line may be written by both: see [`is_shared_boot_loader`].
+//! One line may be written by both: see `is_shared_boot_loader`.
 //!
 //! Everything else is refused by name: a `%pre`, a user, a repository, an `init=` on the installed system's command line.
 

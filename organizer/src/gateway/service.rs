@@ -1,7 +1,7 @@
 //! What servers may ask inside the tunnel (contract: `leaseboot_protocol::gateway`).
 //!
 //! WireGuard has checked the source address of every packet, so the address of a connection names the borrowing. Each answer is
-//! decided anew from the borrowing's present state: what is allowed lies in [`State`](crate::borrowing::machine::State), here it
+//! decided anew from the borrowing's present state: what is allowed lies in [`State`], here it
 //! is only asked. A source without a borrowing in the right state gets 403 and learns nothing.
 
 use crate::borrowing::driver::Denied;
