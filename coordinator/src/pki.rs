@@ -1,6 +1,7 @@
 //! The lender's own certificates: a CA, the Lease Manager's certificate, and one for each tenant.
 //!
-//! All keys are ECDSA on P-256, whose handshakes are cheap. All certificates are dated back by a day, because the clocks of bare servers are
+//! All keys are ECDSA on P-256, whose handshakes are cheap. All certificates are dated back by a day, because
+//! the clocks of bare servers are
 //! off. Private keys are written for their owner only, and by rename, so that no half of one is ever there.
 
 use leaseboot_protocol::ids::TenantId;
@@ -213,7 +214,8 @@ fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), PkiError> {
         })
         .and_then(|()| std::fs::rename(&temporary, path));
     written.map_err(|source| {
-        // What is left of the attempt is of no use; that it cannot be removed either is told by the error that comes.
+        // What is left of the attempt is of no use; that it cannot be removed either is told by the error that
+        // comes.
         let _ = std::fs::remove_file(&temporary);
         PkiError::Write {
             path: path.to_owned(),

@@ -1,6 +1,8 @@
-//! Which server a tenant gets: the smallest that is sufficient, so that large ones stay free for those who need them.
+//! Which server a tenant gets: the smallest that is sufficient, so that large ones stay free for those who need
+//! them.
 //!
-//! Pure and deterministic: the same servers and requirements give the same answer. When nothing fits, the answer says what is in the way,
+//! Pure and deterministic: the same servers and requirements give the same answer. When nothing fits, the
+//! answer says what is in the way,
 //! counted over the free servers, without naming any of them.
 
 use leaseboot_protocol::hardware::{Disk, DiskKind, HardwareReport};
@@ -25,7 +27,8 @@ pub struct Candidate<'a> {
     pub hardware: Option<&'a HardwareReport>,
 }
 
-/// Memory that is plugged in, in MiB, from what the kernel manages of it: kernels keep two to five percent for themselves, so
+/// Memory that is plugged in, in MiB, from what the kernel manages of it: kernels keep two to five percent for
+/// themselves, so
 /// a server sold as 2048 MiB reports some 1960. A sixteenth is added.
 pub fn plugged_in_mib(memory_bytes: u64) -> u64 {
     (memory_bytes + memory_bytes / 16) / MIB
@@ -210,7 +213,8 @@ fn lacking_disks(wanted: &[DiskRequirement], disks: &[Disk]) -> Vec<Lack> {
     alone
 }
 
-/// Whether every wanted disk gets one of its own: a matching by augmenting paths (Kuhn). Each entry is met alone, so there are
+/// Whether every wanted disk gets one of its own: a matching by augmenting paths (Kuhn). Each entry is met
+/// alone, so there are
 /// no more wanted disks per entry than disks.
 fn assignable(wanted: &[DiskRequirement], disks: &[Disk]) -> bool {
     let total: u64 = wanted.iter().map(|wanted| u64::from(wanted.count)).sum();

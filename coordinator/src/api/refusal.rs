@@ -1,4 +1,5 @@
-//! Errors as they leave the house: always a [`Refusal`], and never more than the other side may know. What went wrong inside is logged
+//! Errors as they leave the house: always a [`Refusal`], and never more than the other side may know. What went
+//! wrong inside is logged
 //! under a number, and only the number goes out.
 
 use crate::lease::DriverError;

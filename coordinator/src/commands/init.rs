@@ -1,4 +1,5 @@
-//! `leaseboot-lm init`: a folder with all that a Lease Manager needs. Nothing is overwritten, and the configuration, whose presence
+//! `leaseboot-lm init`: a folder with all that a Lease Manager needs. Nothing is overwritten, and the
+//! configuration, whose presence
 //! says that the folder is complete, is written last.
 
 use crate::config::{API_PORT, Config};

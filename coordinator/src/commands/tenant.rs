@@ -18,7 +18,8 @@ pub enum Tenant {
         /// Where the configuration is
         #[command(flatten)]
         config: ConfigPath,
-        /// The folder to write client.pem, client.key and lm-ca.pem into; give it to the enterprise over a safe channel
+        /// The folder to write client.pem, client.key and lm-ca.pem into; give it to the enterprise over a safe
+        /// channel
         #[arg(long, value_name = "BUNDLE_DIR")]
         out: PathBuf,
     },

@@ -167,7 +167,8 @@ fn check_address(
     Err(source.problem(entry.address.span(), problem))
 }
 
-/// The type is a report, which ignores what it does not know; what a person wrote must not be ignored, so every key must come back.
+/// The type is a report, which ignores what it does not know; what a person wrote must not be ignored, so every
+/// key must come back.
 fn hardware(source: &Source, written: &Spanned<toml::Table>) -> Result<HardwareReport, ConfigError> {
     let table = toml::Value::Table(written.get_ref().clone());
     let problem = |problem: String| source.problem(written.span(), format!("in server.hardware: {problem}"));

@@ -116,7 +116,8 @@ impl Driver {
         }
     }
 
-    /// Makes the boot token. It is bound to the card, to the address that fetches the archive, and to the lease as it stands now.
+    /// Makes the boot token. It is bound to the card, to the address that fetches the archive, and to the lease
+    /// as it stands now.
     async fn boot_facts(&self, id: &SiteArchiveId, from: IpAddr) -> Result<Option<BootFacts>, DriverError> {
         let Some(mac) = locked(&self.sites).redeem(id) else {
             return Ok(None);

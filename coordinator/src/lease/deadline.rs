@@ -1,11 +1,13 @@
-//! How long each state of a lease may last, and what is awaited in it. A wait without a deadline and a reason cannot be written down.
+//! How long each state of a lease may last, and what is awaited in it. A wait without a deadline and a reason
+//! cannot be written down.
 
 use super::machine::Phase;
 use serde::{Deserialize, Serialize};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-/// The `[deadlines]` table of `lm.toml`, in seconds. The defaults are generous: they catch what is stuck, not what is slow.
+/// The `[deadlines]` table of `lm.toml`, in seconds. The defaults are generous: they catch what is stuck, not
+/// what is slow.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Deadlines {

@@ -1,7 +1,10 @@
-//! The one who makes things happen: applies events to leases, and carries out what the store says is left to do.
+//! The one who makes things happen: applies events to leases, and carries out what the store says is left to
+//! do.
 //!
-//! Applying is done by whoever brings the event, in [`Driver::apply`]: read, step, write if nobody was faster, else once more. The loop
-//! of [`Driver::run`] has no memory of its own: it looks at power orders and deadlines in the store, so it goes on after a restart
+//! Applying is done by whoever brings the event, in [`Driver::apply`]: read, step, write if nobody was faster,
+//! else once more. The loop
+//! of [`Driver::run`] has no memory of its own: it looks at power orders and deadlines in the store, so it goes
+//! on after a restart
 //! where it was.
 
 use super::deadline::Rules;
@@ -163,7 +166,8 @@ impl Driver {
             .unwrap_or_else(|known| known))
     }
 
-    /// As [`Driver::apply`], with the merge that the settings brought, or as the answer to a power order. `Err` inside is the lease as it
+    /// As [`Driver::apply`], with the merge that the settings brought, or as the answer to a power order. `Err`
+    /// inside is the lease as it
     /// stands when that order is not on record any more.
     pub(super) async fn apply_with(
         &self,
@@ -213,7 +217,8 @@ impl Driver {
             .ok_or_else(|| DriverError::NoLease { id: id.clone() })
     }
 
-    /// Carries out power orders and watches deadlines until `stop` is cancelled. Orders that are under way are dropped then, and found again
+    /// Carries out power orders and watches deadlines until `stop` is cancelled. Orders that are under way are
+    /// dropped then, and found again
     /// at the next start.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         let mut queue = PowerQueue::default();
@@ -230,7 +235,8 @@ impl Driver {
                     STORE_PAUSE
                 }
             };
-            // Goal: the next thing to do. Waiting for a change, a time or a finished order loses nothing when it is dropped: a finished order
+            // Goal: the next thing to do. Waiting for a change, a time or a finished order loses nothing when
+            // it is dropped: a finished order
             // stays in its set until it is taken out.
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -265,7 +271,8 @@ impl Driver {
         })
     }
 
-    /// A free server that never told what it is made of is booted for that, a bounded number of times. Gives the time of the next look.
+    /// A free server that never told what it is made of is booted for that, a bounded number of times. Gives
+    /// the time of the next look.
     async fn order_inventories(&self) -> Result<Option<Timestamp>, StoreError> {
         let at = now();
         let mut next: Option<Timestamp> = None;

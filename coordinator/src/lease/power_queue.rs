@@ -28,7 +28,8 @@ pub(super) struct Done {
 }
 
 impl PowerQueue {
-    /// Starts what is due and not yet under way; stops what was replaced. Gives the time of the next order that is not yet due.
+    /// Starts what is due and not yet under way; stops what was replaced. Gives the time of the next order that
+    /// is not yet due.
     pub(super) async fn start_due(
         &mut self,
         driver: &Arc<Driver>,

@@ -193,7 +193,8 @@ impl Driver {
     /// Merges the settings with the hardware.
     ///
     /// # Errors
-    /// [`Refusal::Merge`] with every problem at once, [`Refusal::Invalid`] once the boot is ordered, or a failure inside.
+    /// [`Refusal::Merge`] with every problem at once, [`Refusal::Invalid`] once the boot is ordered, or a
+    /// failure inside.
     pub async fn settings(
         &self,
         tenant: &TenantId,

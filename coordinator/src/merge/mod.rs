@@ -1,7 +1,10 @@
-//! The merge of a kickstart: what the enterprise wants installed, joined with what the lender knows of its hardware and wire.
+//! The merge of a kickstart: what the enterprise wants installed, joined with what the lender knows of its
+//! hardware and wire.
 //!
-//! Pure, and far below a millisecond, so that it is made anew for every lease. The text of the enterprise stays as it is, line by
-//! line; the lender's lines are added before the first section and a `%post` at the end, each with a comment that says whose it is.
+//! Pure, and far below a millisecond, so that it is made anew for every lease. The text of the enterprise stays
+//! as it is, line by
+//! line; the lender's lines are added before the first section and a `%post` at the end, each with a comment
+//! that says whose it is.
 //!
 //! | line | owner |
 //! |---|---|
@@ -12,7 +15,8 @@
 //! | the rest of `bootloader`, `part` without disk names, packages, users, services, scripts | enterprise |
 //! | `reboot` | lender; the enterprise may say the same |
 //!
-//! Nothing is ever overridden: a clash is a problem that names both lines, and all problems are told at once, before any power goes on.
+//! Nothing is ever overridden: a clash is a problem that names both lines, and all problems are told at once,
+//! before any power goes on.
 
 mod commands;
 mod disk;

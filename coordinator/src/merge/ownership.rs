@@ -1,4 +1,5 @@
-//! Who may say what. Each command of the enterprise is looked up here; what is not the enterprise's is a clash with a line of the lender.
+//! Who may say what. Each command of the enterprise is looked up here; what is not the enterprise's is a clash
+//! with a line of the lender.
 
 use super::Problems;
 use super::commands;

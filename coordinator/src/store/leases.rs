@@ -1,9 +1,10 @@
 //! Leases, their events and their kickstarts.
 
-use super::{Store, StoreError, column, content, failed, from_json, power, timestamp, to_json, tokens};
-use crate::lease::{Effect, Lease, Release, Step};
+use super::effects::carry_out;
+use super::{Store, StoreError, column, content, failed, from_json, power, timestamp, to_json};
+use crate::lease::{Effect, Lease, Step};
 use leaseboot_protocol::ids::{LeaseId, ServerId, TenantId};
-use leaseboot_protocol::lease::{EventKind, LeaseEvent, LeaseState};
+use leaseboot_protocol::lease::{LeaseEvent, LeaseState};
 use leaseboot_protocol::settings::{InstallSettings, Requirements};
 use leaseboot_protocol::timestamp::Timestamp;
 use sqlx::{Sqlite, Transaction};
@@ -27,7 +28,7 @@ pub struct LeaseRecord {
     /// Where it stands.
     pub lease: Lease,
     /// Events so far.
-    events: i64,
+    pub(super) events: i64,
     /// Counted up at each change.
     version: i64,
 }
@@ -252,7 +253,8 @@ impl Store {
         Ok(next.map(timestamp))
     }
 
-    /// Writes what `before` became; `false`, and nothing is written, when it was changed in the meantime, or the answered power order was replaced.
+    /// Writes what `before` became; `false`, and nothing is written, when it was changed in the meantime, or
+    /// the answered power order was replaced.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -385,74 +387,5 @@ async fn keep(
         .execute(&mut **tx)
         .await
         .map_err(failed("keep a merged kickstart"))?;
-    Ok(())
-}
-
-/// Writes down what goes with a new state; gives the number of events that there are then.
-async fn carry_out(
-    tx: &mut Transaction<'static, Sqlite>,
-    lease: &LeaseRecord,
-    effects: &[(LeaseState, Effect)],
-    at: Timestamp,
-) -> Result<i64, StoreError> {
-    let mut sequence = lease.events;
-    for (state, effect) in effects {
-        match effect {
-            Effect::Record(what) => {
-                sequence += 1;
-                append(tx, &lease.id, sequence, at, *state, what).await?;
-            }
-            Effect::Power { order, after } => {
-                power::order(tx, &lease.server, *order, Some(&lease.id), at + *after).await?;
-            }
-            Effect::RevokeTokens => tokens::revoke(tx, &lease.id).await?,
-            Effect::LetGo(release) => let_go(tx, lease, release, at).await?,
-        }
-    }
-    Ok(sequence)
-}
-
-async fn append(
-    tx: &mut Transaction<'static, Sqlite>,
-    lease: &LeaseId,
-    sequence: i64,
-    at: Timestamp,
-    state: LeaseState,
-    what: &EventKind,
-) -> Result<(), StoreError> {
-    sqlx::query("INSERT INTO events (lease, sequence, at, state, what) VALUES (?, ?, ?, ?, ?)")
-        .bind(lease.as_str())
-        .bind(sequence)
-        .bind(column(at))
-        .bind(to_json("a lease's state", &state)?)
-        .bind(to_json("an event", what)?)
-        .execute(&mut **tx)
-        .await
-        .map_err(failed("write an event"))?;
-    Ok(())
-}
-
-async fn let_go(
-    tx: &mut Transaction<'static, Sqlite>,
-    lease: &LeaseRecord,
-    release: &Release,
-    at: Timestamp,
-) -> Result<(), StoreError> {
-    let (custody, reason) = match release {
-        Release::Untouched => ("free", format!("{} ended before it was booted", lease.id)),
-        Release::ToBeErased => ("held", format!("given back by {}; not erased yet", lease.tenant)),
-        Release::Quarantined(why) => ("quarantined", format!("{}: {why}", lease.id)),
-    };
-    sqlx::query(
-        "UPDATE servers SET custody = ?, reason = ?, since = ?, lease = NULL WHERE name = ? AND lease = ?",
-    )
-    .bind(custody)
-    .bind(reason)
-    .bind(column(at))
-    .bind(lease.server.as_str())
-    .bind(lease.id.as_str())
-    .execute(&mut **tx)
-    .await
-    .map_err(failed("let a server go"))?;
     Ok(())
 }

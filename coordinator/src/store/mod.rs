@@ -1,13 +1,18 @@
 //! Everything that the Lease Manager must not forget, in one SQLite file. SQL stands only here.
 //!
-//! Each change of a lease is one transaction: the new state, its events, and what must happen outside (power orders, revoked
-//! tokens, the server's custody). [`Store::commit`] checks that nobody changed the lease in between, so it may be called from
+//! Each change of a lease is one transaction: the new state, its events, and what must happen outside (power
+//! orders, revoked
+//! tokens, the server's custody). [`Store::commit`] checks that nobody changed the lease in between, so it may
+//! be called from
 //! anywhere; a second back end (PostgreSQL) would keep the same methods.
 //!
-//! Tables (`coordinator/migrations/`): `servers`, `leases`, `events`, `kickstarts`, `boot_tokens`, `sessions`, `power_orders`, `strangers`. The
-//! text that a server is given stands in `kickstarts.merged`; no digest of it is kept, so a text that is changed by hand is served
+//! Tables (`coordinator/migrations/`): `servers`, `leases`, `events`, `kickstarts`, `boot_tokens`, `sessions`,
+//! `power_orders`, `strangers`. The
+//! text that a server is given stands in `kickstarts.merged`; no digest of it is kept, so a text that is
+//! changed by hand is served
 //! as it is and refused by the agent, whose digest comes from the enterprise.
 
+mod effects;
 mod leases;
 mod power;
 mod servers;
@@ -110,7 +115,8 @@ impl Store {
         self.pool.close().await;
     }
 
-    /// A transaction that may write from its first statement, so that two of them wait for each other instead of failing.
+    /// A transaction that may write from its first statement, so that two of them wait for each other instead
+    /// of failing.
     async fn write(&self, attempted: &'static str) -> Result<Transaction<'static, Sqlite>, StoreError> {
         self.pool
             .begin_with("BEGIN IMMEDIATE")

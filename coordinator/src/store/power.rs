@@ -1,4 +1,5 @@
-//! Power orders that are not yet carried out. They are written with the state that needs them and deleted with its answer, so a restart
+//! Power orders that are not yet carried out. They are written with the state that needs them and deleted with
+//! its answer, so a restart
 //! finds exactly what is left to do.
 
 use super::{Store, StoreError, column, content, failed, timestamp};
@@ -106,7 +107,8 @@ impl Store {
             .collect()
     }
 
-    /// Removes an inventory's order. When it was not carried out, `again_at` is when the inventory is due again.
+    /// Removes an inventory's order. When it was not carried out, `again_at` is when the inventory is due
+    /// again.
     ///
     /// # Errors
     /// [`StoreError`].

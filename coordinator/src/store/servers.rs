@@ -131,7 +131,8 @@ fn server(row: ServerRow) -> Result<ServerRecord, StoreError> {
 }
 
 impl Store {
-    /// Puts servers on record that are not yet; those that are keep their custody. Hardware that the lender wrote down is taken only
+    /// Puts servers on record that are not yet; those that are keep their custody. Hardware that the lender
+    /// wrote down is taken only
     /// where no report is there, because a report is newer and nearer.
     ///
     /// # Errors

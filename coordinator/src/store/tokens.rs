@@ -1,4 +1,5 @@
-//! Boot tokens and session tokens, of which only the digests are kept: whoever reads the store cannot speak for a server.
+//! Boot tokens and session tokens, of which only the digests are kept: whoever reads the store cannot speak for
+//! a server.
 
 use super::{Store, StoreError, column, content, failed};
 use leaseboot_protocol::digest::Sha256;

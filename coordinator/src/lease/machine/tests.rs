@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::lease::{Deadlines, Rules};
+use leaseboot_protocol::agent::Outcome;
+use leaseboot_protocol::lease::Step as AgentStep;
 use proptest::prelude::*;
 
 fn report(step: AgentStep, outcome: Outcome) -> Event {
