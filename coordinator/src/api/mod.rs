@@ -2,10 +2,10 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`listener`] | connections: TLS, who is at the other end, how many and how long |
-//! | [`tenants`] | the routes of `leaseboot_protocol::leases` |
-//! | [`agents`] | the routes of `leaseboot_protocol::agent` |
-//! | [`refusal`] | what an error looks like outside, and what stays inside |
+//! | `listener` | connections: TLS, who is at the other end, how many and how long |
+//! | `tenants` | the routes of `leaseboot_protocol::leases` |
+//! | `agents` | the routes of `leaseboot_protocol::agent` |
+//! | `refusal` | what an error looks like outside, and what stays inside |
 
 mod agents;
 mod listener;
