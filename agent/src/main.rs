@@ -8,6 +8,7 @@
 //! | `@leaseboot-tunnel` | the wrapper | [`stage2::tunnel`] |
 //! | `agent member install` | the installer's `%post` | [`member::install`] |
 //! | `agent member run` | systemd of the installed system | [`member::run`] |
+//! | `agent member announce` | systemd, once its services are up | [`member::announce`] |
 //!
 //! Reboot and exit happen only here and in [`power`]; `exec` only in [`stage2`].
 
@@ -64,6 +65,12 @@ enum MemberRole {
         #[arg(long, default_value = member::FACTS_PATH)]
         facts: PathBuf,
     },
+    /// Tells the enterprise that the installed system's services can be used.
+    Announce {
+        /// The facts that `install` left.
+        #[arg(long, default_value = member::FACTS_PATH)]
+        facts: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
@@ -80,6 +87,7 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().role {
         Role::Member(MemberRole::Install { root }) => member::install::main(&root),
         Role::Member(MemberRole::Run { facts }) => member::run::main(&facts),
+        Role::Member(MemberRole::Announce { facts }) => member::announce::main(&facts),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

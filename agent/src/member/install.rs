@@ -15,9 +15,19 @@ use std::os::unix::fs::{OpenOptionsExt, symlink};
 use std::path::Path;
 use std::time::Duration;
 
-const UNIT: &str = include_str!("leaseboot-member.service");
-const UNIT_PATH: &str = "/etc/systemd/system/leaseboot-member.service";
-const WANTS_PATH: &str = "/etc/systemd/system/multi-user.target.wants/leaseboot-member.service";
+/// The units of the installed system, each wanted by `multi-user.target`.
+const UNITS: [(&str, &str); 2] = [
+    (
+        "leaseboot-member.service",
+        include_str!("leaseboot-member.service"),
+    ),
+    (
+        "leaseboot-announce.service",
+        include_str!("leaseboot-announce.service"),
+    ),
+];
+const UNIT_FOLDER: &str = "/etc/systemd/system";
+const WANTS_FOLDER: &str = "/etc/systemd/system/multi-user.target.wants";
 const MODULES_PATH: &str = "/etc/modules-load.d/leaseboot.conf";
 const ATTEMPTS: u32 = 20;
 
@@ -50,21 +60,22 @@ pub(crate) fn main(root: &Path) -> Result<(), AnyError> {
 fn leave_files(root: &Path, key: &PrivateKey, tunnel: &TunnelSettings) -> Result<(), AnyError> {
     leave_facts(root, key, tunnel.clone())?;
     put(root, AGENT_PATH, 0o755, &fs::read("/proc/self/exe")?)?;
-    put(root, UNIT_PATH, 0o644, UNIT.as_bytes())?;
     put(
         root,
         MODULES_PATH,
         0o644,
         b"# The member's tunnel needs a TUN device.\ntun\n",
     )?;
-    let wants = inside(root, WANTS_PATH);
-    if let Some(folder) = wants.parent() {
-        fs::create_dir_all(folder)?;
+    fs::create_dir_all(inside(root, WANTS_FOLDER))?;
+    for (name, text) in UNITS {
+        let unit = format!("{UNIT_FOLDER}/{name}");
+        put(root, &unit, 0o644, text.as_bytes())?;
+        match symlink(&unit, inside(root, WANTS_FOLDER).join(name)) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error.into()),
+            _ => {}
+        }
     }
-    match symlink(UNIT_PATH, &wants) {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error.into()),
-        _ => Ok(()),
-    }
+    Ok(())
 }
 
 fn leave_facts(root: &Path, key: &PrivateKey, tunnel: TunnelSettings) -> Result<(), AnyError> {
@@ -143,10 +154,10 @@ mod tests {
         assert_eq!(fs::metadata(&facts).unwrap().permissions().mode() & 0o777, 0o600);
         let facts: MemberFacts = serde_json::from_slice(&fs::read(facts).unwrap()).unwrap();
         assert_eq!(facts.private_key.expose(), key.to_base64().expose());
-        assert_eq!(
-            fs::read_link(inside(root.path(), WANTS_PATH)).unwrap(),
-            Path::new(UNIT_PATH)
-        );
+        for (name, _) in UNITS {
+            let wanted = fs::read_link(inside(root.path(), WANTS_FOLDER).join(name)).unwrap();
+            assert_eq!(wanted, Path::new(UNIT_FOLDER).join(name));
+        }
     }
 
     #[test]
