@@ -49,6 +49,7 @@ impl Test {
         if !self.quick {
             stages.run("programs", |_| prepare::programs())?;
             stages.run("image", |_| prepare::image())?;
+            stages.note("image again", |_| prepare::image_again());
             stages.run("enterprise", |_| runtime()?.block_on(prepare::assets(&folders)))?;
             // One after the other: each has two cores' worth of emulated server to run.
             let scenarios = [
