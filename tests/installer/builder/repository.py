@@ -9,6 +9,7 @@ import pathlib
 import sys
 
 from builder.debian import Archive, BuildError, write_repository
+from builder.recompress import with_zstd
 from builder.output import Digest, is_current, locked, replacing
 from builder.room import ROOM, default_cache
 
@@ -25,12 +26,12 @@ def main():
     cache = arguments.cache.absolute()
     try:
         with locked(cache):
-            _build(arguments.outdir, Archive(cache / "apt"))
+            _build(arguments.outdir, Archive(cache / "apt"), cache / "zstd")
     except BuildError as error:
         sys.exit(f"error: {error}")
 
 
-def _build(outdir, archive):
+def _build(outdir, archive, recompressed):
     packages = _package_names(ROOM / "repository-packages.txt")
     closure = archive.closure(packages, WITHOUT)
     inputs = Digest()
@@ -40,7 +41,7 @@ def _build(outdir, archive):
     digest = inputs.hexdigest()
     if is_current(outdir, digest):
         return
-    debs = archive.fetch(packages, WITHOUT)
+    debs = [with_zstd(deb, recompressed) for deb in archive.fetch(packages, WITHOUT)]
     with replacing(outdir, digest) as draft:
         write_repository(draft, debs)
     print(f"{outdir}: {len(debs)} packages, {sum(deb.stat().st_size for deb in debs) / 1e6:.1f} MB")

@@ -5,7 +5,7 @@ import sys
 
 from pykickstart.constants import KS_SCRIPT_ONERROR, KS_SCRIPT_POST, KS_SCRIPT_PREINSTALL
 
-from installer import (accounts, arguments, bootloader, kickstart, network, packages, power, scripts, settings,
+from installer import (accounts, arguments, bootloader, kickstart, network, pace, packages, power, scripts, settings,
                        storage)
 from installer.errors import InstallError, chain
 from installer.progress import say, step
@@ -27,6 +27,7 @@ def main():
 
 def install(target, loaded):
     """The whole installation, in Anaconda's order."""
+    pace.settle_down()
     command_line = pathlib.Path("/proc/cmdline").read_text(encoding="utf-8")
     path = arguments.kickstart_path(command_line)
     target.root.mkdir(parents=True, exist_ok=True)
