@@ -1,23 +1,21 @@
 //! The life of a lease as a pure function: `(lease, event, now) -> (lease, effects)`.
 //!
 //! ```text
-//! Leased ─settings─► Prepared ─boot order─► Booting ─hello─► Stage1 ─► TunnelUp ─► Chained ─► Installing ─►
-//! Installed ─► InService
-//!    │                  │                     ▲   │            │          │           │            │
-//! │ ▲          │
-//!    └── deadline ──────┴──► Ended, free      │   └────────────┴── failure, deadline ─┴────────────┘
-//! └─┘ power    │
-//!                                             └──────────────── while there are attempts left
-//! cycle          │
-//! any of Booting … InService ─release─► Returning ─power off─► Ended, the server is held for erasure
-//! │
-//! no attempts left ─► Failed, the server is quarantined and switched off                       release
-//! ──────────────────────┘
+//! Leased ─settings─► Prepared ─boot order─► Booting ─hello─► Stage1 ─► TunnelUp ─► Chained ─► Installing
+//!    │                  │                    ▲  │               │          │          │           │
+//!    └──── deadline ────┴─► Ended, free        │  └───────────────┴─ failure, deadline ─┴───────────┤
+//!                                            └────────── while there are attempts left ───────────┘
+//!
+//! Installing ─member's key─► Installed ─member seen─► InService
+//!                             │   ▲
+//!                             └───┘ deadline: a power cycle from the disk, while there are attempts left
+//!
+//! no attempts left ─────────────────────► Failed: the server is quarantined and switched off
+//! any of Booting … InService ─release───► Returning ─power off─► Ended: the server is held for erasure
 //! ```
 //!
-//! What must happen outside stands in the [`Effect`]s, which the store writes down in the same transaction as
-//! the new state. So
-//! a Lease Manager that stops between two steps finds them when it starts again.
+//! What must happen outside stands in the [`Effect`]s, which the store writes down in the same transaction as the
+//! new state. So a Lease Manager that stops between two steps finds them when it starts again.
 
 mod transition;
 
