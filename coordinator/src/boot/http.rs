@@ -150,15 +150,13 @@ fn for_this_boot(content_type: &'static str) -> [(HeaderName, &'static str); 2] 
     [(CONTENT_TYPE, content_type), (CACHE_CONTROL, "no-store")]
 }
 
+// Refusals have no body: GRUB 2.06 takes the body of any answer for the script that it asked for, and would run the words.
+
 fn not_found() -> Response {
-    (StatusCode::NOT_FOUND, "there is no such boot file\n").into_response()
+    StatusCode::NOT_FOUND.into_response()
 }
 
 fn failed(error: &(dyn std::error::Error + 'static)) -> Response {
     tracing::error!(error, "a boot file cannot be served");
-    (
-        StatusCode::SERVICE_UNAVAILABLE,
-        "the lease manager cannot serve this now; its log has the cause\n",
-    )
-        .into_response()
+    StatusCode::SERVICE_UNAVAILABLE.into_response()
 }
