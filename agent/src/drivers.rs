@@ -65,6 +65,8 @@ const STORAGE: [&str; 5] = ["/ata/", "/scsi/", "/nvme/", "/message/", "/block/"]
 pub(crate) struct Drivers {
     lists: Arc<Lists>,
     loaded: BTreeSet<String>,
+    /// Modules that were loaded, or tried, because another one likes them.
+    asked: BTreeSet<String>,
 }
 
 struct Lists {
@@ -73,6 +75,8 @@ struct Lists {
     /// Patterns and modules by the bus that the pattern begins with.
     aliases: BTreeMap<String, Vec<(String, String)>>,
     modules: BTreeMap<String, ModuleFile>,
+    /// What a module likes to find loaded, such as the driver of a card's PHY. Nobody else answers the kernel's requests.
+    likes: BTreeMap<String, Vec<String>>,
     builtin: BTreeSet<String>,
 }
 
@@ -101,6 +105,7 @@ impl Drivers {
         let lists = Lists {
             aliases: parse_aliases(&read("modules.alias")?),
             modules: parse_dependencies(&read("modules.dep")?),
+            likes: parse_soft_dependencies(&read("modules.softdep").unwrap_or_default()),
             builtin: builtin.lines().map(module_name).collect(),
             folder: folder.to_owned(),
             release,
@@ -108,6 +113,7 @@ impl Drivers {
         Ok(Self {
             lists: Arc::new(lists),
             loaded: BTreeSet::new(),
+            asked: BTreeSet::new(),
         })
     }
 
@@ -144,6 +150,12 @@ impl Drivers {
                 release: lists.release.clone(),
             });
         };
+        for liked in lists.likes.get(&name).into_iter().flatten() {
+            // Best effort, as modprobe(8) does it. The list may name a module that names this one back.
+            if lists.modules.contains_key(liked) && self.asked.insert(liked.clone()) {
+                let _ = self.load(liked);
+            }
+        }
         for path in module.needs.iter().rev().chain([&module.path]) {
             if self.loaded.insert(module_name(path)) {
                 insert(&lists.folder.join(path))?;
@@ -234,6 +246,20 @@ fn parse_dependencies(text: &str) -> BTreeMap<String, ModuleFile> {
     text.lines().filter_map(module).collect()
 }
 
+/// `softdep r8169 pre: realtek post: other` (modprobe.d(5)): only what is to come before.
+fn parse_soft_dependencies(text: &str) -> BTreeMap<String, Vec<String>> {
+    let line = |line: &str| {
+        let mut words = line.strip_prefix("softdep ")?.split_whitespace();
+        let name = normal(words.next()?);
+        let before = words
+            .skip_while(|word| *word != "pre:")
+            .skip(1)
+            .take_while(|word| *word != "post:");
+        Some((name, before.map(normal).collect()))
+    };
+    text.lines().filter_map(line).collect()
+}
+
 /// `kernel/drivers/net/tun.ko.xz` → `tun`.
 fn module_name(path: &str) -> String {
     let file = path.rsplit('/').next().unwrap_or(path);
@@ -296,6 +322,7 @@ kernel/drivers/ata/ata_piix.ko: kernel/drivers/ata/libata.ko
             release: String::new(),
             aliases: parse_aliases(ALIASES),
             modules: parse_dependencies(DEPENDENCIES),
+            likes: BTreeMap::new(),
             builtin: BTreeSet::new(),
         };
         let wanted =
@@ -324,6 +351,15 @@ kernel/drivers/ata/ata_piix.ko: kernel/drivers/ata/libata.ko
             ]
         );
         assert_eq!(modules["tun"].path, "kernel/drivers/net/tun.ko.xz");
+    }
+
+    #[test]
+    fn reads_what_a_module_likes() {
+        let likes = parse_soft_dependencies(
+            "# x\nsoftdep r8169 pre: realtek other-one post: late\nsoftdep a post: b\n",
+        );
+        assert_eq!(likes["r8169"], ["realtek", "other_one"]);
+        assert!(likes["a"].is_empty());
     }
 
     #[test]
