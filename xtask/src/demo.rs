@@ -129,15 +129,6 @@ fn print_report(report: &Report) {
         "{:<44} {:>9.1}",
         "before: inventory boot", report.inventory_seconds
     );
-    println!("\n{:<44} {:>9} {:>12}", "step of the agent", "seconds", "moved");
-    for step in &report.agent_steps {
-        println!(
-            "{:<44} {:>9.3} {:>12}",
-            step.step,
-            step.seconds,
-            megabytes(step.bytes)
-        );
-    }
     println!("\nthe page:\n{}", report.page.trim_end());
 }
 
