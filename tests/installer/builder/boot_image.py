@@ -17,8 +17,8 @@ from builder.output import Digest, is_current, locked, replacing
 from builder.room import ROOM, default_cache
 
 ROOT_PACKAGES = [
-    "coreutils", "cpio", "curl", "dracut-core", "e2fsprogs", "fdisk", "gzip", "iproute2", "kmod", "mmdebstrap", "mount",
-    "python3", "tar", "udev", "usr-is-merged", "util-linux", "xz-utils", "zstd",
+    "coreutils", "cpio", "curl", "dracut-core", "e2fsprogs", "fdisk", "gzip", "iproute2", "kmod", "libeatmydata1",
+    "mmdebstrap", "mount", "python3", "tar", "udev", "usr-is-merged", "util-linux", "xz-utils", "zstd",
 ]
 KERNEL = "linux-image-amd64"
 DRIVERS = [

@@ -20,6 +20,7 @@ install() {
         ip udevadm ldconfig env sync sleep cat cp mv rm ln mkdir chmod chown touch head tail sort tr cut wc uname date \
         basename dirname readlink mktemp stat sed grep find id tee true false test expr stty dd df du \
         awk mawk hostname install unshare nsenter lsblk setsid flock modprobe
+    inst_simple /usr/lib/x86_64-linux-gnu/libeatmydata.so
     inst_simple /etc/mke2fs.conf
     inst_simple /etc/nsswitch.conf
     inst_multiple $(find /usr/lib/locale/C.utf8 -type f)
