@@ -176,6 +176,8 @@ def _early_microcode():
         file = pathlib.Path(work) / "kernel/x86/microcode/GenuineIntel.bin"
         file.parent.mkdir(parents=True)
         file.write_bytes(bytes(2048))
+        for path in [file, *file.parents[:3]]:
+            os.utime(path, (0, 0))
         names = "kernel\nkernel/x86\nkernel/x86/microcode\nkernel/x86/microcode/GenuineIntel.bin\n"
         return run_bytes("cpio", "--quiet", "--create", "--format=newc", "--owner=0:0", "--reproducible",
                          data=names.encode(), cwd=work)

@@ -1,6 +1,7 @@
 """`bootloader`: GRUB on the master boot record, with the consoles that the installer itself was started with."""
 
 import pathlib
+import re
 
 from installer import arguments
 from installer.errors import InstallError
@@ -42,6 +43,7 @@ def defaults(words, timeout):
         lines.append("GRUB_TERMINAL=console")
     else:
         unit, _, speed = serial.partition(",")
-        digits = "".join(letter for letter in speed if letter.isdigit()) or "9600"
+        # The speed may be followed by parity and bits, as in 115200n8.
+        digits = re.match(r"\d*", speed)[0] or "9600"
         lines += ['GRUB_TERMINAL="console serial"', f'GRUB_SERIAL_COMMAND="serial --unit={unit} --speed={digits}"']
     return "\n".join(lines) + "\n"

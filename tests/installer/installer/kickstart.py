@@ -79,9 +79,7 @@ def _parse(parser, path):
     try:
         parser.readKickstart(path)
     except KickstartError as error:
-        place = f"{path}:{error.lineno}" if getattr(error, "lineno", None) else path
-        raise InstallError(f"{place}: {getattr(error, 'message', None) or error}") from error
-    except InstallError as error:
-        raise InstallError(f"{path}: cannot carry this kickstart out") from error
+        place = f"{path}:{error.lineno}" if error.lineno else path
+        raise InstallError(f"{place}: {error.message}") from None
     except ValueError as error:
         raise InstallError(f"{path}: not a kickstart") from error

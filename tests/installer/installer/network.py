@@ -1,4 +1,7 @@
-"""`network` lines become files of systemd-networkd in the installed system; the running network is left alone."""
+"""`network` lines become files of systemd-networkd in the installed system.
+
+The running network is left alone: --activate finds it up already, --no-activate asks for nothing.
+"""
 
 import ipaddress
 

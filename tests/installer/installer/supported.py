@@ -4,7 +4,7 @@ pykickstart accepts all that Anaconda of RHEL 9 knows. Of that, each command her
 in this installer; any other is refused with its line, so that nothing is left out in silence.
 """
 
-from installer.errors import InstallError
+from pykickstart.errors import KickstartParseError
 
 # Options by command. Those that are true of every installation made here stand with them: no screen, no firewall.
 OPTIONS = {
@@ -48,11 +48,11 @@ def check(words, lineno, seen):
     """Refuses a command line that this installer cannot carry out as it stands."""
     command = words[0]
     if command not in OPTIONS:
-        raise InstallError(f"line {lineno}: this installer does not support the command {command}")
+        raise KickstartParseError(f"this installer does not support the command {command}", lineno=lineno)
     for word in words[1:]:
         option = word.partition("=")[0]
         if option.startswith("--") and option not in OPTIONS[command]:
-            raise InstallError(f"line {lineno}: this installer does not support {command} {option}")
+            raise KickstartParseError(f"this installer does not support {command} {option}", lineno=lineno)
     if command in SINGLE and command in seen:
-        raise InstallError(f"line {lineno}: {command} stands on line {seen[command]} already")
+        raise KickstartParseError(f"{command} stands on line {seen[command]} already", lineno=lineno)
     seen[command] = lineno

@@ -35,7 +35,7 @@ install() {
 install_python() {
     mapfile -t files < <(
         find /usr/lib/python3.11 -type f \( -name '*.pyc' -o -name '*.so' \) ! -path '*/__pycache__/*' |
-            grep -vE '/(test|idlelib|lib2to3|ensurepip|tkinter|turtledemo|pydoc_data|distutils|config-3|venv|wsgiref|curses|dbm|xmlrpc)(/|-)' |
+            grep -vE '/(test|unittest|asyncio|idlelib|lib2to3|ensurepip|tkinter|turtledemo|pydoc_data|distutils|config-3|venv|wsgiref|curses|dbm|xmlrpc)(/|-)' |
             grep -vE '/(turtle|pydoc|doctest|pickletools|_pydecimal)\.pyc|lib-dynload/_(test|codecs_(cn|hk|jp|kr|tw|iso2022)|sqlite|curses|dbm|tkinter)'
         find /usr/lib/kickstart-installer -type f ! -path '*/__pycache__/*' \
             \( ! -name '*.py' -o -path '*/kickstart-installer/installer/*' \) ! -name '*.mo'
@@ -66,4 +66,6 @@ install_apt() {
     inst_dir /var/cache/apt/archives/partial
     inst_dir /var/lib/apt/lists/partial
     : > "$initdir/var/lib/dpkg/status"
+    # In the place of ldconfig's own cache, which would hold the time of the build.
+    : > "$initdir/var/cache/ldconfig"
 }
