@@ -15,6 +15,7 @@
 pub mod agent;
 pub mod archive;
 pub mod digest;
+pub mod erasure;
 pub mod gateway;
 pub mod hardware;
 pub mod ids;
