@@ -6,10 +6,12 @@
 //! | `PUT /v1/agent/key` | session token | [`KeyOffer`] | 204 |
 //! | `GET /v1/agent/kickstart` | session token | | the merged kickstart, `text/plain` |
 //! | `POST /v1/agent/reports` | session token | [`Reports`] | [`Directive`] |
+//! | `PUT /v1/agent/erasure` | session token | [`ErasureReport`](crate::erasure::ErasureReport) | [`Directive`]; may be repeated |
 //!
 //! The boot token is good for one hello from one server; the session token that the hello brings is good until the lease leaves
 //! the boot. A second hello with the same boot token is refused and recorded.
 
+use crate::erasure::WipeTask;
 use crate::hardware::HardwareReport;
 use crate::ids::{LeaseId, ServerId};
 use crate::lease::Step;
@@ -68,6 +70,8 @@ pub struct Welcome {
 pub enum Task {
     /// Take the enterprise's installer in.
     Install(Box<InstallTask>),
+    /// The lease is over: erase every disk, report it by `PUT /v1/agent/erasure`, and power off.
+    Wipe(WipeTask),
     /// The hardware report was all; power off.
     PowerOff,
     /// A task that this version does not know; report it and power off.

@@ -141,6 +141,13 @@ pub struct SignedErasure {
     pub public_key: String,
 }
 
+/// The key that a lender signs its erasure records with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErasureKey {
+    /// The Ed25519 public key, in base64.
+    pub public_key: String,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

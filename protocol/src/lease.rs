@@ -11,6 +11,8 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LeaseState {
+    /// The server failed for good and is quarantined; another that fits is awaited.
+    Moving,
     /// A server is taken; settings are awaited from the PO.
     Leased,
     /// The settings are merged; the PO's order to boot is awaited.
@@ -29,9 +31,11 @@ pub enum LeaseState {
     Installed,
     /// The member has reached the PO through its own tunnel.
     InService,
-    /// The PO gave the server back; it is being powered off.
+    /// The server goes back: it is being sent through the boot into the agent's wipe mode.
     Returning,
-    /// The lease is over. The server is held back until it is erased.
+    /// The agent erases every disk.
+    Wiping,
+    /// The lease is over, and the server is off.
     Ended,
     /// The transfer failed for good. The reason stands in the last event.
     Failed,
@@ -50,6 +54,7 @@ impl LeaseState {
 impl fmt::Display for LeaseState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
+            LeaseState::Moving => "moving",
             LeaseState::Leased => "leased",
             LeaseState::Prepared => "prepared",
             LeaseState::Booting => "booting",
@@ -60,6 +65,7 @@ impl fmt::Display for LeaseState {
             LeaseState::Installed => "installed",
             LeaseState::InService => "in service",
             LeaseState::Returning => "returning",
+            LeaseState::Wiping => "wiping",
             LeaseState::Ended => "ended",
             LeaseState::Failed => "failed",
             LeaseState::Unknown => "unknown",
@@ -95,6 +101,8 @@ pub enum Step {
     Kexec,
     /// Stage 2: network and tunnel are up again, the installer's own init follows.
     Wrapper,
+    /// Wipe mode: every disk is erased and checked. Its bytes are those of all disks together.
+    Erase,
     /// A step that this version does not know.
     #[serde(other)]
     Unknown,
@@ -115,6 +123,7 @@ impl fmt::Display for Step {
             Step::Initrd => "initrd",
             Step::Kexec => "kexec",
             Step::Wrapper => "stage 2",
+            Step::Erase => "erase",
             Step::Unknown => "unknown step",
         })
     }
@@ -127,7 +136,7 @@ pub struct LeaseView {
     pub id: LeaseId,
     /// Who holds it.
     pub tenant: TenantId,
-    /// The server that is lent.
+    /// The server that is lent; in [`LeaseState::Moving`] the one that failed.
     pub server: ServerId,
     /// Where it stands.
     pub state: LeaseState,
@@ -141,6 +150,12 @@ pub struct LeaseView {
     pub agent_key: Option<WireguardPublicKey>,
     /// What the server is made of, as on record.
     pub hardware: HardwareReport,
+    /// When the server goes back by itself unless the lease is renewed; none when the lender sets no term.
+    #[serde(default)]
+    pub expires: Option<Timestamp>,
+    /// How many times the lease moved to another server because one failed.
+    #[serde(default)]
+    pub moves: u32,
 }
 
 /// Something that happened to a lease.
@@ -204,6 +219,30 @@ pub enum EventKind {
         kernel_log: Vec<String>,
         /// Whether the agent tries again by itself.
         retrying: bool,
+    },
+    /// The lease moved to another server because one failed. Its settings are merged anew, and the PO's consent to them is awaited.
+    Moved {
+        /// The server that failed.
+        from: ServerId,
+        /// The server that the lease has now.
+        to: ServerId,
+    },
+    /// The lease's term was set anew.
+    Renewed {
+        /// When the server goes back by itself.
+        expires: Timestamp,
+    },
+    /// The lease's term ends soon; a renewal keeps the server.
+    ExpiresSoon {
+        /// When the server goes back by itself.
+        expires: Timestamp,
+    },
+    /// The lender took the agent's report of the erasure, and signed its record.
+    Erased {
+        /// Disks that were erased.
+        disks: u32,
+        /// What is not erased, one sentence for each disk; empty when all is clean.
+        faults: Vec<String>,
     },
     /// An order to the server's power, and how it went.
     Power {

@@ -10,7 +10,10 @@
 //! | `GET /v1/leases/{id}/events?after=N&wait_s=S` | | [`EventBatch`]; held until there is an event after `N`, at most `S` ≤ 30 s |
 //! | `POST /v1/leases/{id}/installed` | | 202: the member's key is registered with the PO |
 //! | `POST /v1/leases/{id}/in-service` | | 202: the member was seen through its own tunnel |
+//! | `POST /v1/leases/{id}/renew` | [`RenewRequest`] | [`LeaseView`](crate::lease::LeaseView) with the new end of the term |
 //! | `DELETE /v1/leases/{id}` | | 202 [`LeaseView`](crate::lease::LeaseView): the server goes back |
+//! | `GET /v1/leases/{id}/erasure` | | [`SignedErasure`](crate::erasure::SignedErasure); 404 until the server was erased |
+//! | `GET /v1/erasure-key` | | [`ErasureKey`](crate::erasure::ErasureKey): the key that the lender signs erasures with |
 //!
 //! Every error has the body [`Refusal`]. Orders may be repeated: an order that is already carried out answers as the first time.
 
@@ -26,6 +29,17 @@ pub struct LeaseRequest {
     pub request_id: String,
     /// What the server must have.
     pub requirements: Requirements,
+    /// For how many seconds the server is wanted, counted from now. Without it the lender's default holds, and never more than its maximum.
+    #[serde(default)]
+    pub term_s: Option<u64>,
+}
+
+/// Asks to keep the server for longer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RenewRequest {
+    /// For how many seconds more, counted from now; without it the lender's default.
+    #[serde(default)]
+    pub term_s: Option<u64>,
 }
 
 /// All leases of the tenant, oldest first.

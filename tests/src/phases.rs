@@ -92,6 +92,7 @@ pub fn agent_steps(history: &History) -> Vec<AgentStep> {
 
 fn name(state: LeaseState) -> &'static str {
     match state {
+        LeaseState::Moving => "another server is awaited",
         LeaseState::Leased => "search, settings and merge",
         LeaseState::Prepared => "look at the merge, order the boot",
         LeaseState::Booting => "firmware, boot loader, kernel, drivers",
@@ -102,6 +103,7 @@ fn name(state: LeaseState) -> &'static str {
         LeaseState::Installed => "reboot from disk, own tunnel",
         LeaseState::InService => "in service",
         LeaseState::Returning => "return",
+        LeaseState::Wiping => "erasure",
         LeaseState::Ended | LeaseState::Failed | LeaseState::Unknown => "over",
     }
 }

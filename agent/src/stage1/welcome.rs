@@ -73,7 +73,7 @@ impl Welcomed {
     pub(super) fn install(&self) -> Option<InstallTask> {
         match &self.task {
             Task::Install(install) => Some((**install).clone()),
-            Task::PowerOff | Task::Unknown => None,
+            Task::Wipe(_) | Task::PowerOff | Task::Unknown => None,
         }
     }
 }

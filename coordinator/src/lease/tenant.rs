@@ -75,6 +75,7 @@ impl Driver {
         let LeaseRequest {
             request_id,
             requirements,
+            term_s: _,
         } = request;
         if request_id.is_empty() || request_id.len() > LONGEST_REQUEST_ID {
             return Err(invalid(format!(
@@ -178,6 +179,8 @@ impl Driver {
             agent_key: lease.phase.agent_key(),
             reason: lease.reason,
             hardware,
+            expires: None,
+            moves: 0,
         })
     }
 

@@ -414,6 +414,7 @@ impl Tenant {
         let request = LeaseRequest {
             request_id: request_id.to_owned(),
             requirements: Requirements::default(),
+            term_s: None,
         };
         self.good(Method::POST, "/v1/leases", None, Some(&request)).await
     }

@@ -71,6 +71,7 @@ async fn request(lender: &Lender, order: &Order) -> Result<Vec<Event>, LenderErr
     let request = LeaseRequest {
         request_id: order.request_id.clone(),
         requirements: order.requirements.clone(),
+        term_s: None,
     };
     let view = lender.request(&request).await?;
     Ok(vec![Event::Granted(Box::new(view))])

@@ -58,7 +58,13 @@ impl Phases {
                     "the power order {order:?} failed: {error}"
                 ))]
             }
-            EventKind::AgentKey { .. } | EventKind::Power { .. } | EventKind::Unknown => Vec::new(),
+            EventKind::AgentKey { .. }
+            | EventKind::Power { .. }
+            | EventKind::Moved { .. }
+            | EventKind::Renewed { .. }
+            | EventKind::ExpiresSoon { .. }
+            | EventKind::Erased { .. }
+            | EventKind::Unknown => Vec::new(),
         }
     }
 
