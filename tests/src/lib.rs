@@ -8,6 +8,7 @@
 //! Each module is one thing that stands in the laboratory. It is left as it was found: see [`network::Network`].
 
 pub mod assets;
+pub mod bench;
 pub mod capture;
 pub mod daemon;
 pub mod events;

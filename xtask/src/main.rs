@@ -1,5 +1,6 @@
 //! `cargo xtask`: a dispatcher. The work is done in libraries, where it has tests.
 
+mod bench;
 mod demo;
 mod image;
 mod prepare;
@@ -24,6 +25,8 @@ enum Command {
     Demo(demo::Demo),
     /// Check everything: formatting, lints, unit tests, and the scenarios on virtual machines
     Test(test::Test),
+    /// Measure ours and the peers side by side
+    Bench(bench::Bench),
 }
 
 fn main() -> ExitCode {
@@ -31,6 +34,7 @@ fn main() -> ExitCode {
         Command::Image(image) => image.run(),
         Command::Demo(demo) => demo.run(),
         Command::Test(test) => test.run(),
+        Command::Bench(bench) => bench.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,0 +1,279 @@
+//! `cargo xtask bench boot`: what a thousand servers meet when they are powered on at once, against the usual servers for each protocol.
+//!
+//! One wire (a veth pair of 1500 bytes) between two namespaces; at one end one server at a time, at the other the load. Each thing is measured [`ROUNDS`] times, ours and the peers in
+//! turn, and the medians are compared, because other work on the machine disturbs whole seconds.
+
+mod http;
+mod servers;
+mod tftp;
+mod wire;
+
+use super::{Goal, Measurement, median, process};
+use anyhow::{Context as _, Result, ensure};
+use leaseboot_protocol::digest::Sha256;
+use servers::{Places, Server};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use wire::{SERVER, Wire};
+
+const ROUNDS: usize = 3;
+const MIB: f64 = (1 << 20) as f64;
+const SMALL: &str = "bench/small";
+const LARGE: &str = "vmlinuz";
+
+/// The bench's own files.
+struct Files {
+    folder: PathBuf,
+    small: Vec<u8>,
+    large: Vec<u8>,
+}
+
+/// Measures everything and says the rows.
+///
+/// # Errors
+/// When a server or client fails: a bench has no partial result.
+pub fn run() -> Result<()> {
+    let peers = std::env::var_os("LEASEBOOT_PEERS").context("run this by `cargo xtask bench boot`")?;
+    let scratch = tempfile::tempdir().context("cannot make a folder for the bench")?;
+    let files = Files::make(&scratch.path().join("files"))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let wire = runtime.block_on(Wire::lay())?;
+    wire.go_to_clients()?;
+    let places = Places {
+        wire: &wire,
+        folder: scratch.path(),
+        peers: peers.into(),
+        files: &files.folder,
+    };
+    tftp_rows(&places, &files)?;
+    http_row(&places, &files)
+}
+
+impl Files {
+    /// A folder as `cargo xtask image` leaves it: 1 MiB for TFTP, 64 MiB for HTTP.
+    fn make(folder: &Path) -> Result<Self> {
+        let files = Self {
+            folder: folder.to_owned(),
+            small: content(1 << 20),
+            large: content(64 << 20),
+        };
+        let all: [(&str, &[u8]); 3] = [
+            (SMALL, &files.small),
+            (LARGE, &files.large),
+            ("stage1.img", b"tiny"),
+        ];
+        let mut entries = Vec::new();
+        for (name, bytes) in all {
+            let path = folder.join(name);
+            if let Some(parent) = path.parent() {
+                std::fs::create_dir_all(parent)
+                    .with_context(|| format!("cannot make {}", parent.display()))?;
+            }
+            std::fs::write(&path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
+            entries
+                .push(serde_json::json!({ "name": name, "size": bytes.len(), "sha256": Sha256::of(bytes) }));
+        }
+        let manifest = serde_json::json!({ "version": 1, "files": entries });
+        std::fs::write(folder.join("manifest.json"), manifest.to_string())
+            .context("cannot write the manifest")?;
+        Ok(files)
+    }
+}
+
+/// Bytes that repeat nowhere near a block's length.
+fn content(length: usize) -> Vec<u8> {
+    (0..length)
+        .map(|index| (index.wrapping_mul(0x9e37_79b9) >> 11) as u8)
+        .collect()
+}
+
+#[derive(Clone, Copy)]
+enum TftpServer {
+    Ours,
+    Dnsmasq,
+    Atftpd,
+    Hpa,
+}
+
+/// One server's numbers in one kind of load.
+#[derive(Default)]
+struct Tally {
+    /// MiB per CPU second.
+    per_cpu: Vec<f64>,
+    /// Seconds.
+    wall: Vec<f64>,
+    /// MB.
+    peak: Vec<f64>,
+}
+
+impl TftpServer {
+    fn start(self, places: &Places<'_>, files: &Files) -> Result<Server> {
+        let server = match self {
+            TftpServer::Ours => places.lease_manager(|_, _| {}),
+            TftpServer::Dnsmasq => places.dnsmasq_tftp(),
+            TftpServer::Atftpd => places.atftpd(),
+            TftpServer::Hpa => places.tftpd_hpa(),
+        }?;
+        // A first transfer shows that it is there, and brings its code and the file into memory.
+        let probe = load(files, 1, 1, Duration::from_millis(1500));
+        server.ready(|| Ok(tftp::run(&probe).is_ok()))
+    }
+}
+
+fn load(files: &Files, clients: usize, window: u16, within: Duration) -> tftp::Load<'_> {
+    tftp::Load {
+        server: SERVER,
+        clients,
+        window,
+        name: SMALL,
+        content: &files.small,
+        within,
+    }
+}
+
+/// Runs a load `times` times against a server that has just been started.
+fn tally(
+    server: TftpServer,
+    places: &Places<'_>,
+    files: &Files,
+    load: &tftp::Load<'_>,
+    times: u32,
+    into: &mut Tally,
+) -> Result<()> {
+    let server = server.start(places, files)?;
+    process::forget_peak(server.pid())?;
+    let before = server.cpu_seconds()?;
+    let (mut bytes, mut wall, mut repeated) = (0, 0.0, 0);
+    for _ in 0..times {
+        let outcome = tftp::run(load).with_context(|| format!("against {}", server.name()))?;
+        bytes += outcome.bytes;
+        wall += outcome.wall.as_secs_f64();
+        repeated += outcome.repeated;
+    }
+    let cpu = server.cpu_seconds()? - before;
+    let (per_cpu, peak) = (
+        bytes as f64 / MIB / cpu.max(0.01),
+        process::peak_memory(server.pid())?,
+    );
+    println!(
+        "TFTP {} clients, window {:>2}: {:<12} {per_cpu:>6.0} MiB/CPU-s  {wall:>6.2} s  {repeated:>4} said again  {peak:>5.1} MB",
+        load.clients,
+        load.window,
+        server.name()
+    );
+    into.per_cpu.push(per_cpu);
+    into.wall.push(wall);
+    into.peak.push(peak);
+    Ok(())
+}
+
+fn tftp_rows(places: &Places<'_>, files: &Files) -> Result<()> {
+    let kinds = [
+        (TftpServer::Ours, "ours"),
+        (TftpServer::Dnsmasq, "dnsmasq"),
+        (TftpServer::Atftpd, "atftpd"),
+        (TftpServer::Hpa, "tftpd-hpa"),
+    ];
+    let minute = Duration::from_secs(60);
+    let measure = |clients, window, times| -> Result<Vec<Tally>> {
+        let mut tallies: Vec<Tally> = kinds.iter().map(|_| Tally::default()).collect();
+        for _ in 0..ROUNDS {
+            for ((server, _), into) in kinds.iter().zip(&mut tallies) {
+                tally(
+                    *server,
+                    places,
+                    files,
+                    &load(files, clients, window, minute),
+                    times,
+                    into,
+                )?;
+            }
+        }
+        Ok(tallies)
+    };
+    let say = |what: &str,
+               unit,
+               tallies: &[Tally],
+               value: fn(&Tally) -> Vec<f64>,
+               goals: [Option<Goal>; 3]|
+     -> Result<()> {
+        let ours = median(value(&tallies[0]));
+        for (((_, peer), theirs), goal) in kinds.iter().zip(tallies).skip(1).zip(goals) {
+            let mut row = Measurement::new(format!("TFTP {what}, against {peer}"), unit, ours)
+                .against(*peer, median(value(theirs)));
+            row.goal = goal;
+            row.say()?;
+        }
+        Ok(())
+    };
+    let per_cpu: fn(&Tally) -> Vec<f64> = |tally| tally.per_cpu.clone();
+    let lockstep = measure(64, 1, 4)?;
+    say(
+        "64 clients, lockstep",
+        "MiB/CPU-s",
+        &lockstep,
+        per_cpu,
+        [Some(Goal::RatioAtLeast(3.0)), None, None],
+    )?;
+    let windows = measure(64, 64, 4)?;
+    say(
+        "64 clients, windowsize 64",
+        "MiB/CPU-s",
+        &windows,
+        per_cpu,
+        [None, Some(Goal::RatioAtLeast(1.5)), None],
+    )?;
+    let storm = measure(1000, 4, 1)?;
+    say(
+        "1,000 clients × 1 MiB, windowsize 4, wall",
+        "s",
+        &storm,
+        |tally| tally.wall.clone(),
+        [None, Some(Goal::RatioAtMost(0.5)), None],
+    )?;
+    Measurement::new(
+        "memory of the whole Lease Manager in that storm, peak",
+        "MB",
+        median(storm[0].peak.clone()),
+    )
+    .against("atftpd", median(storm[2].peak.clone()))
+    .goal(Goal::AtMost(32.0))
+    .say()?;
+    Ok(())
+}
+
+/// CPU seconds per GiB over four connections, one after the other.
+fn http_row(places: &Places<'_>, files: &Files) -> Result<()> {
+    let (mut ours, mut nginxs) = (Vec::new(), Vec::new());
+    let our_path = format!("/boot/files/{}/{LARGE}", Sha256::of(&files.large));
+    for _ in 0..ROUNDS {
+        let server = places.lease_manager(|_, _| {})?;
+        ours.push(http_cost(&server, &our_path, files)?);
+        drop(server);
+        let server = places.nginx()?;
+        let path = format!("/{LARGE}");
+        let server = server.ready(|| Ok(http::fetch(SERVER, &path, files.large.len() as u64, 1).is_ok()))?;
+        nginxs.push(http_cost(&server, &path, files)?);
+    }
+    Measurement::new("HTTP, a boot file of 64 MiB", "CPU-s/GiB", median(ours))
+        .against("nginx", median(nginxs))
+        .goal(Goal::RatioAtMost(1.0))
+        .say()?;
+    Ok(())
+}
+
+fn http_cost(server: &Server, path: &str, files: &Files) -> Result<f64> {
+    let length = files.large.len() as u64;
+    http::fetch(SERVER, path, length, 1)?;
+    let before = server.cpu_seconds()?;
+    let mut bytes = 0;
+    for _ in 0..4 {
+        bytes += http::fetch(SERVER, path, length, 16)?;
+    }
+    let cost = (server.cpu_seconds()? - before) / (bytes as f64 / MIB / 1024.0);
+    ensure!(cost.is_finite(), "nothing was fetched");
+    println!("HTTP 64 MiB: {:<12} {cost:.3} CPU-s/GiB", server.name());
+    Ok(cost)
+}

@@ -1,0 +1,83 @@
+//! One wire between two namespaces: the server under test here, the load over there.
+
+use crate::guardian::Guardian;
+use crate::namespace::{Namespace, ip_batch};
+use anyhow::{Context as _, Result, ensure};
+use std::fs::File;
+use std::net::Ipv4Addr;
+use std::process::{Command, Stdio};
+
+/// The server's address; its network is [`NETWORK`].
+pub const SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
+/// The network of the wire.
+pub const NETWORK: &str = "10.77.0.0/16";
+/// The server's interface.
+pub const INTERFACE: &str = "lan";
+
+/// Two namespaces and a veth pair, which go away with it.
+pub struct Wire {
+    server: Namespace,
+    clients: Namespace,
+    _guardian: Guardian,
+}
+
+impl Wire {
+    /// Lays it. The clients' end has the address 10.77.255.1.
+    pub async fn lay() -> Result<Self> {
+        ensure!(
+            nix::unistd::geteuid().is_root(),
+            "the bench makes network namespaces: run as root"
+        );
+        let names = ["server", "clients"].map(|role| format!("lbb{}-{role}", std::process::id()));
+        let guardian = Guardian::over(&names)?;
+        let [server, clients] = names.map(Namespace::named);
+        let (here, there) = (server.name(), clients.name());
+        let wire = format!(
+            "netns add {here}\nnetns add {there}\n\
+             link add name {INTERFACE} netns {here} type veth peer name {INTERFACE} netns {there}\n"
+        );
+        ip_batch(&[], &wire)
+            .await
+            .context("cannot lay the bench's wire")?;
+        for (namespace, address) in [
+            (&server, format!("{SERVER}/16")),
+            (&clients, "10.77.255.1/16".to_owned()),
+        ] {
+            let lines =
+                format!("link set lo up\nlink set {INTERFACE} up\naddress add {address} dev {INTERFACE}\n");
+            namespace.ip_batch(&lines).await?;
+        }
+        Ok(Self {
+            server,
+            clients,
+            _guardian: guardian,
+        })
+    }
+
+    /// A command at the server's end; the process keeps its identifier.
+    pub fn at_server(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        inside(&self.server, program)
+    }
+
+    /// A command at the clients' end.
+    pub fn at_clients(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        inside(&self.clients, program)
+    }
+
+    /// Moves the calling thread to the clients' end: the sockets that it opens from now on belong there.
+    pub fn go_to_clients(&self) -> Result<()> {
+        let path = format!("/run/netns/{}", self.clients.name());
+        let namespace = File::open(&path).with_context(|| format!("cannot open {path}"))?;
+        nix::sched::setns(&namespace, nix::sched::CloneFlags::CLONE_NEWNET)
+            .with_context(|| format!("cannot enter {path}"))
+    }
+}
+
+fn inside(namespace: &Namespace, program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let mut command = Command::new("ip");
+    command
+        .args(["netns", "exec", namespace.name()])
+        .arg(program)
+        .stdin(Stdio::null());
+    command
+}
