@@ -497,13 +497,13 @@ async fn every_error_is_a_refusal() {
             Method::GET,
             "/v1/leases/A%20b".to_owned(),
             None,
-            StatusCode::CONFLICT,
+            StatusCode::BAD_REQUEST,
         ),
         (
             Method::GET,
             format!("/v1/leases/{lease}/events?after=x"),
             None,
-            StatusCode::CONFLICT,
+            StatusCode::BAD_REQUEST,
         ),
         (
             Method::POST,

@@ -41,6 +41,7 @@ pub struct BootFacts {
 
 /// The agent's first word.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Hello {
     /// The agent's version.
     pub agent_version: String,
@@ -54,11 +55,13 @@ pub struct Hello {
 
 /// The LM's answer to the first word.
 #[derive(Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Welcome {
     /// The server's name at the lender.
     pub server: ServerId,
     /// For all further requests of this boot.
     #[serde(serialize_with = "crate::secret::expose")]
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub session_token: Secret,
     /// What to do.
     pub task: Task,
@@ -66,6 +69,7 @@ pub struct Welcome {
 
 /// What a server in stage 1 is there for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(tag = "task", rename_all = "kebab-case")]
 pub enum Task {
     /// Take the enterprise's installer in.
@@ -81,6 +85,7 @@ pub enum Task {
 
 /// One installation, without secrets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct InstallTask {
     /// The lease that this serves.
     pub lease: LeaseId,
@@ -96,6 +101,7 @@ pub struct InstallTask {
 
 /// The public half of the key that the agent made for this boot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct KeyOffer {
     /// The key.
     pub key: WireguardPublicKey,
@@ -103,6 +109,7 @@ pub struct KeyOffer {
 
 /// Reports in the order in which they were made.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Reports {
     /// The reports.
     pub reports: Vec<Report>,
@@ -110,6 +117,7 @@ pub struct Reports {
 
 /// Something that the agent did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Report {
     /// The step.
     pub step: Step,
@@ -122,6 +130,7 @@ pub struct Report {
 
 /// How a step stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(tag = "outcome", rename_all = "kebab-case")]
 pub enum Outcome {
     /// It began.
@@ -156,6 +165,7 @@ pub enum Outcome {
 
 /// The LM's word to a server that reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(tag = "directive", rename_all = "kebab-case")]
 pub enum Directive {
     /// Go on.

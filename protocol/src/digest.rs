@@ -8,6 +8,7 @@ use std::str::FromStr;
 /// A SHA-256 digest (FIPS 180-4).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(value_type = String, pattern = "^[0-9A-Fa-f]{64}$"))]
 pub struct Sha256([u8; 32]);
 
 /// The text is not 64 hexadecimal digits.

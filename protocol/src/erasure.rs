@@ -11,6 +11,7 @@ use std::fmt;
 
 /// What a server in wipe mode is to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct WipeTask {
     /// The lease that ended.
     pub lease: LeaseId,
@@ -20,6 +21,7 @@ pub struct WipeTask {
 
 /// How a disk was erased, strongest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum EraseMethod {
     /// NVMe Sanitize, cryptographic erase.
@@ -58,6 +60,7 @@ impl fmt::Display for EraseMethod {
 
 /// What became of one disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DiskErasure {
     /// The kernel's name in stage 1, such as `sda`.
     pub name: String,
@@ -74,6 +77,7 @@ pub struct DiskErasure {
 
 /// How the erasure of one disk went.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(tag = "outcome", rename_all = "kebab-case")]
 pub enum DiskOutcome {
     /// Erased, and samples that were read back held nothing of what was there.
@@ -97,6 +101,7 @@ pub enum DiskOutcome {
 
 /// What the agent did in wipe mode.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ErasureReport {
     /// Each disk that the kernel found, and each that was on record and is missing (as failed).
     pub disks: Vec<DiskErasure>,
@@ -117,6 +122,7 @@ impl ErasureReport {
 
 /// What the lender vouches for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ErasureRecord {
     /// The lease that ended.
     pub lease: LeaseId,
@@ -132,6 +138,7 @@ pub struct ErasureRecord {
 
 /// An erasure record with the lender's signature.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SignedErasure {
     /// The [`ErasureRecord`] as JSON text: the bytes that are signed.
     pub record: String,

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// Everything that the agent found. A report: unknown fields are ignored and missing ones are empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct HardwareReport {
     /// Machine name as uname(2) gives it, such as `x86_64`.
@@ -27,6 +28,7 @@ pub struct HardwareReport {
 
 /// The processors of a server.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct Cpu {
     /// The first processor's model name.
@@ -43,6 +45,7 @@ pub struct Cpu {
 
 /// What a disk is made of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum DiskKind {
     /// NVM Express.
@@ -59,6 +62,7 @@ pub enum DiskKind {
 
 /// A whole disk.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct Disk {
     /// The kernel's name in stage 1, such as `vda`. It may differ after the next boot.
@@ -77,6 +81,7 @@ pub struct Disk {
 
 /// An Ethernet card.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Nic {
     /// The kernel's name in stage 1.
     pub name: String,
@@ -95,6 +100,7 @@ pub struct Nic {
 
 /// How a server's firmware started the kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Firmware {
     /// PC BIOS.
@@ -111,6 +117,7 @@ pub enum Firmware {
 
 /// Maker's words, as SMBIOS (DSP0134) types 1 and 2 give them; empty where the maker left them out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct Dmi {
     /// System manufacturer.

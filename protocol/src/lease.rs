@@ -9,6 +9,7 @@ use std::fmt;
 
 /// Where a lease stands. The order of the variants is the order of a smooth transfer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum LeaseState {
     /// The server failed for good and is quarantined; another that fits is awaited.
@@ -75,6 +76,7 @@ impl fmt::Display for LeaseState {
 
 /// A step of the agent, in the order in which the steps happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Step {
     /// Kernel modules for the hardware that is there.
@@ -131,6 +133,7 @@ impl fmt::Display for Step {
 
 /// A lease as the LM shows it to its tenant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct LeaseView {
     /// The lease.
     pub id: LeaseId,
@@ -160,6 +163,7 @@ pub struct LeaseView {
 
 /// Something that happened to a lease.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct LeaseEvent {
     /// Position in the lease's history, counted from 1 without gaps.
     pub sequence: u64,
@@ -174,6 +178,7 @@ pub struct LeaseEvent {
 
 /// What happened to a lease.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum EventKind {
     /// The lease went into the state that the event names.

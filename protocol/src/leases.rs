@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 /// Asks for one server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct LeaseRequest {
     /// Chosen by the PO; the same identifier gives the same lease, so a request whose answer was lost can be repeated.
     pub request_id: String,
@@ -44,6 +45,7 @@ pub struct RenewRequest {
 
 /// All leases of the tenant, oldest first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct LeaseList {
     /// The leases.
     pub leases: Vec<LeaseView>,
@@ -51,6 +53,7 @@ pub struct LeaseList {
 
 /// The outcome of a merge, for the PO to look at before it orders the boot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Prepared {
     /// The merged kickstart, marks still in place.
     pub kickstart: String,
@@ -60,6 +63,7 @@ pub struct Prepared {
 
 /// The PO's consent to a merged kickstart.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct BootOrder {
     /// The digest of the kickstart that the PO looked at. The LM refuses when it has merged another one since.
     pub kickstart_sha256: Sha256,
@@ -67,6 +71,7 @@ pub struct BootOrder {
 
 /// The next events of a lease.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct EventBatch {
     /// The lease as it stands.
     pub lease: LeaseView,
@@ -76,6 +81,7 @@ pub struct EventBatch {
 
 /// Why the LM did not do what was asked. What only the lender may know stays in the lender's log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(tag = "refusal", rename_all = "kebab-case")]
 pub enum Refusal {
     /// No free server meets the requirements.
@@ -121,6 +127,7 @@ pub enum Refusal {
 
 /// A requirement that free servers failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Unmet {
     /// The requirement in words, such as `memory at least 65536 MiB`.
     pub requirement: String,
@@ -130,6 +137,7 @@ pub struct Unmet {
 
 /// One reason why settings and hardware do not go together.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct MergeProblem {
     /// What is wrong and what to do.
     pub message: String,
@@ -141,6 +149,7 @@ pub struct MergeProblem {
 
 /// A line of a text that somebody wrote.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Line {
     /// The file, as its owner names it.
     pub origin: String,

@@ -11,6 +11,7 @@ use std::str::FromStr;
 /// An Ethernet hardware address, written `52:54:00:12:34:56`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(value_type = String, pattern = "^[0-9A-Fa-f]{2}([:-][0-9A-Fa-f]{2}){5}$"))]
 pub struct MacAddress(pub [u8; 6]);
 
 /// The text is not six pairs of hexadecimal digits separated by `:` or `-`.
@@ -74,6 +75,7 @@ impl fmt::Debug for MacAddress {
 /// A WireGuard public key: 32 bytes of Curve25519, written in base64 (wg(8)).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(value_type = String, pattern = "^[A-Za-z0-9+/]{43}=$"))]
 pub struct WireguardPublicKey(pub [u8; 32]);
 
 /// The text is not 32 bytes of base64.
@@ -125,12 +127,15 @@ impl fmt::Debug for WireguardPublicKey {
 
 /// A server's place on the lender's wire. The lender owns every field of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct LenderAddress {
     /// The card that is wired.
     pub mac: MacAddress,
     /// Address and prefix length.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, example = "10.10.0.21/24"))]
     pub address: Ipv4Net,
     /// Next hop towards everything else.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, example = "10.10.0.1"))]
     pub router: Option<Ipv4Addr>,
     /// Largest IP packet in bytes.
     pub mtu: u16,
@@ -138,16 +143,21 @@ pub struct LenderAddress {
 
 /// One end of the tunnel as the lent server sees it. The enterprise owns every field of it; none is secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct TunnelSettings {
     /// The server's address inside the enterprise.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, example = "10.99.0.10/24"))]
     pub address: IpNet,
     /// Where the gateway receives WireGuard's datagrams.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, example = "198.51.100.2:51820"))]
     pub gateway_endpoint: SocketAddr,
     /// The gateway's key.
     pub gateway_public_key: WireguardPublicKey,
     /// What is reached through the gateway (WireGuard's AllowedIPs).
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
     pub allowed_ips: Vec<IpNet>,
     /// Where the gateway answers inside the tunnel, such as `10.99.0.1:80`.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, example = "10.99.0.1:80"))]
     pub gateway_service: SocketAddr,
     /// Largest IP packet inside the tunnel in bytes; 1420 fits a wire of 1500 with IPv4 or IPv6 outside.
     pub mtu: u16,

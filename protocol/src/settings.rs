@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 /// What a server must have. Absent means: any. Strict, because it is written by people in profiles.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Requirements {
     /// Machine name as uname(2) gives it, such as `x86_64`.
@@ -27,6 +28,7 @@ pub struct Requirements {
 
 /// Disks that a server must have.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DiskRequirement {
     /// How many such disks.
@@ -46,6 +48,7 @@ fn one() -> u32 {
 /// All that the enterprise gives the lender for one installation. Values that the lender must not learn stand in the
 /// kickstart as marks ([`crate::marks`]) and are listed by name only.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct InstallSettings {
     /// The profile's name, for people.
     pub profile: String,
@@ -67,6 +70,7 @@ pub struct InstallSettings {
 
 /// The enterprise's installer: kernel, initrd and the command line that its makers want.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct BootImage {
     /// The kernel (bzImage).
     pub kernel: Blob,
@@ -78,6 +82,7 @@ pub struct BootImage {
 
 /// A file that is known by its digest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Blob {
     /// Path on the gateway's service inside the tunnel, such as `/v1/image/kernel`.
     pub path: String,

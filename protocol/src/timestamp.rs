@@ -5,6 +5,7 @@ use std::time::Duration;
 
 /// Milliseconds since 1970-01-01T00:00:00Z, leap seconds not counted (POSIX time).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(transparent)]
 pub struct Timestamp(pub u64);
 

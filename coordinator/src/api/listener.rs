@@ -19,8 +19,6 @@ const MOST_CONNECTIONS: usize = 4096;
 const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 /// How long a client may take for the head of a request, and sit idle between two.
 const HEAD_TIME: Duration = Duration::from_secs(60);
-/// How long one request may take in all; questions for events are held for 30 s.
-const REQUEST_TIME: Duration = Duration::from_secs(60);
 /// How long to wait when the process is out of file descriptors or the like.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -109,22 +107,12 @@ async fn serve(stream: TcpStream, from: SocketAddr, tls: TlsAcceptor, router: Ro
         address: from,
         tenant,
     };
-    let router = router
-        .layer(axum::middleware::from_fn(bounded))
-        .layer(axum::Extension(peer));
+    let router = router.layer(axum::Extension(peer));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     if let Err(error) = connection.await {
         tracing::debug!(%from, %error, "a connection to the API broke");
-    }
-}
-
-async fn bounded(request: axum::extract::Request, next: axum::middleware::Next) -> axum::response::Response {
-    use axum::response::IntoResponse as _;
-    match tokio::time::timeout(REQUEST_TIME, next.run(request)).await {
-        Ok(response) => response,
-        Err(_) => axum::http::StatusCode::REQUEST_TIMEOUT.into_response(),
     }
 }

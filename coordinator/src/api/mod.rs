@@ -3,32 +3,62 @@
 //! | module | what |
 //! |---|---|
 //! | `listener` | connections: TLS, who is at the other end, how many and how long |
-//! | `tenants` | the routes of `leaseboot_protocol::leases` |
+//! | `caller` | extractors: the tenant, the agent, the lease that is meant |
+//! | `leases` | the routes of `leaseboot_protocol::leases` |
 //! | `agents` | the routes of `leaseboot_protocol::agent` |
-//! | `refusal` | what an error looks like outside, and what stays inside |
+//! | `problem` | what an error looks like outside, and what stays inside |
+//! | `kinds` | the kinds of errors, explained |
+//! | `description` | the OpenAPI description of all this, and where it is served |
+//!
+//! One file per subject: a function `routes()`, which names the handlers, and the handlers, each with its `#[utoipa::path]`. The route
+//! and its description are made from that one attribute, so neither can be without the other. A handler gives its answer or a
+//! [`Problem`](problem::Problem). A new subject is a new file and one line in [`router`].
 
 mod agents;
+mod caller;
+mod description;
+mod kinds;
+mod leases;
 mod listener;
-mod refusal;
-mod tenants;
+mod problem;
 
 pub use listener::{Api, ApiError, Peer};
 
 use crate::lease::Driver;
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, State};
 use std::sync::Arc;
+use utoipa_axum::router::OpenApiRouter;
 
 /// Settings with a kickstart are the largest messages.
 const LARGEST_BODY: usize = 1 << 20;
 
+/// What a handler works with.
+type Lm = State<Arc<Driver>>;
+/// The routes of one subject, with their descriptions.
+type Routes = OpenApiRouter<Arc<Driver>>;
+
+/// All subjects.
+fn routes() -> Routes {
+    OpenApiRouter::with_openapi(description::frame())
+        .merge(leases::routes())
+        .merge(agents::routes())
+        .merge(description::routes())
+}
+
 /// All routes. Each request must carry a [`Peer`] as its extension, as [`Api`] provides it.
 pub fn router(driver: Arc<Driver>) -> Router {
-    Router::new()
-        .merge(tenants::routes())
-        .merge(agents::routes())
-        .fallback(refusal::no_such_path)
-        .method_not_allowed_fallback(refusal::no_such_method)
+    let (router, description) = routes().split_for_parts();
+    router
+        .fallback(problem::no_such_path)
+        .method_not_allowed_fallback(problem::no_such_method)
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
+        .layer(description::layer(description))
+        .layer(axum::middleware::from_fn(problem::finish))
         .with_state(driver)
+}
+
+/// The OpenAPI description as it is served.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    description::complete(routes().into_openapi())
 }

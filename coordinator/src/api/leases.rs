@@ -1,0 +1,158 @@
+//! The routes of tenants about their leases (`leaseboot_protocol::leases`).
+
+use super::caller::{Lease, Tenant};
+use super::problem::{Body, InQuery, Problem};
+use super::{Lm, Routes};
+use crate::lease::Event;
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use leaseboot_protocol::ids::LeaseId;
+use leaseboot_protocol::lease::LeaseView;
+use leaseboot_protocol::leases::{BootOrder, EventBatch, LeaseList, LeaseRequest, Prepared};
+use leaseboot_protocol::settings::InstallSettings;
+use serde::Deserialize;
+use std::time::Duration;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// An order was taken; the lease as it stands.
+type Taken = Result<(StatusCode, Json<LeaseView>), Problem>;
+
+pub(super) fn routes() -> Routes {
+    OpenApiRouter::new()
+        .routes(routes!(list, borrow))
+        .routes(routes!(show, release))
+        .routes(routes!(settings))
+        .routes(routes!(boot))
+        .routes(routes!(events))
+        .routes(routes!(installed))
+        .routes(routes!(in_service))
+}
+
+/// Takes a server that fits
+#[utoipa::path(
+    post, path = "/v1/leases", tag = "leases", security(("tenant" = [])),
+    request_body = LeaseRequest,
+    responses((status = 201, description = "the lease, also when the same request made it before", body = LeaseView))
+)]
+async fn borrow(State(lm): Lm, Tenant(tenant): Tenant, Body(request): Body<LeaseRequest>) -> Taken {
+    Ok((StatusCode::CREATED, Json(lm.borrow(&tenant, request).await?)))
+}
+
+/// The tenant's leases, oldest first
+#[utoipa::path(
+    get, path = "/v1/leases", tag = "leases", security(("tenant" = [])),
+    responses((status = 200, description = "the leases", body = LeaseList))
+)]
+async fn list(State(lm): Lm, Tenant(tenant): Tenant) -> Result<Json<LeaseList>, Problem> {
+    Ok(Json(LeaseList {
+        leases: lm.leases_of(&tenant).await?,
+    }))
+}
+
+/// One lease
+#[utoipa::path(
+    get, path = "/v1/leases/{id}", tag = "leases", security(("tenant" = [])),
+    params(("id" = LeaseId, Path, description = "the lease")),
+    responses((status = 200, description = "the lease", body = LeaseView))
+)]
+async fn show(State(lm): Lm, Tenant(tenant): Tenant, Lease(id): Lease) -> Result<Json<LeaseView>, Problem> {
+    Ok(Json(lm.lease_of(&tenant, &id).await?))
+}
+
+/// Merges the install settings with the server's hardware
+#[utoipa::path(
+    put, path = "/v1/leases/{id}/settings", tag = "leases", security(("tenant" = [])),
+    params(("id" = LeaseId, Path, description = "the lease")),
+    request_body = InstallSettings,
+    responses((status = 200, description = "the merged text, to look at before the boot is ordered", body = Prepared))
+)]
+async fn settings(
+    State(lm): Lm,
+    Tenant(tenant): Tenant,
+    Lease(id): Lease,
+    Body(settings): Body<InstallSettings>,
+) -> Result<Json<Prepared>, Problem> {
+    Ok(Json(lm.settings(&tenant, &id, settings).await?))
+}
+
+/// Consents to the merged text and orders the boot
+#[utoipa::path(
+    post, path = "/v1/leases/{id}/boot", tag = "leases", security(("tenant" = [])),
+    params(("id" = LeaseId, Path, description = "the lease")),
+    request_body = BootOrder,
+    responses((status = 202, description = "power is ordered", body = LeaseView))
+)]
+async fn boot(
+    State(lm): Lm,
+    Tenant(tenant): Tenant,
+    Lease(id): Lease,
+    Body(order): Body<BootOrder>,
+) -> Taken {
+    Ok((StatusCode::ACCEPTED, Json(lm.boot(&tenant, &id, order).await?)))
+}
+
+/// Which events, and how long to wait for one.
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+struct After {
+    /// Events with a sequence number above this one.
+    #[serde(default)]
+    after: u64,
+    /// Seconds to wait for an event when there is none yet; no more than 30 are waited.
+    #[serde(default)]
+    wait_s: u64,
+}
+
+/// What happened to the lease
+#[utoipa::path(
+    get, path = "/v1/leases/{id}/events", tag = "leases", security(("tenant" = [])),
+    params(("id" = LeaseId, Path, description = "the lease"), After),
+    responses((status = 200, description = "the next events; empty when none came in time", body = EventBatch))
+)]
+async fn events(
+    State(lm): Lm,
+    Tenant(tenant): Tenant,
+    Lease(id): Lease,
+    InQuery(After { after, wait_s }): InQuery<After>,
+) -> Result<Json<EventBatch>, Problem> {
+    Ok(Json(
+        lm.events_of(&tenant, &id, after, Duration::from_secs(wait_s))
+            .await?,
+    ))
+}
+
+/// Says that the member's key is registered with the tenant
+#[utoipa::path(
+    post, path = "/v1/leases/{id}/installed", tag = "leases", security(("tenant" = [])),
+    params(("id" = LeaseId, Path, description = "the lease")),
+    responses((status = 202, description = "noted", body = LeaseView))
+)]
+async fn installed(lm: Lm, tenant: Tenant, lease: Lease) -> Taken {
+    order(lm, tenant, lease, Event::MemberRegistered).await
+}
+
+/// Says that the member was seen through its own tunnel
+#[utoipa::path(
+    post, path = "/v1/leases/{id}/in-service", tag = "leases", security(("tenant" = [])),
+    params(("id" = LeaseId, Path, description = "the lease")),
+    responses((status = 202, description = "noted", body = LeaseView))
+)]
+async fn in_service(lm: Lm, tenant: Tenant, lease: Lease) -> Taken {
+    order(lm, tenant, lease, Event::MemberSeen).await
+}
+
+/// Gives the server back
+#[utoipa::path(
+    delete, path = "/v1/leases/{id}", tag = "leases", security(("tenant" = [])),
+    params(("id" = LeaseId, Path, description = "the lease")),
+    responses((status = 202, description = "the server goes back", body = LeaseView))
+)]
+async fn release(lm: Lm, tenant: Tenant, lease: Lease) -> Taken {
+    order(lm, tenant, lease, Event::Released).await
+}
+
+async fn order(State(lm): Lm, Tenant(tenant): Tenant, Lease(id): Lease, event: Event) -> Taken {
+    Ok((StatusCode::ACCEPTED, Json(lm.order(&tenant, &id, event).await?)))
+}
