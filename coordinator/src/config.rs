@@ -25,6 +25,9 @@ use toml::Spanned;
 /// The port of the API unless `lm.toml` says otherwise.
 pub const API_PORT: u16 = 8443;
 
+/// Where metrics are served unless `lm.toml` says otherwise.
+pub const METRICS_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9469);
+
 /// Everything that the lender wrote down.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -34,6 +37,8 @@ pub struct Config {
     pub wire: Wire,
     /// Where the API is served.
     pub api_listen: SocketAddr,
+    /// Where metrics and readiness are served, in clear.
+    pub metrics_listen: SocketAddr,
     /// CA, certificate and key of the API.
     pub identity: IdentityFiles,
     /// The SQLite file.
@@ -117,6 +122,8 @@ struct LmFile {
     #[serde(default)]
     api: ApiTable,
     #[serde(default)]
+    metrics: MetricsTable,
+    #[serde(default)]
     dhcp: DhcpConfig,
     #[serde(default)]
     deadlines: Deadlines,
@@ -132,6 +139,20 @@ struct ApiTable {
     ca_key: PathBuf,
     certificate: PathBuf,
     key: PathBuf,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MetricsTable {
+    listen: SocketAddr,
+}
+
+impl Default for MetricsTable {
+    fn default() -> Self {
+        Self {
+            listen: METRICS_LISTEN,
+        }
+    }
 }
 
 impl Default for ApiTable {
@@ -174,6 +195,7 @@ impl Config {
             path: path.to_owned(),
             wire,
             api_listen: file.api.listen,
+            metrics_listen: file.metrics.listen,
             identity: IdentityFiles {
                 ca: folder.join(&file.api.ca),
                 ca_key: folder.join(&file.api.ca_key),

@@ -10,6 +10,8 @@
 //! | [`lease`] | the life of a lease, and the driver that makes it happen |
 //! | [`api`] | for tenants and agents, over TLS |
 //! | [`dhcp`], [`tftp`], [`boot`] | what a server meets between firmware and agent |
+//! | [`logs`] | what is written to standard error |
+//! | [`metrics`] | numbers for Prometheus, health and readiness |
 //! | [`power`] | Redfish and commands |
 //! | [`commands`] | the command line
 
@@ -19,7 +21,9 @@ pub mod commands;
 pub mod config;
 pub mod dhcp;
 pub mod lease;
+pub mod logs;
 pub mod merge;
+pub mod metrics;
 pub mod pki;
 pub mod power;
 pub mod search;

@@ -2,14 +2,16 @@
 
 use clap::{Parser, Subcommand};
 use leaseboot_lm::commands::{init, serve, servers, status, tenant};
-use std::io::IsTerminal as _;
+use leaseboot_lm::logs::{self, LogFormat};
 use std::process::ExitCode;
-use tracing_subscriber::EnvFilter;
 
 /// The Lease Manager: lends bare servers to enterprises and boots them
 #[derive(Debug, Parser)]
 #[command(name = "leaseboot-lm", version)]
 struct CommandLine {
+    /// How log lines are written to standard error; RUST_LOG chooses which
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    log_format: LogFormat,
     #[command(subcommand)]
     command: Command,
 }
@@ -26,13 +28,9 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
-    match run(CommandLine::parse().command) {
+    let CommandLine { log_format, command } = CommandLine::parse();
+    logs::start(log_format);
+    match run(command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("leaseboot-lm: {error:#}");

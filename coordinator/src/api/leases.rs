@@ -1,7 +1,7 @@
 //! The routes of tenants about their leases (`leaseboot_protocol::leases`).
 
 use super::caller::{Lease, Tenant};
-use super::problem::{Body, InQuery, Problem};
+use super::problem::{Body, Problem};
 use super::{Lm, Routes};
 use crate::lease::Event;
 use axum::Json;
@@ -9,10 +9,8 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use leaseboot_protocol::ids::LeaseId;
 use leaseboot_protocol::lease::LeaseView;
-use leaseboot_protocol::leases::{BootOrder, EventBatch, LeaseList, LeaseRequest, Prepared};
+use leaseboot_protocol::leases::{BootOrder, LeaseList, LeaseRequest, Prepared};
 use leaseboot_protocol::settings::InstallSettings;
-use serde::Deserialize;
-use std::time::Duration;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -25,7 +23,6 @@ pub(super) fn routes() -> Routes {
         .routes(routes!(show, release))
         .routes(routes!(settings))
         .routes(routes!(boot))
-        .routes(routes!(events))
         .routes(routes!(installed))
         .routes(routes!(in_service))
 }
@@ -91,36 +88,6 @@ async fn boot(
     Body(order): Body<BootOrder>,
 ) -> Taken {
     Ok((StatusCode::ACCEPTED, Json(lm.boot(&tenant, &id, order).await?)))
-}
-
-/// Which events, and how long to wait for one.
-#[derive(Deserialize, utoipa::IntoParams)]
-#[into_params(parameter_in = Query)]
-struct After {
-    /// Events with a sequence number above this one.
-    #[serde(default)]
-    after: u64,
-    /// Seconds to wait for an event when there is none yet; no more than 30 are waited.
-    #[serde(default)]
-    wait_s: u64,
-}
-
-/// What happened to the lease
-#[utoipa::path(
-    get, path = "/v1/leases/{id}/events", tag = "leases", security(("tenant" = [])),
-    params(("id" = LeaseId, Path, description = "the lease"), After),
-    responses((status = 200, description = "the next events; empty when none came in time", body = EventBatch))
-)]
-async fn events(
-    State(lm): Lm,
-    Tenant(tenant): Tenant,
-    Lease(id): Lease,
-    InQuery(After { after, wait_s }): InQuery<After>,
-) -> Result<Json<EventBatch>, Problem> {
-    Ok(Json(
-        lm.events_of(&tenant, &id, after, Duration::from_secs(wait_s))
-            .await?,
-    ))
 }
 
 /// Says that the member's key is registered with the tenant

@@ -5,6 +5,7 @@
 //! | `listener` | connections: TLS, who is at the other end, how many and how long |
 //! | `caller` | extractors: the tenant, the agent, the lease that is meant |
 //! | `leases` | the routes of `leaseboot_protocol::leases` |
+//! | `events` | what happens to a lease, by long poll and as a stream |
 //! | `agents` | the routes of `leaseboot_protocol::agent` |
 //! | `problem` | what an error looks like outside, and what stays inside |
 //! | `kinds` | the kinds of errors, explained |
@@ -17,6 +18,7 @@
 mod agents;
 mod caller;
 mod description;
+mod events;
 mod kinds;
 mod leases;
 mod listener;
@@ -26,8 +28,12 @@ pub use listener::{Api, ApiError, Peer};
 
 use crate::lease::Driver;
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::http::Method;
+use axum::middleware::Next;
+use axum::response::Response;
 use std::sync::Arc;
+use std::time::Instant;
 use utoipa_axum::router::OpenApiRouter;
 
 /// Settings with a kickstart are the largest messages.
@@ -42,6 +48,7 @@ type Routes = OpenApiRouter<Arc<Driver>>;
 fn routes() -> Routes {
     OpenApiRouter::with_openapi(description::frame())
         .merge(leases::routes())
+        .merge(events::routes())
         .merge(agents::routes())
         .merge(description::routes())
 }
@@ -54,8 +61,25 @@ pub fn router(driver: Arc<Driver>) -> Router {
         .method_not_allowed_fallback(problem::no_such_method)
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
         .layer(description::layer(description))
+        .layer(axum::Extension(events::Streams::default()))
+        .layer(axum::middleware::from_fn_with_state(driver.clone(), measure))
         .layer(axum::middleware::from_fn(problem::finish))
         .with_state(driver)
+}
+
+/// Counts requests by route, so that a made-up path makes no new number.
+async fn measure(State(driver): Lm, request: Request, next: Next) -> Response {
+    let matched = request.extensions().get::<MatchedPath>();
+    let route = matched.map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
+    let method = match *request.method() {
+        Method::GET | Method::POST | Method::PUT | Method::DELETE => request.method().to_string(),
+        _ => "other".to_owned(),
+    };
+    let begun = Instant::now();
+    let response = next.run(request).await;
+    let status = response.status().as_u16();
+    driver.metrics().request(&method, &route, status, begun.elapsed());
+    response
 }
 
 /// The OpenAPI description as it is served.

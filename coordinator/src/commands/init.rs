@@ -2,7 +2,7 @@
 //! configuration, whose presence
 //! says that the folder is complete, is written last.
 
-use crate::config::{API_PORT, Config};
+use crate::config::{API_PORT, Config, METRICS_LISTEN};
 use crate::pki::{self, Authority};
 use anyhow::{Context as _, bail};
 use ipnet::Ipv4Net;
@@ -127,6 +127,10 @@ attempts = 3
 
 [api]
 listen = "0.0.0.0:{API_PORT}"
+
+# Metrics for Prometheus, and whether the Lease Manager is alive and ready: in clear, for the lender only.
+# [metrics]
+# listen = "{METRICS_LISTEN}"
 
 # [dhcp]
 # first_loader = "grub"     # or "ipxe": what firmware is sent

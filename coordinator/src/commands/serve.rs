@@ -8,6 +8,7 @@ use crate::boot::{BootFiles, BootHttp, BootService};
 use crate::config::Config;
 use crate::dhcp::{self, DhcpService, DhcpSettings};
 use crate::lease::Driver;
+use crate::metrics::MetricsService;
 use crate::pki;
 use crate::power::PowerController;
 use crate::store::Store;
@@ -42,6 +43,7 @@ struct Services {
     tftp: TftpService,
     http: BootHttp,
     api: Api,
+    metrics: MetricsService,
 }
 
 /// Runs until SIGTERM or SIGINT.
@@ -92,7 +94,8 @@ async fn prepare(config: Config, boot_files: Option<&Path>) -> anyhow::Result<Se
     let ca_pem = pki::read_ca(&identity.ca)?;
     let power = power(&config)?;
     let store = Store::open(&config.store).await?;
-    let (wire, dhcp, listen) = (config.wire.clone(), config.dhcp.clone(), config.api_listen);
+    let (wire, dhcp) = (config.wire.clone(), config.dhcp.clone());
+    let (listen, metrics) = (config.api_listen, config.metrics_listen);
     let driver = Driver::new(config, store, power, ca_pem).await?;
     let address = wire.address.addr();
     let boot = BootService::new(files, driver.clone(), SocketAddr::from((address, BOOT_HTTP_PORT)))?;
@@ -119,6 +122,7 @@ async fn prepare(config: Config, boot_files: Option<&Path>) -> anyhow::Result<Se
             .await
             .context(holder("tcp", BOOT_HTTP_PORT))?,
         api: Api::bind(listen, tls).await?,
+        metrics: MetricsService::bind(metrics).await?,
         driver,
         boot,
     })
@@ -154,6 +158,7 @@ fn start(services: Services, stop: &CancellationToken) -> JoinSet<Ended> {
         tftp,
         http,
         api,
+        metrics,
     } = services;
     let mut tasks = JoinSet::new();
     let (token, directory) = (stop.clone(), driver.clone());
@@ -169,6 +174,11 @@ fn start(services: Services, stop: &CancellationToken) -> JoinSet<Ended> {
     tasks.spawn(async move {
         api.run(router, token).await;
         ("API", Ok(()))
+    });
+    let (token, watched) = (stop.clone(), driver.clone());
+    tasks.spawn(async move {
+        metrics.run(watched, token).await;
+        ("metrics", Ok(()))
     });
     let token = stop.clone();
     tasks.spawn(async move {

@@ -52,6 +52,7 @@ impl Driver {
                 Err(AgentError::Unauthorized(why))
             }
             Redeemed::Good(ticket) => {
+                ticket.concern();
                 tracing::info!(mac = %hello.mac, %from, version = hello.agent_version, "an agent says hello");
                 self.welcome(ticket, from, session, hello).await
             }
@@ -145,11 +146,12 @@ impl Driver {
     }
 
     async fn wrong_token(&self, mac: MacAddress, from: IpAddr, why: &str) -> Result<(), DriverError> {
-        tracing::warn!(%mac, %from, why, "a hello was refused");
         let by_address = self.config.server_by_address(from);
         let Some(server) = by_address.or_else(|| self.server_of_card(mac)) else {
+            tracing::warn!(%mac, %from, why, "a hello of a stranger was refused");
             return Ok(());
         };
+        tracing::warn!(server = %server.name, %mac, %from, why, "a hello was refused");
         if !self.may_write_wrong_token(&server.name) {
             return Ok(());
         }
@@ -235,6 +237,19 @@ impl Driver {
             Phase::Returning { .. } | Phase::Ended { .. } | Phase::Failed { .. } => Directive::PowerOff,
             _ => Directive::Continue,
         })
+    }
+}
+
+impl BootTicket {
+    /// Names lease and server in the span of the request.
+    fn concern(&self) {
+        let span = tracing::Span::current();
+        if let Some(server) = &self.server {
+            span.record("server", server.as_str());
+        }
+        if let Some(lease) = &self.lease {
+            span.record("lease", lease.as_str());
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use super::driver::{Driver, DriverError, locked, now};
 use super::{Phase, tokens};
 use crate::boot::{AgentBoot, BootDirectory, BootError, BootPlan, SiteArchiveId};
 use crate::config::Server;
+use crate::metrics::BootRequest;
 use crate::store::{BootTicket, NewBootToken};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -162,6 +163,7 @@ impl Driver {
 
 impl BootDirectory for Driver {
     fn plan(&self, mac: MacAddress, _from: IpAddr) -> BoxFuture<'_, Result<BootPlan, BootError>> {
+        self.metrics.boot_request(BootRequest::Script);
         async move {
             let attempted = || format!("find the boot plan of {mac}");
             self.boot_plan(mac)
@@ -176,6 +178,7 @@ impl BootDirectory for Driver {
         id: &SiteArchiveId,
         from: IpAddr,
     ) -> BoxFuture<'_, Result<Option<BootFacts>, BootError>> {
+        self.metrics.boot_request(BootRequest::Site);
         let id = id.clone();
         async move {
             let attempted = || format!("make the boot facts for {from}");
@@ -187,6 +190,7 @@ impl BootDirectory for Driver {
     }
 
     fn address(&self, mac: MacAddress) -> BoxFuture<'_, Result<Option<LenderAddress>, BootError>> {
+        self.metrics.boot_request(BootRequest::Dhcp);
         let place = self.config.server_by_mac(mac).map(|server| server.place.clone());
         std::future::ready(Ok(place)).boxed()
     }

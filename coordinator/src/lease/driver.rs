@@ -11,6 +11,7 @@ use super::deadline::Rules;
 use super::machine::{Effect, Event, OutOfPlace};
 use super::power_queue::PowerQueue;
 use crate::config::Config;
+use crate::metrics::Metrics;
 use crate::power::PowerController;
 use crate::store::{Change, Custody, KickstartRecord, LeaseRecord, Store, StoreError};
 use leaseboot_protocol::ids::{LeaseId, ServerId};
@@ -21,6 +22,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 /// How often a lease may be changed by others between reading and writing before that is an error.
 const MOST_COLLISIONS: u32 = 20;
@@ -36,6 +38,7 @@ pub struct Driver {
     pub(super) power: BTreeMap<ServerId, PowerController>,
     /// The CA that servers are given to trust, in PEM.
     pub(super) ca_pem: String,
+    pub(super) metrics: Metrics,
     /// Counted up at each change of any lease.
     changes: watch::Sender<u64>,
     /// Cards of servers on record, also of those cards that `servers.toml` does not name.
@@ -125,6 +128,7 @@ impl Driver {
             store,
             power,
             ca_pem,
+            metrics: Metrics::default(),
             changes: watch::Sender::new(0),
             cards: Mutex::new(cards),
             sites: Mutex::default(),
@@ -135,6 +139,11 @@ impl Driver {
     /// The store, for reading.
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// What is counted.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// What the lender wrote down.
@@ -189,15 +198,19 @@ impl Driver {
             if lease == before.lease && effects.is_empty() && kickstart.is_none() && answered.is_none() {
                 return Ok(Ok(before));
             }
-            log(&before, &effects);
             let change = Change {
                 lease,
-                effects,
+                effects: effects.clone(),
                 kickstart: kickstart.clone(),
                 answered,
                 at,
             };
-            if self.store.commit(&before, change).await? {
+            let begun = Instant::now();
+            let committed = self.store.commit(&before, change).await?;
+            self.metrics.commit(begun.elapsed());
+            if committed {
+                log(&before, &effects);
+                self.metrics.effects(&effects);
                 self.announce_change();
                 return Ok(Ok(self.lease(id).await?));
             }
@@ -211,10 +224,10 @@ impl Driver {
     }
 
     pub(super) async fn lease(&self, id: &LeaseId) -> Result<LeaseRecord, DriverError> {
-        self.store
-            .lease(id)
-            .await?
-            .ok_or_else(|| DriverError::NoLease { id: id.clone() })
+        let found = self.store.lease(id).await?;
+        let lease = found.ok_or_else(|| DriverError::NoLease { id: id.clone() })?;
+        concern(&lease);
+        Ok(lease)
     }
 
     /// Carries out power orders and watches deadlines until `stop` is cancelled. Orders that are under way are
@@ -254,8 +267,10 @@ impl Driver {
     /// One round: everything that is due. Gives the time until the next.
     async fn look(self: &Arc<Self>, queue: &mut PowerQueue) -> Result<Duration, DriverError> {
         for lease in self.store.due_leases(now()).await? {
-            if let Err(error) = self.apply(&lease.id, &[Event::DeadlinePassed]).await {
-                tracing::error!(lease = %lease.id, error = &error as &dyn std::error::Error, "a deadline could not be kept");
+            let span = tracing::info_span!("deadline", lease = %lease.id, server = %lease.server);
+            let applied = self.apply(&lease.id, &[Event::DeadlinePassed]).instrument(span);
+            if let Err(error) = applied.await {
+                tracing::error!(lease = %lease.id, server = %lease.server, error = &error as &dyn std::error::Error, "a deadline could not be kept");
             }
         }
         let inventory = self.order_inventories().await?;
@@ -300,6 +315,13 @@ impl Driver {
         }
         Ok(next)
     }
+}
+
+/// Names lease and server in the span of the request or order that led to them, so that every later line of it has both.
+pub(super) fn concern(lease: &LeaseRecord) {
+    let span = tracing::Span::current();
+    span.record("lease", lease.id.as_str());
+    span.record("server", lease.server.as_str());
 }
 
 /// A lock whose holder panicked still guards whole values here: each critical section is one statement.

@@ -10,6 +10,7 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::{AbortHandle, JoinSet};
+use tracing::Instrument as _;
 
 /// After this an inventory whose power order failed is due again.
 const INVENTORY_PAUSE: Duration = Duration::from_secs(5);
@@ -50,7 +51,8 @@ impl PowerQueue {
                 continue;
             }
             let (server, id) = (row.server.clone(), row.id);
-            let task = self.tasks.spawn(carry_out(driver.clone(), row));
+            let span = tracing::info_span!("power", %server, lease = row.lease.as_ref().map(tracing::field::display));
+            let task = self.tasks.spawn(carry_out(driver.clone(), row).instrument(span));
             self.running.insert(server, (id, task));
         }
         Ok(next)
@@ -90,7 +92,11 @@ impl PowerQueue {
             Err(error) => Event::PowerFailed { order, error },
         };
         // An order that was replaced in the meantime has nobody waiting for it.
-        let _ = driver.apply_with(&lease, &[event], None, Some(id)).await?;
+        let span = tracing::info_span!("power answered", %server, %lease);
+        let _ = driver
+            .apply_with(&lease, &[event], None, Some(id))
+            .instrument(span)
+            .await?;
         Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! What the PO orders. Every order may be repeated: one that is already carried out answers as the first time.
 
-use super::driver::{Driver, DriverError, now};
+use super::driver::{Driver, DriverError, concern, now};
 use super::{Event, Lease, tokens};
 use crate::config::Server;
 use crate::merge::{self, Lender, Merged};
@@ -157,6 +157,7 @@ impl Driver {
         let lease = self.store.lease(id).await?;
         lease
             .filter(|lease| lease.tenant == *tenant)
+            .inspect(concern)
             .ok_or_else(|| no_lease(id))
     }
 

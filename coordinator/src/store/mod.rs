@@ -12,12 +12,14 @@
 //! changed by hand is served
 //! as it is and refused by the agent, whose digest comes from the enterprise.
 
+mod counts;
 mod effects;
 mod leases;
 mod power;
 mod servers;
 mod tokens;
 
+pub use counts::Counts;
 pub use leases::{Change, KickstartRecord, LeaseRecord, NewLease, Taken};
 pub use power::PowerRow;
 pub use servers::{Custody, NewServer, ServerRecord, StrangerRecord};
