@@ -98,6 +98,7 @@ fn merged(template: &str, console: Option<&str>) -> String {
             mac,
             driver: String::new(),
             speed_mbps: None,
+            max_speed_mbps: None,
             carrier: true,
         }],
         ..HardwareReport::default()

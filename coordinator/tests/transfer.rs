@@ -352,6 +352,7 @@ async fn an_agent_that_fails_for_good_is_tried_again_and_then_given_up() {
         request_id: "two".to_owned(),
         requirements: Requirements::default(),
         term_s: None,
+        group: None,
     };
     let (status, refusal) = tenant
         .refused(Method::POST, "/v1/leases", None, Some(&request))

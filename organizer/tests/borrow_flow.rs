@@ -228,11 +228,13 @@ async fn a_search_without_a_fitting_server_says_what_is_missing_and_frees_name_a
     enterprise.lender.refuse(Refusal::NothingFits {
         free: 2,
         busy: 0,
+        fitting: 0,
         unmet: vec![Unmet {
             requirement,
             servers: 2,
         }],
         nearest: vec!["63488 MiB of memory".to_owned()],
+        shortfall: None,
     });
     let view = po.organizer.borrow_server("web", None).await.unwrap();
     let notes = po.until(&view.id, is_over).await;

@@ -2,7 +2,9 @@
 //!
 //! | request | body | answer |
 //! |---|---|---|
-//! | `POST /v1/leases` | [`LeaseRequest`] | 201 [`LeaseView`](crate::lease::LeaseView); 409 [`Refusal::NothingFits`] |
+//! | `POST /v1/search` | [`SearchRequest`] | [`SearchAnswer`]: what there is, without taking it |
+//! | `POST /v1/leases` | [`LeaseRequest`] without `group` | 201 [`LeaseView`](crate::lease::LeaseView); 409 [`Refusal::NothingFits`] |
+//! | `POST /v1/leases` | [`LeaseRequest`] with `group` | 201 [`LeaseList`], one lease for each server, taken all at once; 409 [`Refusal::NothingFits`] |
 //! | `GET /v1/leases` | | [`LeaseList`] |
 //! | `GET /v1/leases/{id}` | | [`LeaseView`](crate::lease::LeaseView) |
 //! | `PUT /v1/leases/{id}/settings` | [`InstallSettings`](crate::settings::InstallSettings) | [`Prepared`]; 422 [`Refusal::Merge`] |
@@ -19,10 +21,10 @@
 
 use crate::digest::Sha256;
 use crate::lease::{LeaseEvent, LeaseView};
-use crate::settings::Requirements;
+use crate::requirements::{Group, Requirements};
 use serde::{Deserialize, Serialize};
 
-/// Asks for one server.
+/// Asks for a server, or for several at once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct LeaseRequest {
@@ -33,14 +35,75 @@ pub struct LeaseRequest {
     /// For how many seconds the server is wanted, counted from now. Without it the lender's default holds, and never more than its maximum.
     #[serde(default)]
     pub term_s: Option<u64>,
+    /// For several servers, each of which must have all that. Without it, one server is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<Group>,
 }
 
 /// Asks to keep the server for longer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RenewRequest {
     /// For how many seconds more, counted from now; without it the lender's default.
     #[serde(default)]
     pub term_s: Option<u64>,
+}
+
+/// Asks what a [`LeaseRequest`] would find.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SearchRequest {
+    /// What a server must have.
+    pub requirements: Requirements,
+    /// For several servers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<Group>,
+}
+
+/// What a request would find now. Nothing is taken, so it may be different a moment later.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default)]
+pub struct SearchAnswer {
+    /// Servers that the same request for a lease would get; 0 when it would be refused.
+    pub servers: u32,
+    /// Free servers that were looked at.
+    pub free: u32,
+    /// Those of them that meet the requirements.
+    pub fitting: u32,
+    /// Servers that would fit but are lent or held back.
+    pub busy: u32,
+    /// What fits, servers of one kind together, the best first.
+    pub offers: Vec<Offer>,
+    /// Each requirement that some free server failed.
+    pub unmet: Vec<Unmet>,
+    /// When nothing fits: what the free server that came nearest still lacks.
+    pub nearest: Vec<String>,
+    /// When single servers fit but not as many, or not together as asked: what is missing.
+    pub shortfall: Option<String>,
+}
+
+/// Free servers of one kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default)]
+pub struct Offer {
+    /// How many.
+    pub servers: u32,
+    /// Machine name as uname(2) gives it.
+    pub architecture: String,
+    /// Cores of each.
+    pub cores: u32,
+    /// Hardware threads of each.
+    pub threads: u32,
+    /// Memory of each, in MiB.
+    pub memory_mib: u64,
+    /// Disks of each, in words, such as `2 x NVMe 894 GiB`.
+    pub disks: String,
+    /// Ethernet cards of each, in words.
+    pub nics: String,
+    /// How the asked preferences rate them.
+    pub weight: i64,
 }
 
 /// All leases of the tenant, oldest first.
@@ -90,10 +153,16 @@ pub enum Refusal {
         free: u32,
         /// Servers that would fit but are lent or held back.
         busy: u32,
+        /// Free servers that meet the requirements, when several were asked for and they are too few.
+        #[serde(default)]
+        fitting: u32,
         /// Each requirement that some free server failed.
         unmet: Vec<Unmet>,
         /// What the free server that came nearest still lacks.
         nearest: Vec<String>,
+        /// When single servers fit but not as many, or not together as asked: what is missing.
+        #[serde(default)]
+        shortfall: Option<String>,
     },
     /// The settings and the hardware do not go together.
     Merge {
@@ -183,13 +252,21 @@ impl std::fmt::Display for Refusal {
             Refusal::NothingFits {
                 free,
                 busy,
+                fitting,
                 unmet,
                 nearest,
+                shortfall,
             } => {
-                write!(
-                    f,
-                    "no free server fits ({free} free, {busy} that would fit are not free)"
-                )?;
+                match shortfall {
+                    Some(shortfall) => write!(
+                        f,
+                        "{shortfall} ({free} free, {fitting} of them fit, {busy} that would fit are not free)"
+                    )?,
+                    None => write!(
+                        f,
+                        "no free server fits ({free} free, {busy} that would fit are not free)"
+                    )?,
+                }
                 for unmet in unmet {
                     write!(
                         f,

@@ -1,49 +1,10 @@
-//! What the enterprise asks for (requirements) and what it wants installed (settings).
+//! What the enterprise wants installed. What it asks of the server stands in [`crate::requirements`].
 
 use crate::digest::Sha256;
-use crate::hardware::DiskKind;
 use crate::ids::Hostname;
 use crate::network::TunnelSettings;
+pub use crate::requirements::{DiskRequirement, Requirements};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
-
-/// What a server must have. Absent means: any. Strict, because it is written by people in profiles.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(default, deny_unknown_fields)]
-pub struct Requirements {
-    /// Machine name as uname(2) gives it, such as `x86_64`.
-    pub architecture: Option<String>,
-    /// At least this many cores.
-    pub min_cores: u32,
-    /// At least this much memory, in MiB.
-    pub min_memory_mib: u64,
-    /// The disks that are needed, each list entry met by disks of its own.
-    pub disks: Vec<DiskRequirement>,
-    /// At least this many Ethernet cards.
-    pub min_nics: u32,
-    /// Labels that the lender gave the server, each with this value.
-    pub labels: BTreeMap<String, String>,
-}
-
-/// Disks that a server must have.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(deny_unknown_fields)]
-pub struct DiskRequirement {
-    /// How many such disks.
-    #[serde(default = "one")]
-    pub count: u32,
-    /// At least this large, in GiB (2^30 bytes).
-    pub min_size_gib: u64,
-    /// Of this kind; absent means: any.
-    #[serde(default)]
-    pub kind: Option<DiskKind>,
-}
-
-fn one() -> u32 {
-    1
-}
 
 /// All that the enterprise gives the lender for one installation. Values that the lender must not learn stand in the
 /// kickstart as marks ([`crate::marks`]) and are listed by name only.

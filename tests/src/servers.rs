@@ -90,6 +90,7 @@ impl Server {
                 mac: hardware.mac,
                 driver: "virtio_net".to_owned(),
                 speed_mbps: None,
+                max_speed_mbps: None,
                 carrier: true,
             }],
             firmware: match hardware.firmware {

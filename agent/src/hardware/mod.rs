@@ -3,7 +3,10 @@
 
 mod cpu;
 mod disks;
+mod memory;
 mod nics;
+mod pci;
+mod speeds;
 
 use leaseboot_protocol::hardware::{Dmi, Firmware, HardwareReport};
 use std::fs;
@@ -17,11 +20,26 @@ pub(crate) fn report(root: &Path) -> HardwareReport {
             .unwrap_or_default(),
         cpu: cpu::parse(&text(&root.join("proc/cpuinfo"))),
         memory_bytes: memory_bytes(&text(&root.join("proc/meminfo"))),
+        // The file is there with any kernel that knows SMBIOS, unlike the entries of dmi-sysfs, which need a module.
+        memory_modules: memory::parse(
+            &fs::read(root.join("sys/firmware/dmi/tables/DMI")).unwrap_or_default(),
+        ),
         disks: disks::read(&root.join("sys/block")),
         nics: nics::read(&root.join("sys/class/net")),
+        pci: pci::read(&root.join("sys/bus/pci/devices")),
         firmware: firmware(root),
         dmi: dmi(&root.join("sys/class/dmi/id")),
         tpm: root.join("sys/class/tpm/tpm0").exists(),
+        tpm_version: tpm_version(&root.join("sys/class/tpm/tpm0")),
+    }
+}
+
+/// `tpm_version_major` holds 1 or 2 (kernel document ABI/stable/sysfs-class-tpm).
+fn tpm_version(folder: &Path) -> String {
+    match text(&folder.join("tpm_version_major")).as_str() {
+        "1" => "1.2".to_owned(),
+        "2" => "2.0".to_owned(),
+        _ => String::new(),
     }
 }
 

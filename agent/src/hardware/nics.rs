@@ -1,6 +1,6 @@
 //! Ethernet cards, from `/sys/class/net` (kernel document ABI/testing/sysfs-class-net).
 
-use super::text;
+use super::{speeds, text};
 use leaseboot_protocol::hardware::Nic;
 use std::fs;
 use std::path::Path;
@@ -22,8 +22,10 @@ fn nic(folder: &Path) -> Option<Nic> {
         return None;
     }
     let driver = fs::read_link(folder.join("device/driver")).ok();
+    let name = folder.file_name()?.to_string_lossy().into_owned();
     Some(Nic {
-        name: folder.file_name()?.to_string_lossy().into_owned(),
+        max_speed_mbps: speeds::fastest(&name),
+        name,
         mac: text(&folder.join("address")).parse().ok()?,
         driver: driver
             .and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()))

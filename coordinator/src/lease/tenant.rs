@@ -76,6 +76,7 @@ impl Driver {
             request_id,
             requirements,
             term_s: _,
+            group: _,
         } = request;
         if request_id.is_empty() || request_id.len() > LONGEST_REQUEST_ID {
             return Err(invalid(format!(
@@ -91,7 +92,7 @@ impl Driver {
                 .iter()
                 .filter_map(|record| self.candidate(record))
                 .collect();
-            let server = search::find(&requirements, &candidates)?.clone();
+            let server = search::find(&requirements, &candidates)?;
             let at = now();
             let new = NewLease {
                 id: new_lease_id()?,

@@ -46,6 +46,7 @@ impl House {
                     mac,
                     driver: String::new(),
                     speed_mbps: None,
+                    max_speed_mbps: None,
                     carrier: true,
                 }],
                 ..HardwareReport::default()

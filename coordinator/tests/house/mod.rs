@@ -75,6 +75,7 @@ pub fn hardware(number: u8) -> HardwareReport {
             mac: mac(number),
             driver: String::new(),
             speed_mbps: None,
+            max_speed_mbps: None,
             carrier: true,
         }],
         ..HardwareReport::default()
@@ -415,6 +416,7 @@ impl Tenant {
             request_id: request_id.to_owned(),
             requirements: Requirements::default(),
             term_s: None,
+            group: None,
         };
         self.good(Method::POST, "/v1/leases", None, Some(&request)).await
     }

@@ -72,6 +72,7 @@ async fn request(lender: &Lender, order: &Order) -> Result<Vec<Event>, LenderErr
         request_id: order.request_id.clone(),
         requirements: order.requirements.clone(),
         term_s: None,
+        group: None,
     };
     let view = lender.request(&request).await?;
     Ok(vec![Event::Granted(Box::new(view))])
