@@ -31,6 +31,8 @@ pub(crate) struct Bench {
 enum Which {
     /// TFTP, DHCP and HTTP at storm size, against tftpd-hpa, atftpd, dnsmasq, Kea and nginx
     Boot,
+    /// Searches among 10,000 servers, on one core
+    Search,
 }
 
 /// What a bench needs.
@@ -55,6 +57,13 @@ impl Which {
                 programs: true,
                 installed: &["dnsmasq-base", "iproute2", "kea-admin", "kea-common"],
                 unpacked: &["atftpd", "kea-dhcp4-server", "nginx", "tftpd-hpa"],
+            },
+            Which::Search => Recipe {
+                name: "search",
+                of: ("leaseboot-lm", "search"),
+                programs: false,
+                installed: &[],
+                unpacked: &[],
             },
         }
     }

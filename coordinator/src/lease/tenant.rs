@@ -76,12 +76,18 @@ impl Driver {
             request_id,
             requirements,
             term_s: _,
-            group: _,
+            group,
         } = request;
         if request_id.is_empty() || request_id.len() > LONGEST_REQUEST_ID {
             return Err(invalid(format!(
                 "request_id must have 1 to {LONGEST_REQUEST_ID} bytes"
             )));
+        }
+        requirements.check().map_err(invalid)?;
+        if group.is_some() {
+            return Err(invalid(
+                "this lease manager lends one server at a time: leave group out".to_owned(),
+            ));
         }
         if let Some(known) = self.store.lease_of_request(tenant, &request_id).await? {
             return Ok(self.view(known).await?);

@@ -1,6 +1,8 @@
 use super::*;
-use leaseboot_protocol::hardware::Cpu;
+use leaseboot_protocol::hardware::{Cpu, DiskKind, Firmware, HardwareReport, MemoryModule, Nic, PciDevice};
+use leaseboot_protocol::requirements::{FirmwareRequirement, NicRequirement, PciRequirement, TpmRequirement};
 use proptest::prelude::*;
+use std::collections::BTreeMap;
 
 fn report(cores: u32, memory_mib: u64, disks_gib: &[u64]) -> HardwareReport {
     let disk = |gib: &u64| Disk {
@@ -38,20 +40,24 @@ impl Rack {
         }
     }
 
-    fn find(&self, requirements: &Requirements) -> Result<&str, Refusal> {
-        let candidates: Vec<_> = self
-            .names
-            .iter()
-            .zip(&self.reports)
-            .map(|(name, (free, hardware))| Candidate {
-                name,
-                free: *free,
-                labels: &self.labels,
-                hardware: hardware.as_ref(),
-            })
-            .collect();
-        find(requirements, &candidates).map(ServerId::as_str)
+    fn candidates(&self) -> impl Iterator<Item = Candidate<'_>> {
+        let servers = self.names.iter().zip(&self.reports);
+        servers.map(|(name, (free, hardware))| Candidate {
+            name,
+            free: *free,
+            labels: &self.labels,
+            hardware: hardware.as_ref(),
+        })
     }
+
+    fn find(&self, requirements: &Requirements) -> Result<String, Refusal> {
+        let candidates: Vec<_> = self.candidates().collect();
+        find(requirements, &candidates).map(String::from)
+    }
+}
+
+fn found(name: &str) -> Result<String, Refusal> {
+    Ok(name.to_owned())
 }
 
 fn disks(wanted: &[(u32, u64)]) -> Requirements {
@@ -75,13 +81,13 @@ fn the_smallest_that_is_sufficient_is_found() {
         (true, Some(report(4, 8000, &[100]))),
         (true, None),
     ]);
-    assert_eq!(rack.find(&Requirements::default()), Ok("s1"));
+    assert_eq!(rack.find(&Requirements::default()), found("s1"));
     assert_eq!(
         rack.find(&Requirements {
             min_cores: 5,
             ..Requirements::default()
         }),
-        Ok("s0")
+        found("s0")
     );
 }
 
@@ -93,7 +99,7 @@ fn what_the_kernel_keeps_for_itself_does_not_count_against_a_server() {
             min_memory_mib: 2048,
             ..Requirements::default()
         }),
-        Ok("s0")
+        found("s0")
     );
     assert!(
         rack.find(&Requirements {
@@ -121,6 +127,7 @@ fn a_refusal_counts_what_is_in_the_way() {
         busy,
         unmet,
         nearest,
+        ..
     }) = rack.find(&wanted)
     else {
         panic!("it fits")
@@ -196,3 +203,160 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn every_part_of_the_hardware_can_be_asked_for() {
+    let mut server = report(8, 65_536, &[100]);
+    server.cpu.threads = 16;
+    server.cpu.flags = vec!["aes".to_owned(), "avx512f".to_owned()];
+    server.firmware = Firmware::UefiSecureBoot;
+    server.tpm = true;
+    server.tpm_version = "1.2".to_owned();
+    server.disks[0].kind = DiskKind::Nvme;
+    server.nics = vec![nic(10_000), nic(25_000)];
+    server.pci = vec![gpu()];
+    let rack = Rack::new(vec![(true, Some(server))]);
+    let pci = |device: Option<&str>, class: Option<&str>, count| PciRequirement {
+        count,
+        device: device.map(|text| text.parse().unwrap()),
+        class: class.map(|text| text.parse().unwrap()),
+    };
+    let nics = |count, min_speed_mbps| NicRequirement {
+        count,
+        min_speed_mbps,
+    };
+    let any = Requirements::default;
+    let met = [
+        Requirements {
+            min_threads: 16,
+            ..any()
+        },
+        Requirements {
+            cpu_flags: vec!["avx512f".to_owned()],
+            ..any()
+        },
+        Requirements {
+            firmware: Some(FirmwareRequirement::Uefi),
+            ..any()
+        },
+        Requirements {
+            tpm: Some(TpmRequirement::Any),
+            ..any()
+        },
+        Requirements {
+            nics: vec![nics(1, 10_000), nics(1, 25_000)],
+            ..any()
+        },
+        Requirements {
+            pci: vec![pci(Some("10de:2330"), None, 1)],
+            ..any()
+        },
+        Requirements {
+            pci: vec![pci(None, Some("0302"), 1)],
+            ..any()
+        },
+    ];
+    for requirements in met {
+        assert_eq!(rack.find(&requirements), found("s0"), "{requirements:?}");
+    }
+    for (requirements, words) in [
+        (
+            Requirements {
+                min_threads: 17,
+                ..any()
+            },
+            "at least 17 threads (it has 16)",
+        ),
+        (
+            Requirements {
+                cpu_flags: vec!["aes".to_owned(), "amx".to_owned()],
+                ..any()
+            },
+            "processor flags aes amx (it has not amx)",
+        ),
+        (
+            Requirements {
+                firmware: Some(FirmwareRequirement::Bios),
+                ..any()
+            },
+            "boot by BIOS (it has UefiSecureBoot)",
+        ),
+        (
+            Requirements {
+                tpm: Some(TpmRequirement::V2),
+                ..any()
+            },
+            "a TPM 2.0 (it has 1.2)",
+        ),
+        (
+            Requirements {
+                nics: vec![nics(2, 25_000)],
+                ..any()
+            },
+            "2 Ethernet cards of at least 25000 Mbit/s (it has 10000 Mbit/s, 25000 Mbit/s)",
+        ),
+        (
+            Requirements {
+                pci: vec![pci(None, Some("03"), 1), pci(Some("10de:2330"), None, 1)],
+                ..any()
+            },
+            "1 PCI device of class 03 and 1 PCI device 10de:2330, each of its own (it has accelerators: 10de:2330 (class 030200))",
+        ),
+    ] {
+        let Err(Refusal::NothingFits { nearest, .. }) = rack.find(&requirements) else {
+            panic!("{requirements:?} fits")
+        };
+        assert_eq!(nearest, [words]);
+    }
+}
+
+fn nic(max_speed_mbps: u32) -> Nic {
+    Nic {
+        name: String::new(),
+        mac: "52:54:00:00:00:01".parse().unwrap(),
+        driver: String::new(),
+        speed_mbps: None,
+        max_speed_mbps: Some(max_speed_mbps),
+        carrier: false,
+    }
+}
+
+fn gpu() -> PciDevice {
+    PciDevice {
+        address: "0000:3b:00.0".to_owned(),
+        id: "10de:2330".to_owned(),
+        class: "030200".to_owned(),
+    }
+}
+
+#[test]
+fn a_small_need_takes_no_accelerator() {
+    let mut small_with_gpu = report(1, 1024, &[10]);
+    small_with_gpu.pci = vec![gpu()];
+    let rack = Rack::new(vec![
+        (true, Some(small_with_gpu)),
+        (true, Some(report(64, 65_536, &[10]))),
+    ]);
+    assert_eq!(rack.find(&Requirements::default()), found("s1"));
+}
+
+#[test]
+fn what_the_memory_modules_say_goes_before_what_the_kernel_manages() {
+    let mut server = report(1, 60_000, &[]);
+    server.memory_modules = vec![
+        MemoryModule {
+            size_bytes: 32 << 30,
+            ..MemoryModule::default()
+        };
+        2
+    ];
+    let rack = Rack::new(vec![(true, Some(server))]);
+    let memory = |min_memory_mib| Requirements {
+        min_memory_mib,
+        ..Requirements::default()
+    };
+    assert!(rack.find(&memory(65_536)).is_ok());
+    assert!(rack.find(&memory(65_537)).is_err());
+}
+
+mod groups;
