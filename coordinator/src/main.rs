@@ -1,13 +1,13 @@
 //! `leaseboot-lm`: reads the command line and hands over to [`leaseboot_lm::commands`].
 
-use clap::{Parser, Subcommand};
-use leaseboot_lm::commands::{init, serve, servers, status, tenant};
+use clap::{CommandFactory as _, Parser, Subcommand};
+use leaseboot_lm::commands::{init, leases, serve, servers, shell, status, tenant, watch};
 use leaseboot_lm::logs::{self, LogFormat};
 use std::process::ExitCode;
 
 /// The Lease Manager: lends bare servers to enterprises and boots them
 #[derive(Debug, Parser)]
-#[command(name = "leaseboot-lm", version)]
+#[command(name = "leaseboot-lm", version, after_help = shell::EXIT_CODES)]
 struct CommandLine {
     /// How log lines are written to standard error; RUST_LOG chooses which
     #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
@@ -25,6 +25,13 @@ enum Command {
     Tenant(tenant::Tenant),
     #[command(subcommand)]
     Servers(servers::Servers),
+    #[command(subcommand)]
+    Leases(leases::Leases),
+    Watch(watch::Watch),
+    #[command(hide = true)]
+    Completions(shell::Completions),
+    #[command(hide = true)]
+    Man(shell::Man),
 }
 
 fn main() -> ExitCode {
@@ -47,5 +54,12 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Serve(serve) => runtime()?.block_on(serve::run(&serve)),
         Command::Status(status) => runtime()?.block_on(status::run(&status)),
         Command::Servers(servers) => runtime()?.block_on(servers::run(&servers)),
+        Command::Leases(leases) => runtime()?.block_on(leases::run(&leases)),
+        Command::Watch(watch) => runtime()?.block_on(watch::run(&watch)),
+        Command::Completions(completions) => {
+            shell::completions(&completions, CommandLine::command());
+            Ok(())
+        }
+        Command::Man(man) => shell::man(&man, CommandLine::command()),
     }
 }

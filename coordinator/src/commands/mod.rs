@@ -1,10 +1,14 @@
 //! The commands of `leaseboot-lm`, one module each.
 
 pub mod init;
+pub mod leases;
 pub mod serve;
 pub mod servers;
+pub mod shell;
 pub mod status;
+pub mod table;
 pub mod tenant;
+pub mod watch;
 
 use std::path::PathBuf;
 

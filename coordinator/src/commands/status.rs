@@ -1,13 +1,14 @@
 //! `leaseboot-lm status`: servers and leases, read from the store; the Lease Manager may be running or not.
 
 use super::ConfigPath;
+use super::leases;
+use super::table::{Table, ago, say};
 use crate::config::Config;
 use crate::lease::driver::now;
 use crate::store::{LeaseRecord, ServerRecord, Store, StrangerRecord};
 use leaseboot_protocol::hardware::HardwareReport;
 use leaseboot_protocol::timestamp::Timestamp;
 use serde_json::json;
-use std::fmt::Write as _;
 
 /// Shows servers and leases
 #[derive(Debug, clap::Args)]
@@ -38,9 +39,9 @@ pub async fn run(status: &Status) -> anyhow::Result<()> {
         all: status.all,
     };
     match status.json {
-        true => println!("{:#}", shown.json()),
-        false => print!("{}", shown.tables()),
-    }
+        true => say(format_args!("{:#}\n", shown.json()))?,
+        false => say(shown.tables())?,
+    };
     store.close().await;
     Ok(())
 }
@@ -69,19 +70,7 @@ impl Shown<'_> {
                 "hardware": record.and_then(|record| record.hardware.as_ref()),
             })
         });
-        let leases = self.leases.iter().map(|record| {
-            let lease = &record.lease;
-            json!({
-                "id": record.id,
-                "tenant": record.tenant,
-                "server": record.server,
-                "state": lease.phase.state(),
-                "since": lease.since,
-                "deadline": lease.deadline,
-                "attempt": lease.phase.attempt(),
-                "reason": lease.reason,
-            })
-        });
+        let leases = self.leases.iter().map(leases::in_json);
         json!({
             "servers": servers.collect::<Vec<_>>(),
             "leases": leases.collect::<Vec<_>>(),
@@ -90,73 +79,48 @@ impl Shown<'_> {
     }
 
     fn tables(&self) -> String {
-        let mut text = String::new();
-        let servers = self.config.servers.values().map(|server| {
+        let open = self
+            .leases
+            .iter()
+            .filter(|record| self.all || !record.lease.phase.state().is_final());
+        let open: Vec<_> = open.cloned().collect();
+        let mut text = format!("{}\n{}", self.servers_table(), leases::table(&open, self.now));
+        if !self.strangers.is_empty() {
+            text += &format!("\n{}", self.strangers_table());
+        }
+        text
+    }
+
+    fn servers_table(&self) -> Table {
+        let mut table = Table::new(&["SERVER", "CARD", "ADDRESS", "STATE", "LEASE", "HARDWARE", "WHY"]);
+        for server in self.config.servers.values() {
             let record = self.record(server.name.as_str());
-            vec![
+            let reported = record.and_then(|record| record.hardware.as_ref());
+            let lease = record.and_then(|record| record.lease.as_ref());
+            table.row([
                 server.name.to_string(),
                 server.place.mac.to_string(),
                 server.place.address.addr().to_string(),
                 record.map_or_else(|| "not seen yet".to_owned(), |record| record.custody.to_string()),
-                record
-                    .and_then(|record| record.lease.as_ref())
-                    .map_or_else(String::new, ToString::to_string),
-                record
-                    .and_then(|record| record.hardware.as_ref())
-                    .map_or_else(|| "not reported yet".to_owned(), hardware),
+                lease.map_or_else(String::new, ToString::to_string),
+                reported.map_or_else(|| "not reported yet".to_owned(), hardware),
                 record.map_or_else(String::new, |record| record.reason.clone()),
-            ]
-        });
-        table(
-            &mut text,
-            &["SERVER", "CARD", "ADDRESS", "STATE", "LEASE", "HARDWARE", "WHY"],
-            servers.collect(),
-        );
-        let leases = self
-            .leases
-            .iter()
-            .filter(|record| self.all || !record.lease.phase.state().is_final())
-            .map(|record| {
-                let lease = &record.lease;
-                vec![
-                    record.id.to_string(),
-                    record.tenant.to_string(),
-                    record.server.to_string(),
-                    lease.phase.state().to_string(),
-                    ago(self.now, lease.since),
-                    lease.phase.attempt().to_string(),
-                    lease.reason.clone(),
-                ]
-            });
-        text.push('\n');
-        table(
-            &mut text,
-            &["LEASE", "TENANT", "SERVER", "STATE", "SINCE", "BOOTS", "WHY"],
-            leases.collect(),
-        );
-        if !self.strangers.is_empty() {
-            let strangers = self.strangers.iter().map(|stranger| {
-                let StrangerRecord {
-                    mac,
-                    address,
-                    hardware: report,
-                    seen,
-                } = stranger;
-                vec![
-                    mac.to_string(),
-                    address.to_string(),
-                    ago(self.now, *seen),
-                    hardware(report),
-                ]
-            });
-            text.push('\n');
-            table(
-                &mut text,
-                &["STRANGER", "ADDRESS", "SEEN", "HARDWARE"],
-                strangers.collect(),
-            );
+            ]);
         }
-        text
+        table
+    }
+
+    fn strangers_table(&self) -> Table {
+        let mut table = Table::new(&["STRANGER", "ADDRESS", "SEEN", "HARDWARE"]);
+        for stranger in &self.strangers {
+            table.row([
+                stranger.mac.to_string(),
+                stranger.address.to_string(),
+                ago(self.now, stranger.seen),
+                hardware(&stranger.hardware),
+            ]);
+        }
+        table
     }
 
     fn record(&self, name: &str) -> Option<&ServerRecord> {
@@ -182,58 +146,4 @@ fn hardware(report: &HardwareReport) -> String {
         },
         report.nics.len()
     )
-}
-
-fn ago(now: Timestamp, then: Timestamp) -> String {
-    let seconds = now.since(then).as_secs();
-    match seconds {
-        0..120 => format!("{seconds} s ago"),
-        120..7200 => format!("{} min ago", seconds / 60),
-        7200..172_800 => format!("{} h ago", seconds / 3600),
-        _ => format!("{} days ago", seconds / 86_400),
-    }
-}
-
-/// Columns as wide as their widest cell; the last one is free.
-fn table(text: &mut String, head: &[&str], rows: Vec<Vec<String>>) {
-    let width = |column: usize| {
-        let cells = rows.iter().map(|row| row[column].chars().count());
-        cells.chain([head[column].len()]).max().unwrap_or_default()
-    };
-    let widths: Vec<_> = (0..head.len()).map(width).collect();
-    let head = head.iter().map(|name| (*name).to_owned()).collect();
-    for row in std::iter::once(&head).chain(&rows) {
-        let mut line = String::new();
-        for (cell, width) in row.iter().zip(&widths) {
-            let _ = write!(line, "{cell:width$}  ");
-        }
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn columns_are_as_wide_as_needed() {
-        let mut text = String::new();
-        table(
-            &mut text,
-            &["A", "LONG"],
-            vec![
-                vec!["abc".to_owned(), "x".to_owned()],
-                vec!["d".to_owned(), String::new()],
-            ],
-        );
-        assert_eq!(text, "A    LONG\nabc  x\nd\n");
-    }
-
-    #[test]
-    fn times_are_told_as_people_do() {
-        let now = Timestamp(1_000_000_000);
-        assert_eq!(ago(now, Timestamp(999_999_000)), "1 s ago");
-        assert_eq!(ago(now, Timestamp(999_700_000)), "5 min ago");
-    }
 }

@@ -33,6 +33,13 @@ pub struct LeaseRecord {
     version: i64,
 }
 
+impl LeaseRecord {
+    /// How many events it has so far; they are numbered from 1.
+    pub fn events(&self) -> u64 {
+        u64::try_from(self.events).unwrap_or_default()
+    }
+}
+
 /// A lease that is to be made.
 #[derive(Clone, Debug)]
 pub struct NewLease {
