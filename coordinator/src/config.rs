@@ -6,12 +6,13 @@
 //! file.
 
 mod servers;
+mod table;
 
 use crate::dhcp::DhcpConfig;
+use crate::fleet::InventoryPolicy;
 use crate::lease::{Deadlines, Rules};
 use ipnet::Ipv4Net;
 use leaseboot_protocol::ids::ServerId;
-use leaseboot_protocol::network::MacAddress;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 pub use servers::Server;
@@ -51,7 +52,9 @@ pub struct Config {
     pub rules: Rules,
     /// The file that the servers were read from.
     pub servers_path: PathBuf,
-    /// The servers by name.
+    /// What happens when a server is not what it was.
+    pub inventory: InventoryPolicy,
+    /// The servers of that file, by name. The store takes them in at each start; all else asks [`crate::fleet::Fleet`].
     pub servers: BTreeMap<ServerId, Server>,
 }
 
@@ -125,6 +128,8 @@ struct LmFile {
     metrics: MetricsTable,
     #[serde(default)]
     dhcp: DhcpConfig,
+    #[serde(default)]
+    inventory: InventoryPolicy,
     #[serde(default)]
     deadlines: Deadlines,
     #[serde(default = "three")]
@@ -210,6 +215,7 @@ impl Config {
                 attempts: file.attempts,
             },
             servers_path,
+            inventory: file.inventory,
             servers,
         })
     }
@@ -224,16 +230,30 @@ impl Config {
         format!("https://{}", SocketAddr::from((host, listen.port())))
     }
 
-    /// The server whose card on the lender's wire this is.
-    pub fn server_by_mac(&self, mac: MacAddress) -> Option<&Server> {
-        self.servers.values().find(|server| server.place.mac == mac)
+    /// Reads servers from a file of the form of `servers.toml`, or from a table when its name ends in `.csv`.
+    ///
+    /// # Errors
+    /// [`ConfigError`], the first that is found.
+    pub fn read_servers(&self, path: &Path) -> Result<BTreeMap<ServerId, Server>, ConfigError> {
+        servers::load(path, &self.wire, self.dhcp.pool.as_ref())
     }
 
-    /// The server that this address belongs to.
-    pub fn server_by_address(&self, address: IpAddr) -> Option<&Server> {
-        self.servers
-            .values()
-            .find(|server| server.place.address.addr() == address)
+    /// Reads one server from a text of that form, which is not in a file; `origin` stands for its path.
+    ///
+    /// # Errors
+    /// [`ConfigError`], the first that is found.
+    pub fn parse_server(&self, origin: &Path, text: String) -> Result<Server, ConfigError> {
+        let source = Source {
+            path: origin,
+            text,
+            origin: None,
+        };
+        let servers = servers::parse(&source, &self.wire, self.dhcp.pool.as_ref())?;
+        let mut servers = servers.into_values();
+        match (servers.next(), servers.next()) {
+            (Some(server), None) => Ok(server),
+            _ => Err(source.line_problem(1, "exactly one [[server]] is needed".to_owned())),
+        }
     }
 }
 
@@ -286,6 +306,8 @@ fn wire(source: &Source, file: &LmFile) -> Result<Wire, ConfigError> {
 struct Source<'a> {
     path: &'a Path,
     text: String,
+    /// Of a text that was made from another: that one, and for each line here the line there, counted from 1.
+    origin: Option<(String, Vec<usize>)>,
 }
 
 impl<'a> Source<'a> {
@@ -294,7 +316,11 @@ impl<'a> Source<'a> {
             path: path.to_owned(),
             source,
         })?;
-        Ok(Self { path, text })
+        Ok(Self {
+            path,
+            text,
+            origin: None,
+        })
     }
 
     fn parse<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {
@@ -303,28 +329,27 @@ impl<'a> Source<'a> {
     }
 
     fn problem(&self, span: Range<usize>, problem: String) -> ConfigError {
-        let line = self.line(span.start);
+        self.line_problem(self.line(span.start), problem)
+    }
+
+    fn line_problem(&self, line: usize, problem: String) -> ConfigError {
+        let text = self.origin.as_ref().map_or(&self.text, |(text, _)| text);
+        let text = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
         ConfigError::Line {
             path: self.path.to_owned(),
             line,
             problem,
-            text: self
-                .text
-                .lines()
-                .nth(line - 1)
-                .unwrap_or_default()
-                .trim()
-                .to_owned(),
+            text: text.trim().to_owned(),
         }
     }
 
     fn line(&self, offset: usize) -> usize {
-        1 + self
-            .text
-            .bytes()
-            .take(offset)
-            .filter(|byte| *byte == b'\n')
-            .count()
+        let before = self.text.bytes().take(offset);
+        let line = before.filter(|byte| *byte == b'\n').count();
+        match &self.origin {
+            Some((_, lines)) => lines.get(line).or(lines.last()).copied().unwrap_or(1),
+            None => line + 1,
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 //! | [`config`] | `lm.toml` and `servers.toml` |
 //! | [`pki`] | CA, the LM's certificate, tenants' certificates |
 //! | [`store`] | all that must not be forgotten; the only place with SQL |
+//! | [`fleet`] | how servers are declared, found by card and address, and compared with what they were |
 //! | [`search`] | requirements × servers → the smallest that is sufficient |
 //! | [`merge`] | the enterprise's kickstart × the lender's hardware |
 //! | [`lease`] | the life of a lease, and the driver that makes it happen |
@@ -20,6 +21,7 @@ pub mod boot;
 pub mod commands;
 pub mod config;
 pub mod dhcp;
+pub mod fleet;
 pub mod lease;
 pub mod logs;
 pub mod merge;

@@ -1,4 +1,6 @@
-//! `servers.toml`: the servers that the lender lends.
+//! Servers as the lender declares them: in `servers.toml`, in files of the same form, and in tables of comma-separated values (RFC 4180), whose
+//! columns are named as the keys are: `name,mac,address,labels.rack,power.kind,power.url`. A table is turned into the text of a `servers.toml`
+//! and read as one, so there is one set of rules, and an error names the line of the table.
 
 use super::{ConfigError, Source, Wire};
 use crate::boot::KernelWord;
@@ -7,15 +9,16 @@ use crate::power::PowerConfig;
 use ipnet::Ipv4Net;
 use leaseboot_protocol::hardware::HardwareReport;
 use leaseboot_protocol::ids::ServerId;
+use leaseboot_protocol::labels;
 use leaseboot_protocol::network::{LenderAddress, MacAddress};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use toml::Spanned;
 
-/// One server as the lender wrote it down.
-#[derive(Clone, Debug)]
+/// One server as the lender declared it. The store keeps it as JSON.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Server {
     /// Its name.
     pub name: ServerId,
@@ -31,9 +34,13 @@ pub struct Server {
     pub wiped: bool,
     /// The way to its power.
     pub power: PowerConfig,
-    /// What it is made of, where the lender wrote that down.
+    /// The folder that relative paths in `power` begin at.
+    pub folder: PathBuf,
+    /// What it is made of, where the lender wrote that down. The store keeps that by itself.
+    #[serde(skip)]
     pub hardware: Option<HardwareReport>,
-    /// The line of `servers.toml` where it begins.
+    /// The line where its declaration begins.
+    #[serde(skip)]
     pub line: usize,
 }
 
@@ -71,18 +78,34 @@ pub(super) fn load(
     wire: &Wire,
     pool: Option<&PoolConfig>,
 ) -> Result<BTreeMap<ServerId, Server>, ConfigError> {
-    let source = Source::read(path)?;
+    let mut source = Source::read(path)?;
+    if path.extension().is_some_and(|extension| extension == "csv") {
+        source = super::table::as_toml(source)?;
+    }
+    parse(&source, wire, pool)
+}
+
+/// The servers of a text of the form of `servers.toml`.
+pub(super) fn parse(
+    source: &Source,
+    wire: &Wire,
+    pool: Option<&PoolConfig>,
+) -> Result<BTreeMap<ServerId, Server>, ConfigError> {
     let file: ServersFile = source.parse()?;
+    // The store may be read from another folder than this one.
+    let folder = source.path.parent().unwrap_or(Path::new(""));
+    let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
     let mut servers: BTreeMap<ServerId, Server> = BTreeMap::new();
     for entry in file.server {
         let line = source.line(entry.span().start);
         let entry = entry.into_inner();
-        check_unlike_others(&source, &entry, &servers)?;
-        check_address(&source, &entry, wire, pool)?;
+        check_unlike_others(source, &entry, &servers)?;
+        check_address(source, &entry, wire, pool)?;
+        check_labels(source, &entry)?;
         let hardware = entry
             .hardware
             .as_ref()
-            .map(|table| hardware(&source, table))
+            .map(|table| hardware(source, table))
             .transpose()?;
         let place = LenderAddress {
             mac: *entry.mac.get_ref(),
@@ -99,12 +122,30 @@ pub(super) fn load(
             labels: entry.labels,
             wiped: entry.wiped,
             power: entry.power,
+            folder: folder.clone(),
             hardware,
             line,
         };
         servers.insert(name, server);
     }
     Ok(servers)
+}
+
+fn check_labels(source: &Source, entry: &Entry) -> Result<(), ConfigError> {
+    let wrong = entry
+        .labels
+        .iter()
+        .find(|(name, value)| !labels::is_name(name) || !labels::is_value(value));
+    match wrong {
+        Some((name, value)) => Err(source.problem(
+            entry.name.span(),
+            format!(
+                "the label {name:?} = {value:?} cannot be: its name needs letters, digits and . _ / - , its value no quotes, both at most {} bytes",
+                labels::LONGEST_WORD
+            ),
+        )),
+        None => Ok(()),
+    }
 }
 
 fn place(address: Ipv4Addr, wire: &Wire) -> Ipv4Net {

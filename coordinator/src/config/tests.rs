@@ -42,12 +42,6 @@ fn a_good_configuration_has_its_defaults() {
     assert_eq!(server.place.router, Some("10.10.0.1".parse().unwrap()));
     assert!(server.wiped && server.hardware.is_none());
     assert_eq!(config.store.file_name().unwrap(), "lm.sqlite");
-    assert!(
-        config
-            .server_by_mac("52:54:00:00:00:01".parse().unwrap())
-            .is_some()
-    );
-    assert!(config.server_by_address("10.10.0.12".parse().unwrap()).is_none());
 }
 
 #[test]
@@ -147,4 +141,58 @@ fn a_missing_file_says_how_to_make_one() {
         error.contains("/nonexistent/lm.toml") && error.contains("leaseboot-lm init"),
         "{error}"
     );
+}
+
+const LABELLED: &str = "# our rack
+name, mac, address, wiped, labels.rack, power.kind, power.on, power.off
+
+a, 52:54:00:00:00:01, 10.10.0.11, false, a1, command, [\"true\"], [\"true\"]
+b, 52:54:00:00:00:02, 10.10.0.12, ,\"say \"\"x\", command, [\"true\"], [\"true\"]
+";
+
+fn import(table: &str) -> Result<BTreeMap<ServerId, Server>, ConfigError> {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("lm.toml"), LM).unwrap();
+    std::fs::write(folder.path().join("servers.toml"), "").unwrap();
+    let path = folder.path().join("rack.csv");
+    std::fs::write(&path, table).unwrap();
+    Config::load(&folder.path().join("lm.toml"))
+        .unwrap()
+        .read_servers(&path)
+}
+
+#[test]
+fn a_table_declares_servers_as_the_file_does() {
+    let error = import(LABELLED).unwrap_err().to_string();
+    assert!(error.contains("rack.csv:5: the label \"rack\""), "{error}");
+    let servers = import(&LABELLED.replace("\"say \"\"x\"", "b 1")).unwrap();
+    let server = |name: &str| &servers[&name.parse().unwrap()];
+    assert!(!server("a").wiped && server("b").wiped);
+    assert_eq!(server("a").labels["rack"], "a1");
+    assert_eq!(server("b").labels["rack"], "b 1");
+    assert!(server("a").folder.is_absolute());
+}
+
+#[test]
+fn errors_of_a_table_name_its_line() {
+    for (table, words) in [
+        ("name,mac\na,b\n", "rack.csv:2: "),
+        (
+            "name,mac\n\na,52:54:00:00:00:01,x\n",
+            "rack.csv:3: the row has 3 cells",
+        ),
+        (
+            "name,colour of it\na,b\n",
+            "rack.csv:1: \"colour of it\" is not a column",
+        ),
+        (
+            &LABELLED
+                .replace("10.10.0.12", "10.10.0.11")
+                .replace("\"say \"\"x\"", "x"),
+            "rack.csv:5: 10.10.0.11 belongs to the server a of line 4",
+        ),
+    ] {
+        let error = import(table).unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    }
 }

@@ -146,7 +146,11 @@ impl Driver {
     }
 
     async fn wrong_token(&self, mac: MacAddress, from: IpAddr, why: &str) -> Result<(), DriverError> {
-        let by_address = self.config.server_by_address(from);
+        let by_address = self
+            .config
+            .servers
+            .values()
+            .find(|server| IpAddr::from(server.place.address.addr()) == from);
         let Some(server) = by_address.or_else(|| self.server_of_card(mac)) else {
             tracing::warn!(%mac, %from, why, "a hello of a stranger was refused");
             return Ok(());

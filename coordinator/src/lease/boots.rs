@@ -191,7 +191,10 @@ impl BootDirectory for Driver {
 
     fn address(&self, mac: MacAddress) -> BoxFuture<'_, Result<Option<LenderAddress>, BootError>> {
         self.metrics.boot_request(BootRequest::Dhcp);
-        let place = self.config.server_by_mac(mac).map(|server| server.place.clone());
+        let mut servers = self.config.servers.values();
+        let place = servers
+            .find(|server| server.place.mac == mac)
+            .map(|server| server.place.clone());
         std::future::ready(Ok(place)).boxed()
     }
 }
