@@ -11,6 +11,7 @@ mod table;
 use crate::dhcp::DhcpConfig;
 use crate::fleet::InventoryPolicy;
 use crate::lease::{Deadlines, Rules};
+use crate::power::PowerRules;
 use ipnet::Ipv4Net;
 use leaseboot_protocol::ids::ServerId;
 use serde::Deserialize;
@@ -50,6 +51,8 @@ pub struct Config {
     pub dhcp: DhcpConfig,
     /// Deadlines and attempts of leases.
     pub rules: Rules,
+    /// The `[power]` table.
+    pub power: PowerRules,
     /// The file that the servers were read from.
     pub servers_path: PathBuf,
     /// What happens when a server is not what it was.
@@ -130,6 +133,8 @@ struct LmFile {
     dhcp: DhcpConfig,
     #[serde(default)]
     inventory: InventoryPolicy,
+    #[serde(default)]
+    power: PowerRules,
     #[serde(default)]
     deadlines: Deadlines,
     #[serde(default = "three")]
@@ -214,6 +219,7 @@ impl Config {
                 deadlines: file.deadlines,
                 attempts: file.attempts,
             },
+            power: file.power,
             servers_path,
             inventory: file.inventory,
             servers,

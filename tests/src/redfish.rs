@@ -40,7 +40,7 @@ impl Redfish {
         let python = emulator(folders).await?;
         let state = tempfile::tempdir().context("cannot make a folder for the Redfish emulator")?;
         let password_file = folder.join("redfish-password");
-        std::fs::write(&password_file, "lend me power\n")
+        write_private(&password_file, "lend me power\n")
             .with_context(|| format!("cannot write {}", password_file.display()))?;
         let socket = state.path().join("machines");
         let listener = UnixListener::bind(&socket).context("cannot listen for the Redfish emulator")?;
@@ -167,4 +167,13 @@ async fn emulator(folders: &Folders) -> Result<PathBuf> {
         .context("cannot install the Redfish emulator from PyPI")?;
     std::fs::write(&stamp, EMULATOR).with_context(|| format!("cannot write {}", stamp.display()))?;
     Ok(python)
+}
+
+/// For its owner only: the LM refuses a password that others may read.
+fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    options.open(path)?.write_all(text.as_bytes())
 }

@@ -137,6 +137,10 @@ listen = "0.0.0.0:{API_PORT}"
 # ipxe_chain = "script"     # or "grub": what iPXE is sent
 # pool = {{ first = "10.10.0.200", last = "10.10.0.250" }}   # for servers that nobody wrote down
 
+# [power]
+# attempts = 3
+# rack_limit = {{ starts = 4, within_s = 10 }}   # servers with the same label `rack` that may be switched on within a time
+
 # Seconds that each state of a lease may last.
 # [deadlines]
 # leased = 900
@@ -169,7 +173,19 @@ const SERVERS: &str = r#"# The servers that are lent. One [[server]] table for e
 # url = "https://10.10.1.11/redfish/v1/Systems/1"
 # username = "leaseboot"
 # password_file = "rack1-01.password"
-# ca_file = "bmc-ca.pem"
+# ca_file = "bmc-ca.pem"           # or fingerprint = "AB:CD:..."
+#
+# Or one of these; the file of a password is readable by its owner only:
+# [server.power]
+# kind = "ipmi"
+# host = "10.10.1.11"
+# username = "leaseboot"
+# password_file = "rack1-01.password"
+# [server.power]
+# kind = "wake-on-lan"
+# mac = "52:54:00:12:34:56"
+# to = "10.10.0.255:9"
+# off = { kind = "command", on = ["true"], off = ["/usr/local/bin/outlet", "off", "7"] }
 #
 # Or, for anything else, commands:
 # [server.power]

@@ -12,7 +12,7 @@ use super::machine::{Effect, Event, OutOfPlace};
 use super::power_queue::PowerQueue;
 use crate::config::Config;
 use crate::metrics::Metrics;
-use crate::power::PowerController;
+use crate::power::{PowerController, RackLimiter};
 use crate::store::{Change, Custody, KickstartRecord, LeaseRecord, Store, StoreError};
 use leaseboot_protocol::ids::{LeaseId, ServerId};
 use leaseboot_protocol::network::MacAddress;
@@ -234,7 +234,7 @@ impl Driver {
     /// dropped then, and found again
     /// at the next start.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
-        let mut queue = PowerQueue::default();
+        let mut queue = PowerQueue::new(RackLimiter::new(self.config.power.rack_limit));
         let mut changes = self.changes();
         loop {
             changes.borrow_and_update();

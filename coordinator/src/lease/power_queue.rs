@@ -1,13 +1,18 @@
 //! Power orders under way: one task for each server, dropped when the store names another order.
+//!
+//! Each try of an order that switches a server on first waits for room in its rack, so a rack bears what it was promised also when
+//! orders fail and are tried again.
 
-use super::driver::{Driver, DriverError, now};
+use super::driver::{Driver, DriverError, locked, now};
 use super::machine::Event;
+use crate::power::{PowerController, PowerError, RackLimiter};
 use crate::store::PowerRow;
+use leaseboot_protocol::hardware::Firmware;
 use leaseboot_protocol::ids::ServerId;
 use leaseboot_protocol::timestamp::Timestamp;
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::task::{AbortHandle, JoinSet};
 use tracing::Instrument as _;
@@ -15,11 +20,14 @@ use tracing::Instrument as _;
 /// After this an inventory whose power order failed is due again.
 const INVENTORY_PAUSE: Duration = Duration::from_secs(5);
 
+/// The label that names a server's rack.
+const RACK_LABEL: &str = "rack";
+
 /// The orders that are under way. Dropping it drops them.
-#[derive(Default)]
 pub(super) struct PowerQueue {
     tasks: JoinSet<Done>,
     running: BTreeMap<ServerId, (i64, AbortHandle)>,
+    racks: Arc<Mutex<RackLimiter>>,
 }
 
 /// An order that came to an end.
@@ -29,6 +37,14 @@ pub(super) struct Done {
 }
 
 impl PowerQueue {
+    pub(super) fn new(racks: RackLimiter) -> Self {
+        Self {
+            tasks: JoinSet::new(),
+            running: BTreeMap::new(),
+            racks: Arc::new(Mutex::new(racks)),
+        }
+    }
+
     /// Starts what is due and not yet under way; stops what was replaced. Gives the time of the next order that
     /// is not yet due.
     pub(super) async fn start_due(
@@ -52,7 +68,9 @@ impl PowerQueue {
             }
             let (server, id) = (row.server.clone(), row.id);
             let span = tracing::info_span!("power", %server, lease = row.lease.as_ref().map(tracing::field::display));
-            let task = self.tasks.spawn(carry_out(driver.clone(), row).instrument(span));
+            let task = self
+                .tasks
+                .spawn(carry_out(driver.clone(), self.racks.clone(), row).instrument(span));
             self.running.insert(server, (id, task));
         }
         Ok(next)
@@ -107,18 +125,74 @@ fn panicked(error: &tokio::task::JoinError) {
     }
 }
 
-async fn carry_out(driver: Arc<Driver>, row: PowerRow) -> Done {
+async fn carry_out(driver: Arc<Driver>, racks: Arc<Mutex<RackLimiter>>, row: PowerRow) -> Done {
     let PowerRow { server, order, .. } = &row;
     let outcome = match driver.power.get(server) {
         None => Err(format!("the server {server} is not in servers.toml any more")),
-        Some(controller) => controller.order(*order).await.map_err(|error| {
-            tracing::error!(%server, %order, error = &error as &dyn Error, "a power order failed");
-            // The controller's address and words are the lender's affair; they stand in its log.
-            "the server's power controller did not carry it out; the lender's log has the cause".to_owned()
-        }),
+        Some(controller) => try_often(&driver, &racks, controller, &row)
+            .await
+            .map_err(|error| {
+                tracing::error!(%server, %order, error = &error as &dyn Error, "a power order failed");
+                // The controller's address and words are the lender's affair; they stand in its log.
+                "the server's power controller did not carry it out; the lender's log has the cause"
+                    .to_owned()
+            }),
     };
     if outcome.is_ok() {
         tracing::info!(%server, %order, "a power order was carried out");
     }
     Done { row, outcome }
+}
+
+/// Tries until it is carried out, or the rules say that it is enough.
+async fn try_often(
+    driver: &Driver,
+    racks: &Mutex<RackLimiter>,
+    controller: &PowerController,
+    row: &PowerRow,
+) -> Result<(), PowerError> {
+    let PowerRow { server, order, .. } = row;
+    let firmware = firmware(driver, server).await;
+    let mut failed = 0;
+    loop {
+        if order.switches_on() {
+            wait_for_room(driver, racks, server).await;
+        }
+        let Err(error) = controller.order(*order, firmware).await else {
+            return Ok(());
+        };
+        failed += 1;
+        let Some(pause) = driver.config.power.pause_after(failed, &error) else {
+            return Err(error);
+        };
+        tracing::warn!(%server, %order, failed, ?pause, error = &error as &dyn Error, "a power order failed and is tried again");
+        tokio::time::sleep(pause).await;
+    }
+}
+
+async fn wait_for_room(driver: &Driver, racks: &Mutex<RackLimiter>, server: &ServerId) {
+    let configured = driver.config.servers.get(server);
+    let rack = configured.and_then(|server| server.labels.get(RACK_LABEL));
+    let rack = rack.map_or("", String::as_str);
+    loop {
+        let at = now();
+        let Err(room_at) = locked(racks).admit(rack, at) else {
+            return;
+        };
+        tracing::info!(%server, rack, "a power order waits until its rack bears another start");
+        tokio::time::sleep(room_at.since(at)).await;
+    }
+}
+
+/// As the server reported it; a boot can be ordered without.
+async fn firmware(driver: &Driver, server: &ServerId) -> Firmware {
+    match driver.store.server(server).await {
+        Ok(record) => record
+            .and_then(|record| record.hardware)
+            .map_or(Firmware::Unknown, |hardware| hardware.firmware),
+        Err(error) => {
+            tracing::warn!(%server, error = &error as &dyn Error, "the server's firmware could not be looked up");
+            Firmware::Unknown
+        }
+    }
 }

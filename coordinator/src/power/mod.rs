@@ -3,17 +3,44 @@
 //! An order is carried out when the controller *says* that the server is in the state that was ordered: controllers take orders
 //! long before they act on them. So each order ends with a bounded wait for the state, and a cycle is "off, seen off, on, seen on".
 //! A controller that cannot tell its state ([`PowerState::Unknown`]) is believed.
+//!
+//! | module | the way to the power |
+//! |---|---|
+//! | `redfish` | HTTP to a management controller (DMTF DSP0266), our own thin client |
+//! | `ipmi` | IPMI 2.0 (RMCP+), by Debian's `ipmitool` |
+//! | `wake_on_lan` | a magic packet, and another way for switching off |
+//! | `command` | programs of the lender |
+//! | `rack` | how many servers of one rack may be switched on at once: pure |
+//! | `rules` | how often and after which pauses an order is tried: pure |
+//!
+//! Passwords stand in files by reference (`password`), closed to all but their owner; they are in no argument of a program, no
+//! error and no log.
 
 mod command;
 mod config;
+mod error;
+mod ipmi;
+mod password;
+mod program;
+mod rack;
 mod redfish;
+mod rules;
 #[cfg(test)]
 mod tests;
+mod wake_on_lan;
 
 pub use command::CommandController;
-pub use config::{CommandConfig, PowerConfig, PowerConfigError, RedfishConfig};
+pub use config::{
+    Authentication, CommandConfig, IpmiConfig, NetworkBoot, PowerConfig, RedfishConfig, WakeOnLanConfig,
+};
+pub use error::{PowerConfigError, PowerError};
+pub use ipmi::IpmiController;
+pub use rack::{RackLimit, RackLimiter};
 pub use redfish::RedfishController;
+pub use rules::PowerRules;
+pub use wake_on_lan::WakeOnLan;
 
+use leaseboot_protocol::hardware::Firmware;
 use std::fmt;
 use std::path::Path;
 use std::time::Duration;
@@ -29,6 +56,13 @@ pub enum PowerOrder {
     Cycle,
     /// Boot from the network now: the next boot is set to the network where the controller can do that, then as [`PowerOrder::Cycle`].
     NetworkBootOnce,
+}
+
+impl PowerOrder {
+    /// Whether a server draws its starting current when this is carried out.
+    pub fn switches_on(self) -> bool {
+        self != PowerOrder::Off
+    }
 }
 
 impl fmt::Display for PowerOrder {
@@ -53,6 +87,18 @@ pub enum PowerState {
     Unknown,
 }
 
+impl PowerState {
+    /// What programs say last, such as `Chassis Power is on`.
+    fn from_last_word(output: &str) -> Self {
+        let word = output.split_whitespace().last().unwrap_or_default();
+        match word.trim_end_matches('.').to_ascii_lowercase().as_str() {
+            "on" => PowerState::On,
+            "off" => PowerState::Off,
+            _ => PowerState::Unknown,
+        }
+    }
+}
+
 impl fmt::Display for PowerState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
@@ -63,84 +109,15 @@ impl fmt::Display for PowerState {
     }
 }
 
-/// An order was not carried out, or the state could not be read.
-#[derive(Debug, thiserror::Error)]
-pub enum PowerError {
-    /// No connection, or it broke, again and again.
-    #[error("cannot {attempted}: {url} cannot be reached")]
-    Unreachable {
-        /// What was attempted.
-        attempted: &'static str,
-        /// The resource.
-        url: String,
-        /// The last failure.
-        source: reqwest::Error,
-    },
-    /// The controller says no.
-    #[error("cannot {attempted}: {url} answers {status}: {message}")]
-    Refused {
-        /// What was attempted.
-        attempted: &'static str,
-        /// The resource.
-        url: String,
-        /// The HTTP status.
-        status: u16,
-        /// What the controller says.
-        message: String,
-    },
-    /// The controller's answer is not what Redfish describes.
-    #[error("cannot {attempted}: the answer of {url} is not as Redfish describes it: {problem}")]
-    Answer {
-        /// What was attempted.
-        attempted: &'static str,
-        /// The resource.
-        url: String,
-        /// What is wrong with it.
-        problem: String,
-    },
-    /// A program cannot be started or waited for.
-    #[error("cannot run {program:?}: check the command in servers.toml")]
-    Run {
-        /// The program.
-        program: String,
-        /// Why it failed.
-        source: std::io::Error,
-    },
-    /// A program failed.
-    #[error("{program:?} failed with {status}: {output}")]
-    Failed {
-        /// The program.
-        program: String,
-        /// Its exit status.
-        status: std::process::ExitStatus,
-        /// The end of what it printed.
-        output: String,
-    },
-    /// A program did not end.
-    #[error("{program:?} did not end within {} s and was killed", waited.as_secs())]
-    Stuck {
-        /// The program.
-        program: String,
-        /// How long it was given.
-        waited: Duration,
-    },
-    /// The order was taken, but the state did not follow.
-    #[error("the power was ordered {wanted} but is {seen} after {} s", waited.as_secs())]
-    NotReached {
-        /// What was ordered.
-        wanted: PowerState,
-        /// What the controller says.
-        seen: PowerState,
-        /// How long it was given.
-        waited: Duration,
-    },
-}
-
 /// The way to one server's power.
 #[derive(Debug)]
 pub enum PowerController {
     /// By Redfish.
     Redfish(RedfishController),
+    /// By IPMI.
+    Ipmi(IpmiController),
+    /// By a magic packet.
+    WakeOnLan(WakeOnLan),
     /// By programs of the lender.
     Command(CommandController),
 }
@@ -151,19 +128,25 @@ impl PowerController {
     /// # Errors
     /// [`PowerConfigError`].
     pub fn new(config: &PowerConfig, directory: &Path) -> Result<Self, PowerConfigError> {
-        match config {
-            PowerConfig::Redfish(config) => Ok(Self::Redfish(RedfishController::new(config, directory)?)),
-            PowerConfig::Command(config) => Ok(Self::Command(CommandController::new(config)?)),
-        }
+        Ok(match config {
+            PowerConfig::Redfish(config) => Self::Redfish(RedfishController::new(config, directory)?),
+            PowerConfig::Ipmi(config) => Self::Ipmi(IpmiController::new(config, directory)?),
+            PowerConfig::WakeOnLan(config) => Self::WakeOnLan(WakeOnLan::new(config, directory)?),
+            PowerConfig::Command(config) => Self::Command(CommandController::new(config)?),
+        })
     }
 
-    /// Carries an order out, until the controller says that it is carried out. Dropping the future stops it between two requests.
+    /// Carries an order out, until the controller says that it is carried out. `firmware` is what is on record of the server's:
+    /// where it is known, the next boot is asked for in its words. Dropping the future stops it between two requests.
     ///
     /// # Errors
     /// [`PowerError`].
-    pub async fn order(&self, order: PowerOrder) -> Result<(), PowerError> {
+    pub async fn order(&self, order: PowerOrder, firmware: Firmware) -> Result<(), PowerError> {
         match self {
-            Self::Redfish(controller) => controller.order(order).await,
+            Self::Redfish(controller) => controller.order(order, firmware).await,
+            Self::Ipmi(controller) => controller.order(order, firmware).await,
+            // It may hold another controller, so its future has no size of its own.
+            Self::WakeOnLan(controller) => Box::pin(controller.order(order, firmware)).await,
             Self::Command(controller) => controller.order(order).await,
         }
     }
@@ -175,6 +158,8 @@ impl PowerController {
     pub async fn state(&self) -> Result<PowerState, PowerError> {
         match self {
             Self::Redfish(controller) => controller.state().await,
+            Self::Ipmi(controller) => controller.state().await,
+            Self::WakeOnLan(controller) => Box::pin(controller.state()).await,
             Self::Command(controller) => controller.state().await,
         }
     }

@@ -1,16 +1,15 @@
-//! HTTP to a Redfish service: the account, the certificates to trust, retries, bounded answers.
+//! HTTP to a Redfish service: retries, bounded answers, and a session that is renewed when the service has forgotten it.
 //!
 //! Nothing in an answer can send the account elsewhere: redirects are not followed, and of a link only the path is taken.
 
+use super::session::{Account, Pass};
+use super::trust::trust;
+use crate::power::PowerConfigError;
 use crate::power::PowerError;
-use crate::power::config::{PowerConfigError, RedfishConfig};
-use leaseboot_protocol::secret::Secret;
+use crate::power::config::{RedfishConfig, patience};
 use reqwest::{Client, Method, Response, StatusCode, Url};
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject as _;
 use serde_json::Value;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 use std::time::Duration;
 
 /// Pauses before a request is tried again that failed by no fault of its own.
@@ -29,8 +28,16 @@ const LARGEST_ANSWER: usize = 1 << 20;
 pub(super) struct Service {
     client: Client,
     url: Url,
-    username: String,
-    password: Secret,
+    account: Account,
+}
+
+/// What is asked of a service.
+pub(super) struct Question<'a> {
+    pub(super) attempted: &'static str,
+    pub(super) method: Method,
+    pub(super) url: &'a Url,
+    pub(super) body: Option<&'a Value>,
+    pub(super) etag: Option<&'a str>,
 }
 
 impl Service {
@@ -42,13 +49,13 @@ impl Service {
         if !matches!(url.scheme(), "http" | "https") || url.host().is_none() || !url.username().is_empty() {
             return Err(bad_url());
         }
-        let tls = trust(&url, config.ca_file.as_ref().map(|file| directory.join(file)))?;
+        let tls = trust(&url, config, directory)?;
         let client = Client::builder()
             .tls_backend_preconfigured(tls)
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .connect_timeout(CONNECT_TIME)
-            .timeout(REQUEST_TIME)
+            .timeout(REQUEST_TIME.min(patience(config.patience_s)))
             .build()
             .map_err(|source| PowerConfigError::Client {
                 url: config.url.clone(),
@@ -57,8 +64,7 @@ impl Service {
         Ok(Self {
             client,
             url,
-            username: config.username.clone(),
-            password: read_password(&directory.join(&config.password_file))?,
+            account: Account::new(config, directory)?,
         })
     }
 
@@ -84,26 +90,34 @@ impl Service {
         })
     }
 
+    /// Asks with the account. A session that the service does not know any more is opened anew, once.
+    pub(super) async fn send(&self, question: &Question<'_>) -> Result<Response, PowerError> {
+        let pass = self.account.pass(self).await?;
+        let answer = self.send_with(question, &pass).await;
+        let forgotten = matches!(&answer, Err(PowerError::Refused { status: 401, .. }));
+        if !(forgotten && matches!(pass, Pass::Session(_))) {
+            return answer;
+        }
+        tracing::debug!(url = %self.url, "the power controller does not know the session any more; another is opened");
+        self.account.forget(&pass).await;
+        let pass = self.account.pass(self).await?;
+        self.send_with(question, &pass).await
+    }
+
+    /// Ends the session, so that the controller's few places for sessions stay free.
+    pub(super) async fn close(&self) {
+        self.account.close(self).await;
+    }
+
     /// Sends a request, again with growing pauses while the service cannot be reached or is in trouble itself.
-    pub(super) async fn send(
+    pub(super) async fn send_with(
         &self,
-        attempted: &'static str,
-        method: Method,
-        url: &Url,
-        body: Option<&Value>,
-        etag: Option<&str>,
+        question: &Question<'_>,
+        pass: &Pass,
     ) -> Result<Response, PowerError> {
         let mut pauses = RETRIES.iter();
         loop {
-            let mut request = self.client.request(method.clone(), url.clone());
-            request = request.basic_auth(&self.username, Some(self.password.expose()));
-            if let Some(body) = body {
-                request = request.json(body);
-            }
-            if let Some(etag) = etag {
-                request = request.header(reqwest::header::IF_MATCH, etag);
-            }
-            let outcome = request.send().await;
+            let outcome = self.request(question, pass).send().await;
             let again = match &outcome {
                 Ok(response) => {
                     response.status().is_server_error() || response.status() == StatusCode::TOO_MANY_REQUESTS
@@ -112,9 +126,31 @@ impl Service {
             };
             match pauses.next().filter(|_| again) {
                 Some(pause) => tokio::time::sleep(*pause).await,
-                None => return judge(attempted, url, outcome).await,
+                None => return judge(question.attempted, question.url, outcome).await,
             }
         }
+    }
+
+    /// Sends a request once, whose failure harms nobody.
+    pub(super) async fn send_once(
+        &self,
+        question: &Question<'_>,
+        pass: &Pass,
+    ) -> Result<Response, PowerError> {
+        let outcome = self.request(question, pass).timeout(CONNECT_TIME).send().await;
+        judge(question.attempted, question.url, outcome).await
+    }
+
+    fn request(&self, question: &Question<'_>, pass: &Pass) -> reqwest::RequestBuilder {
+        let mut request = self.client.request(question.method.clone(), question.url.clone());
+        request = pass.show(request);
+        if let Some(body) = question.body {
+            request = request.json(body);
+        }
+        if let Some(etag) = question.etag {
+            request = request.header(reqwest::header::IF_MATCH, etag);
+        }
+        request
     }
 }
 
@@ -181,55 +217,4 @@ async fn read(attempted: &'static str, url: &Url, mut response: Response) -> Res
         bytes.extend_from_slice(&chunk);
     }
     Ok(bytes)
-}
-
-fn read_password(path: &Path) -> Result<Secret, PowerConfigError> {
-    let text = std::fs::read_to_string(path)
-        .map(zeroize::Zeroizing::new)
-        .map_err(|source| PowerConfigError::Read {
-            path: path.to_owned(),
-            key: "password_file",
-            source,
-        })?;
-    match text.lines().next() {
-        Some(password) if !password.is_empty() => Ok(Secret::new(password)),
-        _ => Err(PowerConfigError::NoPassword {
-            path: path.to_owned(),
-        }),
-    }
-}
-
-/// Trusts the certificates of the file and no others: controllers have no names that public authorities know.
-fn trust(url: &Url, file: Option<PathBuf>) -> Result<rustls::ClientConfig, PowerConfigError> {
-    let mut roots = rustls::RootCertStore::empty();
-    match file {
-        Some(path) => {
-            let bytes = std::fs::read(&path).map_err(|source| PowerConfigError::Read {
-                path: path.clone(),
-                key: "ca_file",
-                source,
-            })?;
-            for certificate in CertificateDer::pem_slice_iter(&bytes) {
-                let bad = |problem: String| PowerConfigError::Certificates {
-                    path: path.clone(),
-                    problem,
-                };
-                let certificate = certificate.map_err(|error| bad(error.to_string()))?;
-                roots.add(certificate).map_err(|error| bad(error.to_string()))?;
-            }
-            if roots.is_empty() {
-                return Err(PowerConfigError::Certificates {
-                    path,
-                    problem: "it has none".to_owned(),
-                });
-            }
-        }
-        None if url.scheme() == "https" => return Err(PowerConfigError::NoTrust { url: url.to_string() }),
-        None => {}
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("ring provides the suites of every protocol version");
-    Ok(config.with_root_certificates(roots).with_no_client_auth())
 }

@@ -1,4 +1,4 @@
-//! A thin Redfish client: the four requests that a boot needs (DMTF DSP0266; schema ComputerSystem in DSP2046).
+//! A thin Redfish client: the requests that a boot needs (DMTF DSP0266; schema ComputerSystem in DSP2046).
 //!
 //! | request | for |
 //! |---|---|
@@ -6,17 +6,22 @@
 //! | `PATCH` the system | the next boot from the network, once |
 //! | `POST` the system's Reset action | `On`, `ForceOff` |
 //! | `GET /redfish/v1/Systems` | the only system, when the configuration names none |
+//! | `POST` and `DELETE` of a session | so that the password crosses once (`session`) |
 //!
-//! The account goes along as HTTP basic authentication.
+//! Where the firmware of the server is on record and the service shows a boot mode, the mode is set with the override: a PXE boot
+//! in the other mode finds another loader, or none.
 
 mod client;
 mod schema;
+mod session;
+mod trust;
 
-use super::config::{PowerConfigError, RedfishConfig, patience};
-use super::{PowerError, PowerOrder, PowerState, wait_for};
-use client::{Service, decode};
+use super::config::{NetworkBoot, RedfishConfig, patience};
+use super::{PowerConfigError, PowerError, PowerOrder, PowerState, wait_for};
+use client::{Question, Service, decode};
+use leaseboot_protocol::hardware::Firmware;
 use reqwest::header::ETAG;
-use reqwest::{Method, Url};
+use reqwest::{Method, Response, Url};
 use schema::{Collection, System};
 use serde_json::json;
 use std::path::Path;
@@ -30,6 +35,7 @@ const INTERVAL: Duration = Duration::from_millis(500);
 pub struct RedfishController {
     service: Service,
     system: OnceCell<Url>,
+    network_boot: NetworkBoot,
     patience: Duration,
 }
 
@@ -50,15 +56,28 @@ impl RedfishController {
         Ok(Self {
             service: Service::new(config, directory)?,
             system: OnceCell::new(),
+            network_boot: config.network_boot,
             patience: patience(config.patience_s),
         })
     }
 
     pub(super) async fn state(&self) -> Result<PowerState, PowerError> {
+        let state = self.seen().await;
+        self.service.close().await;
+        state
+    }
+
+    pub(super) async fn order(&self, order: PowerOrder, firmware: Firmware) -> Result<(), PowerError> {
+        let outcome = self.carry_out(order, firmware).await;
+        self.service.close().await;
+        outcome
+    }
+
+    async fn seen(&self) -> Result<PowerState, PowerError> {
         Ok(self.system("read the power state").await?.state())
     }
 
-    pub(super) async fn order(&self, order: PowerOrder) -> Result<(), PowerError> {
+    async fn carry_out(&self, order: PowerOrder, firmware: Firmware) -> Result<(), PowerError> {
         match order {
             PowerOrder::On => self.reach(PowerState::On).await,
             PowerOrder::Off => self.reach(PowerState::Off).await,
@@ -67,7 +86,7 @@ impl RedfishController {
                 self.reach(PowerState::On).await
             }
             PowerOrder::NetworkBootOnce => {
-                self.set_network_boot().await?;
+                self.set_network_boot(firmware).await?;
                 self.reach(PowerState::Off).await?;
                 self.reach(PowerState::On).await
             }
@@ -91,48 +110,57 @@ impl RedfishController {
             }
         };
         let body = json!({ "ResetType": system.reset_type(wanted) });
-        if let Err(refused) = self
-            .service
-            .send(ATTEMPT, Method::POST, &url, Some(&body), None)
-            .await
-        {
+        let question = Question {
+            attempted: ATTEMPT,
+            method: Method::POST,
+            url: &url,
+            body: Some(&body),
+            etag: None,
+        };
+        if let Err(refused) = self.service.send(&question).await {
             // An order that arrived although its answer was lost is refused when it comes again.
-            return if self.state().await? == wanted {
+            return if self.seen().await? == wanted {
                 Ok(())
             } else {
                 Err(refused)
             };
         }
-        wait_for(wanted, self.patience, INTERVAL, || self.state()).await
+        wait_for(wanted, self.patience, INTERVAL, || self.seen()).await
     }
 
     /// Sets the override and reads it back; leaves a system alone that says that it cannot boot from the network this way.
-    async fn set_network_boot(&self) -> Result<(), PowerError> {
+    async fn set_network_boot(&self, firmware: Firmware) -> Result<(), PowerError> {
         const ATTEMPT: &str = "set the next boot to the network";
         let system = self.system(ATTEMPT).await?;
-        if system
-            .boot
-            .targets
-            .as_ref()
-            .is_some_and(|targets| targets.iter().all(|target| target != "Pxe"))
-        {
+        let Some(target) = system.boot.network_target(self.network_boot) else {
             tracing::warn!(url = %self.service.url(), "the power controller cannot choose a network boot; the server's own order decides");
             return Ok(());
+        };
+        let mut boot = json!({ "BootSourceOverrideEnabled": "Once", "BootSourceOverrideTarget": target });
+        let mode = system.boot.mode_to_set(target, firmware);
+        if let Some(mode) = mode {
+            boot["BootSourceOverrideMode"] = mode.into();
         }
-        let body =
-            json!({ "Boot": { "BootSourceOverrideEnabled": "Once", "BootSourceOverrideTarget": "Pxe" } });
+        let body = json!({ "Boot": boot });
         let url = self.system_url().await?.clone();
-        self.service
-            .send(ATTEMPT, Method::PATCH, &url, Some(&body), system.etag.as_deref())
-            .await?;
+        let question = Question {
+            attempted: ATTEMPT,
+            method: Method::PATCH,
+            url: &url,
+            body: Some(&body),
+            etag: system.etag.as_deref(),
+        };
+        self.service.send(&question).await?;
         let deadline = tokio::time::Instant::now() + self.patience;
         loop {
-            let target = self.system(ATTEMPT).await?.boot.target;
-            if target.as_deref() == Some("Pxe") {
+            let boot = self.system(ATTEMPT).await?.boot;
+            if boot.is_set_to_network() && (mode.is_none() || boot.mode.as_deref() == mode) {
                 return Ok(());
             }
             if tokio::time::Instant::now() >= deadline {
-                let problem = format!("the boot override was set to Pxe but reads {target:?}");
+                let (seen, in_mode) = (boot.target, boot.mode);
+                let problem =
+                    format!("the boot override was set to {target} but reads {seen:?}, mode {in_mode:?}");
                 return Err(PowerError::Answer {
                     attempted: ATTEMPT,
                     url: url.to_string(),
@@ -143,9 +171,20 @@ impl RedfishController {
         }
     }
 
+    async fn get(&self, attempted: &'static str, url: &Url) -> Result<Response, PowerError> {
+        let question = Question {
+            attempted,
+            method: Method::GET,
+            url,
+            body: None,
+            etag: None,
+        };
+        self.service.send(&question).await
+    }
+
     async fn system(&self, attempted: &'static str) -> Result<System, PowerError> {
         let url = self.system_url().await?;
-        let response = self.service.send(attempted, Method::GET, url, None, None).await?;
+        let response = self.get(attempted, url).await?;
         let etag = response
             .headers()
             .get(ETAG)
@@ -170,7 +209,7 @@ impl RedfishController {
                     return Ok(self.service.url().clone());
                 }
                 let url = self.service.resolve("/redfish/v1/Systems", ATTEMPT)?;
-                let response = self.service.send(ATTEMPT, Method::GET, &url, None, None).await?;
+                let response = self.get(ATTEMPT, &url).await?;
                 let systems: Collection = decode(ATTEMPT, &url, response).await?;
                 match systems.members.as_slice() {
                     [only] => self.service.resolve(&only.id, ATTEMPT),

@@ -1,6 +1,8 @@
 //! What is read of Redfish's answers (DMTF DSP2046). Everything may be absent: services leave out what they like.
 
 use crate::power::PowerState;
+use crate::power::config::NetworkBoot;
+use leaseboot_protocol::hardware::Firmware;
 use serde::Deserialize;
 
 /// What is read of a ComputerSystem.
@@ -21,6 +23,28 @@ pub(super) struct Boot {
     pub(super) target: Option<String>,
     #[serde(rename = "BootSourceOverrideTarget@Redfish.AllowableValues")]
     pub(super) targets: Option<Vec<String>>,
+    #[serde(rename = "BootSourceOverrideMode")]
+    pub(super) mode: Option<String>,
+}
+
+/// What is read of the service root.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(super) struct Root {
+    pub(super) links: RootLinks,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(super) struct RootLinks {
+    pub(super) sessions: Link,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Link {
+    #[serde(rename = "@odata.id")]
+    pub(super) id: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -48,6 +72,37 @@ pub(super) struct Collection {
 pub(super) struct Member {
     #[serde(rename = "@odata.id")]
     pub(super) id: String,
+}
+
+impl Boot {
+    /// The override for a network boot: the wanted one, PXE where that is not offered, `None` where there is none.
+    pub(super) fn network_target(&self, wanted: NetworkBoot) -> Option<&'static str> {
+        let offers = |target: &str| match &self.targets {
+            Some(targets) => targets.iter().any(|known| known == target),
+            // A service that lists nothing is asked for what is wanted.
+            None => true,
+        };
+        match wanted {
+            NetworkBoot::UefiHttp if offers("UefiHttp") => Some("UefiHttp"),
+            NetworkBoot::UefiHttp | NetworkBoot::Pxe => offers("Pxe").then_some("Pxe"),
+        }
+    }
+
+    /// The mode to set along, where the service shows one and the firmware is known or has no choice.
+    pub(super) fn mode_to_set(&self, target: &str, firmware: Firmware) -> Option<&'static str> {
+        self.mode.as_ref()?;
+        match firmware {
+            Firmware::Uefi | Firmware::UefiSecureBoot => Some("UEFI"),
+            _ if target == "UefiHttp" => Some("UEFI"),
+            Firmware::Bios => Some("Legacy"),
+            Firmware::Unknown => None,
+        }
+    }
+
+    /// Some services show an HTTP boot as what it is to them, a kind of PXE.
+    pub(super) fn is_set_to_network(&self) -> bool {
+        matches!(self.target.as_deref(), Some("Pxe" | "UefiHttp"))
+    }
 }
 
 impl System {

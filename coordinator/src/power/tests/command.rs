@@ -2,6 +2,7 @@
 
 use super::config;
 use crate::power::{PowerController, PowerError, PowerOrder, PowerState};
+use leaseboot_protocol::hardware::Firmware;
 use std::path::Path;
 
 fn controller(directory: &Path, more: &str) -> PowerController {
@@ -32,7 +33,7 @@ async fn orders_are_carried_out_and_seen() {
         (PowerOrder::Cycle, PowerState::On),
         (PowerOrder::NetworkBootOnce, PowerState::On),
     ] {
-        power.order(order).await.unwrap();
+        power.order(order, Firmware::Unknown).await.unwrap();
         assert_eq!(power.state().await.unwrap(), state, "{order}");
     }
 }
@@ -43,7 +44,7 @@ async fn the_network_boot_is_chosen_before_the_power_goes_on() {
     let place = server.path().display();
     let more = format!("network_boot_once = [\"cp\", \"{place}/power\", \"{place}/chosen\"]");
     controller(server.path(), &more)
-        .order(PowerOrder::NetworkBootOnce)
+        .order(PowerOrder::NetworkBootOnce, Firmware::Unknown)
         .await
         .unwrap();
     assert_eq!(
@@ -58,9 +59,9 @@ async fn a_cycle_of_its_own_is_used_on_a_server_that_is_on() {
     let mark = server.path().join("cycled");
     let more = format!("cycle = [\"touch\", \"{}\"]", mark.display());
     let power = controller(server.path(), &more);
-    power.order(PowerOrder::Cycle).await.unwrap();
+    power.order(PowerOrder::Cycle, Firmware::Unknown).await.unwrap();
     assert!(!mark.exists(), "a server that is off is switched on");
-    power.order(PowerOrder::Cycle).await.unwrap();
+    power.order(PowerOrder::Cycle, Firmware::Unknown).await.unwrap();
     assert!(mark.exists());
 }
 
@@ -71,13 +72,13 @@ async fn a_state_that_does_not_follow_is_an_error() {
     std::fs::remove_file(server.path().join("power")).unwrap();
     std::fs::create_dir(server.path().join("power")).unwrap();
     assert!(matches!(
-        broken.order(PowerOrder::On).await,
+        broken.order(PowerOrder::On, Firmware::Unknown).await,
         Err(PowerError::Failed { .. })
     ));
 
     let stubborn = "kind = \"command\"\non = [\"true\"]\noff = [\"true\"]\nstatus = [\"echo\", \"Off.\"]\npatience_s = 1";
     let power = PowerController::new(&config(stubborn), server.path()).unwrap();
-    let error = power.order(PowerOrder::On).await.unwrap_err();
+    let error = power.order(PowerOrder::On, Firmware::Unknown).await.unwrap_err();
     assert!(
         matches!(
             error,
@@ -98,7 +99,7 @@ async fn programs_that_fail_hang_or_are_missing_are_named() {
         let text = format!("kind = \"command\"\non = {on}\noff = [\"true\"]\npatience_s = 1");
         let power = PowerController::new(&config(&text), server.path()).unwrap();
         assert_eq!(power.state().await.unwrap(), PowerState::Unknown);
-        power.order(PowerOrder::On).await
+        power.order(PowerOrder::On, Firmware::Unknown).await
     };
     run("[\"true\"]").await.unwrap();
     let failed = run("[\"sh\", \"-c\", \"echo no such chassis >&2; exit 3\"]")

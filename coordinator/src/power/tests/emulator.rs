@@ -2,6 +2,7 @@
 
 use super::redfish;
 use crate::power::{PowerError, PowerOrder, PowerState};
+use leaseboot_protocol::hardware::Firmware;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -129,6 +130,14 @@ impl Emulator {
         emulator
     }
 
+    /// The SHA-256 of its certificate.
+    fn fingerprint(&self) -> String {
+        use rustls_pki_types::CertificateDer;
+        use rustls_pki_types::pem::PemObject as _;
+        let certificate = CertificateDer::from_pem_file(self.directory.path().join("ca.pem")).unwrap();
+        hex::encode_upper(ring::digest::digest(&ring::digest::SHA256, &certificate))
+    }
+
     /// The system as the emulator shows it to another client.
     fn as_seen_by_others(&self) -> String {
         let url = format!(
@@ -163,15 +172,18 @@ async fn orders_end_when_the_power_has_followed() {
     // The service has one system, which is found without being named.
     let power = redfish(&emulator.url, "", emulator.directory.path());
     assert_eq!(power.state().await.unwrap(), PowerState::Off);
-    power.order(PowerOrder::Off).await.unwrap();
-    power.order(PowerOrder::NetworkBootOnce).await.unwrap();
+    power.order(PowerOrder::Off, Firmware::Unknown).await.unwrap();
+    power
+        .order(PowerOrder::NetworkBootOnce, Firmware::Unknown)
+        .await
+        .unwrap();
     assert_eq!(power.state().await.unwrap(), PowerState::On);
     let seen = emulator.as_seen_by_others();
     assert!(seen.contains("\"BootSourceOverrideTarget\": \"Pxe\""), "{seen}");
-    power.order(PowerOrder::On).await.unwrap();
-    power.order(PowerOrder::Cycle).await.unwrap();
+    power.order(PowerOrder::On, Firmware::Unknown).await.unwrap();
+    power.order(PowerOrder::Cycle, Firmware::Unknown).await.unwrap();
     assert_eq!(power.state().await.unwrap(), PowerState::On);
-    power.order(PowerOrder::Off).await.unwrap();
+    power.order(PowerOrder::Off, Firmware::Unknown).await.unwrap();
     assert_eq!(power.state().await.unwrap(), PowerState::Off);
 }
 
@@ -211,4 +223,30 @@ async fn https_needs_the_certificate_that_the_configuration_names() {
         .await
         .unwrap_err();
     assert!(matches!(error, PowerError::Unreachable { .. }), "{error}");
+
+    let pinned = format!("fingerprint = \"{}\"", emulator.fingerprint());
+    let power = redfish(&emulator.url, &pinned, emulator.directory.path());
+    assert_eq!(power.state().await.unwrap(), PowerState::Off);
+    let error = redfish(&other.url, &pinned, other.directory.path())
+        .state()
+        .await
+        .unwrap_err();
+    assert!(matches!(error, PowerError::Unreachable { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn the_mode_of_the_firmware_goes_with_the_override() {
+    let emulator = Emulator::start();
+    for (firmware, more, mode) in [
+        (Firmware::Bios, "", "Legacy"),
+        (Firmware::Uefi, "network_boot = \"uefi-http\"", "UEFI"),
+    ] {
+        redfish(&emulator.url, more, emulator.directory.path())
+            .order(PowerOrder::NetworkBootOnce, firmware)
+            .await
+            .unwrap();
+        let seen = emulator.as_seen_by_others();
+        let expected = format!("\"BootSourceOverrideMode\": \"{mode}\"");
+        assert!(seen.contains(&expected), "{seen}");
+    }
 }

@@ -6,6 +6,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
+use leaseboot_protocol::hardware::Firmware;
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -140,7 +141,7 @@ async fn order(whims: impl FnOnce(&mut Board), order: PowerOrder) -> (Service, R
     let directory = tempfile::tempdir().unwrap();
     let (service, url) = Service::start(whims).await;
     let outcome = redfish(&url, "patience_s = 1", directory.path())
-        .order(order)
+        .order(order, Firmware::Unknown)
         .await;
     (service, outcome)
 }
@@ -239,4 +240,45 @@ async fn a_service_that_cannot_be_reached_is_named() {
         matches!(error, PowerError::Unreachable { .. }) && error.to_string().contains(&address.to_string()),
         "{error}"
     );
+}
+
+/// A port where each connection is taken and then treated with `manners`.
+async fn rude(manners: fn(tokio::net::TcpStream)) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            manners(stream);
+        }
+    });
+    url
+}
+
+#[tokio::test]
+async fn services_that_hang_or_reset_are_given_up_in_time() {
+    let hang: fn(tokio::net::TcpStream) = |stream| {
+        // Open until the test ends, and silent.
+        tokio::spawn(async move {
+            let _stream = stream;
+            std::future::pending::<()>().await;
+        });
+    };
+    let reset: fn(tokio::net::TcpStream) = |stream| {
+        let _ = stream.set_zero_linger();
+    };
+    let outcome = async |manners| {
+        let directory = tempfile::tempdir().unwrap();
+        let url = rude(manners).await;
+        let power = redfish(&url, "patience_s = 1", directory.path());
+        let ordered = power.order(PowerOrder::On, Firmware::Unknown);
+        tokio::time::timeout(std::time::Duration::from_secs(30), ordered).await
+    };
+    let (hung, cut) = tokio::join!(outcome(hang), outcome(reset));
+    for outcome in [hung, cut] {
+        let error = outcome.expect("an order must end in time").unwrap_err();
+        assert!(
+            matches!(error, PowerError::Unreachable { .. }) && error.may_pass(),
+            "{error}"
+        );
+    }
 }

@@ -1,19 +1,31 @@
-//! Power controllers: one that others wrote (sushy-tools), one that misbehaves on request, and programs.
+//! Power controllers: two that others wrote (sushy-tools, OpenIPMI's simulator), one that misbehaves on request, and programs.
 
 mod command;
 mod emulator;
+mod ipmi;
 mod misbehaving;
+mod secrets;
+mod sessions;
+mod wake_on_lan;
 
 use super::{PowerConfig, PowerController};
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 fn config(text: &str) -> PowerConfig {
     toml::from_str(text).unwrap()
 }
 
+fn write_private(path: &Path, text: &str) {
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    options.open(path).unwrap().write_all(text.as_bytes()).unwrap();
+}
+
 /// A controller for a Redfish service, with the password `secret`.
 fn redfish(url: &str, more: &str, directory: &Path) -> PowerController {
-    std::fs::write(directory.join("password"), "secret\n").unwrap();
+    write_private(&directory.join("password"), "secret\n");
     let text = format!(
         "kind = \"redfish\"\nurl = \"{url}\"\nusername = \"lm\"\npassword_file = \"password\"\n{more}"
     );
@@ -23,7 +35,11 @@ fn redfish(url: &str, more: &str, directory: &Path) -> PowerController {
 #[test]
 fn configurations_are_strict() {
     for (text, part) in [
-        ("kind = \"ipmi\"", "ipmi"),
+        ("kind = \"ilo\"", "ilo"),
+        (
+            "kind = \"ipmi\"\nhost = \"x\"\nusername = \"a\"\npassword = \"b\"",
+            "password",
+        ),
         (
             "kind = \"command\"\non = [\"a\"]\noff = [\"b\"]\nstate = [\"c\"]",
             "state",
@@ -42,14 +58,45 @@ fn configurations_are_strict() {
 #[test]
 fn controllers_that_cannot_work_are_refused_before_they_are_needed() {
     let directory = tempfile::tempdir().unwrap();
-    std::fs::write(directory.path().join("password"), "secret\n").unwrap();
-    std::fs::write(directory.path().join("empty"), "\n").unwrap();
+    write_private(&directory.path().join("password"), "secret\n");
+    write_private(&directory.path().join("empty"), "\n");
+    write_private(&directory.path().join("long"), "a password of 22 bytes\n");
+    std::fs::write(directory.path().join("open"), "secret\n").unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o640);
+    std::fs::set_permissions(directory.path().join("open"), mode).unwrap();
     let redfish = |url: &str, password: &str, more: &str| {
         format!(
             "kind = \"redfish\"\nurl = \"{url}\"\nusername = \"lm\"\npassword_file = \"{password}\"\n{more}"
         )
     };
+    let ipmi = |password: &str, more: &str| {
+        format!(
+            "kind = \"ipmi\"\nhost = \"10.0.0.1\"\nusername = \"lm\"\npassword_file = \"{password}\"\n{more}"
+        )
+    };
+    let wake = |more: &str| format!("kind = \"wake-on-lan\"\nmac = \"52:54:00:12:34:56\"\n{more}");
     for (text, part) in [
+        (ipmi("open", ""), "chmod 600"),
+        (redfish("http://10.0.0.1", "open", ""), "mode 640"),
+        (ipmi("long", ""), "20 bytes"),
+        (ipmi("password", "cipher_suite = 0"), "power.cipher_suite"),
+        (wake("password_file = \"password\""), "SecureOn"),
+        (
+            wake("off = { kind = \"wake-on-lan\", mac = \"52:54:00:12:34:57\" }"),
+            "power.off",
+        ),
+        (
+            redfish("https://10.0.0.1", "password", "fingerprint = \"ab:cd\""),
+            "openssl x509",
+        ),
+        (
+            redfish(
+                "https://10.0.0.1",
+                "password",
+                "ca_file = \"password\"\nfingerprint = \"ab:cd\"",
+            ),
+            "exclude each other",
+        ),
         (redfish("ftp://10.0.0.1", "password", ""), "ftp://10.0.0.1"),
         (redfish("http://lm:secret@10.0.0.1", "password", ""), "power.url"),
         (redfish("https://10.0.0.1", "password", ""), "ca_file"),
