@@ -90,7 +90,7 @@ impl Emulator {
         let hash = Command::new(&python)
             .args([
                 "-c",
-                "import bcrypt; print(bcrypt.hashpw(b'secret', bcrypt.gensalt(4)).decode())",
+                "import bcrypt; print(bcrypt.hashpw(b'hush7531', bcrypt.gensalt(4)).decode())",
             ])
             .output()
             .unwrap();
@@ -145,7 +145,7 @@ impl Emulator {
             self.url
         );
         let output = Command::new("curl")
-            .args(["--silent", "--user", "lm:secret", &url])
+            .args(["--silent", "--user", "lm:hush7531", &url])
             .output();
         let output = output
             .unwrap_or_else(|error| panic!("curl is needed for this test: {error}: apt-get install curl"));
@@ -210,7 +210,7 @@ async fn refusals_say_what_the_service_said() {
         matches!(error, PowerError::Refused { status: 401, .. }),
         "{error}"
     );
-    assert!(!format!("{error} {error:?} {power:?}").contains("secret"));
+    assert!(!format!("{error} {error:?} {power:?}").contains("hush7531"));
 }
 
 #[tokio::test]

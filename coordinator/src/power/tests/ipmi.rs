@@ -76,7 +76,7 @@ impl Simulator {
     }
 
     pub(super) fn controller_of(&self, username: &str, more: &str) -> PowerController {
-        write_private(&self.directory.path().join("password"), "secret\n");
+        write_private(&self.directory.path().join("password"), "hush7531\n");
         let text = format!(
             "kind = \"ipmi\"\nhost = \"127.0.0.1\"\nport = {}\nusername = \"{username}\"\npassword_file = \"password\"\n{more}",
             self.port
@@ -113,7 +113,7 @@ fn write_files(place: &Path, port: u16) {
     let lan = format!(
         "name \"leaseboot\"\nset_working_mc 0x20\n  startlan 1\n    addr 127.0.0.1 {port}\n    priv_limit admin\n{rights}\
          \x20   guid a123456789abcdefa123456789abcdef\n  endlan\n  chassis_control \"{}\"\n\
-         \x20 user 2 true \"lm\" \"secret\" admin 10 none md2 md5 straight\n",
+         \x20 user 2 true \"lm\" \"hush7531\" admin 10 none md2 md5 straight\n",
         place.join("chassis").display()
     );
     write("lan.conf", &lan);
@@ -175,7 +175,7 @@ async fn power_that_does_not_follow_and_wrong_accounts_are_told() {
 #[tokio::test]
 async fn a_controller_that_is_away_is_given_up() {
     let directory = tempfile::tempdir().unwrap();
-    write_private(&directory.path().join("password"), "secret\n");
+    write_private(&directory.path().join("password"), "hush7531\n");
     // A port that is taken, where nobody answers.
     let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
     let text = format!(

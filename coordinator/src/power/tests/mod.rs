@@ -23,9 +23,9 @@ fn write_private(path: &Path, text: &str) {
     options.open(path).unwrap().write_all(text.as_bytes()).unwrap();
 }
 
-/// A controller for a Redfish service, with the password `secret`.
+/// A controller for a Redfish service, with the password `hush7531`.
 fn redfish(url: &str, more: &str, directory: &Path) -> PowerController {
-    write_private(&directory.join("password"), "secret\n");
+    write_private(&directory.join("password"), "hush7531\n");
     let text = format!(
         "kind = \"redfish\"\nurl = \"{url}\"\nusername = \"lm\"\npassword_file = \"password\"\n{more}"
     );
@@ -58,10 +58,10 @@ fn configurations_are_strict() {
 #[test]
 fn controllers_that_cannot_work_are_refused_before_they_are_needed() {
     let directory = tempfile::tempdir().unwrap();
-    write_private(&directory.path().join("password"), "secret\n");
+    write_private(&directory.path().join("password"), "hush7531\n");
     write_private(&directory.path().join("empty"), "\n");
     write_private(&directory.path().join("long"), "a password of 22 bytes\n");
-    std::fs::write(directory.path().join("open"), "secret\n").unwrap();
+    std::fs::write(directory.path().join("open"), "hush7531\n").unwrap();
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o640);
     std::fs::set_permissions(directory.path().join("open"), mode).unwrap();
     let redfish = |url: &str, password: &str, more: &str| {
@@ -98,7 +98,7 @@ fn controllers_that_cannot_work_are_refused_before_they_are_needed() {
             "exclude each other",
         ),
         (redfish("ftp://10.0.0.1", "password", ""), "ftp://10.0.0.1"),
-        (redfish("http://lm:secret@10.0.0.1", "password", ""), "power.url"),
+        (redfish("http://lm:hush7531@10.0.0.1", "password", ""), "power.url"),
         (redfish("https://10.0.0.1", "password", ""), "ca_file"),
         (
             redfish("https://10.0.0.1", "password", "ca_file = \"password\""),

@@ -87,8 +87,8 @@ async fn passwords_are_in_no_log_and_no_error() {
         said += &words(&power).await;
     }
     let logged = String::from_utf8_lossy(&log.0.lock().unwrap()).into_owned();
-    let basic = "bG06c2VjcmV0"; // lm:secret, as basic authentication writes it
-    for secret in ["secret", basic, WAKE_PASSWORD, &WAKE_PASSWORD.replace(':', "")] {
+    let basic = "bG06aHVzaDc1MzE"; // lm:hush7531, as basic authentication writes it
+    for secret in ["hush7531", basic, WAKE_PASSWORD, &WAKE_PASSWORD.replace(':', "")] {
         assert!(!said.contains(secret), "{secret:?} in an error: {said}");
         assert!(!logged.contains(secret), "{secret:?} in the log: {logged}");
     }

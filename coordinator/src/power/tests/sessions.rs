@@ -40,7 +40,7 @@ async fn answer(
             return axum::Json(links).into_response();
         }
         ("POST", "/redfish/v1/SessionService/Sessions") => {
-            if body != json!({ "UserName": "lm", "Password": "secret" }) {
+            if body != json!({ "UserName": "lm", "Password": "hush7531" }) {
                 return StatusCode::UNAUTHORIZED.into_response();
             }
             desk.opened += 1;
@@ -134,7 +134,8 @@ async fn services_that_keep_to_no_book_are_refused_or_told_the_account() {
         matches!(error, PowerError::Refused { status: 401, .. }),
         "{error}"
     );
-    assert_eq!((desk.lock().unwrap().basic, desk.lock().unwrap().opened), (1, 0));
+    let desk = desk.lock().unwrap();
+    assert_eq!((desk.basic, desk.opened), (1, 0));
 }
 
 #[tokio::test]
