@@ -113,7 +113,7 @@ impl fmt::Display for PowerState {
 #[derive(Debug)]
 pub enum PowerController {
     /// By Redfish.
-    Redfish(RedfishController),
+    Redfish(Box<RedfishController>),
     /// By IPMI.
     Ipmi(IpmiController),
     /// By a magic packet.
@@ -129,7 +129,9 @@ impl PowerController {
     /// [`PowerConfigError`].
     pub fn new(config: &PowerConfig, directory: &Path) -> Result<Self, PowerConfigError> {
         Ok(match config {
-            PowerConfig::Redfish(config) => Self::Redfish(RedfishController::new(config, directory)?),
+            PowerConfig::Redfish(config) => {
+                Self::Redfish(Box::new(RedfishController::new(config, directory)?))
+            }
             PowerConfig::Ipmi(config) => Self::Ipmi(IpmiController::new(config, directory)?),
             PowerConfig::WakeOnLan(config) => Self::WakeOnLan(WakeOnLan::new(config, directory)?),
             PowerConfig::Command(config) => Self::Command(CommandController::new(config)?),

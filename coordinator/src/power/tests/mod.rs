@@ -98,7 +98,10 @@ fn controllers_that_cannot_work_are_refused_before_they_are_needed() {
             "exclude each other",
         ),
         (redfish("ftp://10.0.0.1", "password", ""), "ftp://10.0.0.1"),
-        (redfish("http://lm:hush7531@10.0.0.1", "password", ""), "power.url"),
+        (
+            redfish("http://lm:hush7531@10.0.0.1", "password", ""),
+            "power.url",
+        ),
         (redfish("https://10.0.0.1", "password", ""), "ca_file"),
         (
             redfish("https://10.0.0.1", "password", "ca_file = \"password\""),
