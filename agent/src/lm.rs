@@ -8,12 +8,14 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{Method, Request, StatusCode, Uri, header};
 use leaseboot_protocol::agent::{Directive, Hello, KeyOffer, Reports, Welcome};
+use leaseboot_protocol::erasure::ErasureReport;
 use leaseboot_protocol::leases::Refusal;
 use leaseboot_protocol::network::WireguardPublicKey;
 use leaseboot_protocol::secret::Secret;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
 use serde::de::DeserializeOwned;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -86,6 +88,12 @@ pub(crate) struct LeaseManager {
     port: u16,
     name: ServerName<'static>,
     tls: TlsConnector,
+}
+
+/// The address in an LM's URL; nothing when it is a name, which stage 1 has nobody to ask about.
+pub(crate) fn address(url: &str) -> Option<IpAddr> {
+    let uri: Uri = url.parse().ok()?;
+    uri.host()?.trim_matches(['[', ']']).parse().ok()
 }
 
 impl LeaseManager {
@@ -265,6 +273,23 @@ impl Session {
         parse("report", &answer)
     }
 
+    /// Tells what became of the disks; the LM signs it for the tenant. May be repeated.
+    pub(crate) async fn erasure(&self, report: &ErasureReport) -> Result<Directive, LmError> {
+        let what = "report the erasure";
+        let answer = self
+            .lm
+            .request(
+                what,
+                Method::PUT,
+                "/v1/agent/erasure",
+                &self.token,
+                json(report),
+                MESSAGE_LIMIT,
+            )
+            .await?;
+        parse(what, &answer)
+    }
+
     /// The token, for the facts of stage 2.
     pub(crate) fn token(&self) -> &Secret {
         &self.token
@@ -318,6 +343,13 @@ mod tests {
                 "{url}"
             );
         }
+    }
+
+    #[test]
+    fn the_address_is_in_the_url() {
+        assert_eq!(address("https://10.10.0.1:8443"), "10.10.0.1".parse().ok());
+        assert_eq!(address("https://[2001:db8::1]"), "2001:db8::1".parse().ok());
+        assert_eq!(address("https://lm.example:8443"), None);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //!
 //! | started as | by | role |
 //! |---|---|---|
-//! | PID 1, with `/leaseboot/boot.json` | stage 1's kernel | [`stage1`] |
+//! | PID 1, with `/leaseboot/boot.json` | stage 1's kernel | [`stage1`], and [`wipe`] when the lease is over |
 //! | PID 1, with `/leaseboot/stage2.json` | the enterprise's kernel (`rdinit=`) | [`stage2`] |
 //! | `@leaseboot-tunnel` | the wrapper | [`stage2::tunnel`] |
 //! | `agent member install` | the installer's `%post` | [`member::install`] |
@@ -31,6 +31,7 @@ mod power;
 mod report;
 mod stage1;
 mod stage2;
+mod wipe;
 
 use clap::{Parser, Subcommand};
 use std::path::{Path, PathBuf};

@@ -38,6 +38,8 @@ pub struct Stage2Facts {
 pub struct RuntimeFacts {
     /// The lease.
     pub lease: LeaseId,
+    /// The lender's wire.
+    pub address: LenderAddress,
     /// The tunnel of the installation; the member's has the same shape.
     pub tunnel: TunnelSettings,
 }
@@ -45,6 +47,9 @@ pub struct RuntimeFacts {
 /// What `%post` leaves on the disk for the member's tunnel.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct MemberFacts {
+    /// The lender's wire, which the member keeps closed to other tenants' servers. None in what older agents left.
+    #[serde(default)]
+    pub address: Option<LenderAddress>,
     /// The member's end of the tunnel.
     pub tunnel: TunnelSettings,
     /// The member's private key, base64, made on this server.

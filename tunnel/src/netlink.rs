@@ -1,7 +1,8 @@
 //! Links, addresses and routes by rtnetlink(7). The one module that knows the rtnetlink crate, which changes often.
 
 use futures_util::TryStreamExt;
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
+use rtnetlink::packet_route::route::{RouteMessage, RouteType};
 use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -167,10 +168,25 @@ impl Netlink {
                 }
             }
         };
+        self.replace_route(route, format!("route {network} to {name}"))
+            .await
+    }
+
+    /// Makes a network unreachable, whatever wider route there is or comes; a route to just this network is replaced.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub async fn add_unreachable(&self, network: Ipv4Net) -> Result<(), NetlinkError> {
+        let route = RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(network.network(), network.prefix_len())
+            .kind(RouteType::Unreachable)
+            .build();
+        self.replace_route(route, format!("make {network} unreachable"))
+            .await
+    }
+
+    async fn replace_route(&self, route: RouteMessage, what: String) -> Result<(), NetlinkError> {
         let done = self.handle.route().add(route).replace().execute().await;
-        done.map_err(|source| NetlinkError::Request {
-            what: format!("route {network} to {name}"),
-            source,
-        })
+        done.map_err(|source| NetlinkError::Request { what, source })
     }
 }

@@ -6,7 +6,7 @@ use crate::backoff::Backoff;
 use crate::errors::{AnyError, chain};
 use crate::gateway::Gateway;
 use leaseboot_protocol::RUNTIME_DIRECTORY;
-use leaseboot_protocol::network::{TunnelSettings, WireguardPublicKey};
+use leaseboot_protocol::network::{LenderAddress, TunnelSettings, WireguardPublicKey};
 use leaseboot_protocol::stage2::{MemberFacts, RuntimeFacts};
 use leaseboot_tunnel::PrivateKey;
 use std::fs::{self, OpenOptions};
@@ -45,10 +45,10 @@ pub(crate) fn main(root: &Path) -> Result<(), AnyError> {
     })?;
     let runtime: RuntimeFacts = serde_json::from_slice(&facts)?;
     let key = PrivateKey::generate();
-    leave_files(root, &key, &runtime.tunnel)?;
+    leave_files(root, &key, &runtime)?;
     let settings = register(&runtime.tunnel, key.public())?;
     if settings != runtime.tunnel {
-        leave_facts(root, &key, settings)?;
+        leave_facts(root, &key, runtime.address, settings)?;
     }
     println!(
         "leaseboot: the member's tunnel is in place below {}",
@@ -57,8 +57,8 @@ pub(crate) fn main(root: &Path) -> Result<(), AnyError> {
     Ok(())
 }
 
-fn leave_files(root: &Path, key: &PrivateKey, tunnel: &TunnelSettings) -> Result<(), AnyError> {
-    leave_facts(root, key, tunnel.clone())?;
+fn leave_files(root: &Path, key: &PrivateKey, runtime: &RuntimeFacts) -> Result<(), AnyError> {
+    leave_facts(root, key, runtime.address.clone(), runtime.tunnel.clone())?;
     put(root, AGENT_PATH, 0o755, &fs::read("/proc/self/exe")?)?;
     put(
         root,
@@ -78,8 +78,14 @@ fn leave_files(root: &Path, key: &PrivateKey, tunnel: &TunnelSettings) -> Result
     Ok(())
 }
 
-fn leave_facts(root: &Path, key: &PrivateKey, tunnel: TunnelSettings) -> Result<(), AnyError> {
+fn leave_facts(
+    root: &Path,
+    key: &PrivateKey,
+    address: LenderAddress,
+    tunnel: TunnelSettings,
+) -> Result<(), AnyError> {
     let facts = MemberFacts {
+        address: Some(address),
         tunnel,
         private_key: key.to_base64(),
     };
@@ -141,15 +147,16 @@ mod tests {
     #[test]
     fn leaves_a_unit_that_starts_by_itself_and_a_key_that_only_root_reads() {
         let root = tempfile::tempdir().unwrap();
-        let tunnel: TunnelSettings = serde_json::from_str(
-            r#"{"address":"10.99.0.10/24","gateway_endpoint":"198.51.100.2:51820",
+        let runtime: RuntimeFacts = serde_json::from_str(
+            r#"{"lease":"l-1","address":{"mac":"52:54:00:4c:42:01","address":"10.10.0.11/24","router":"10.10.0.1","mtu":1500},
+                "tunnel":{"address":"10.99.0.10/24","gateway_endpoint":"198.51.100.2:51820",
                 "gateway_public_key":"hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo=","allowed_ips":["10.99.0.0/24"],
-                "gateway_service":"10.99.0.1:80","mtu":1420,"keepalive_s":15}"#,
+                "gateway_service":"10.99.0.1:80","mtu":1420,"keepalive_s":15}}"#,
         )
         .unwrap();
         let key = PrivateKey::generate();
-        leave_files(root.path(), &key, &tunnel).unwrap();
-        leave_files(root.path(), &key, &tunnel).unwrap();
+        leave_files(root.path(), &key, &runtime).unwrap();
+        leave_files(root.path(), &key, &runtime).unwrap();
         let facts = inside(root.path(), FACTS_PATH);
         assert_eq!(fs::metadata(&facts).unwrap().permissions().mode() & 0o777, 0o600);
         let facts: MemberFacts = serde_json::from_slice(&fs::read(facts).unwrap()).unwrap();

@@ -1,8 +1,10 @@
 //! `agent member run`: the tunnel of the installed system, from boot to shutdown.
 
 use super::read_facts;
-use crate::errors::AnyError;
+use crate::errors::{AnyError, chain};
+use crate::network::Wire;
 use crate::stage1::dial;
+use leaseboot_protocol::stage2::MemberFacts;
 use leaseboot_tunnel::PrivateKey;
 use std::path::Path;
 use tokio::signal::unix::{SignalKind, signal};
@@ -16,6 +18,7 @@ pub(crate) fn main(facts: &Path) -> Result<(), AnyError> {
         .build()?;
     runtime.block_on(async {
         let mut stop = signal(SignalKind::terminate())?;
+        close_the_wire(&facts).await;
         let tunnel = dial(&key, &facts.tunnel).await?;
         println!(
             "the tunnel {} to {} is up",
@@ -25,4 +28,16 @@ pub(crate) fn main(facts: &Path) -> Result<(), AnyError> {
         tunnel.shutdown().await;
         Ok(())
     })
+}
+
+/// A member that cannot do it is still a member: the enterprise may have taken the wire into its own hands.
+async fn close_the_wire(facts: &MemberFacts) {
+    let Some(address) = facts.address.clone() else {
+        return;
+    };
+    let closed = Wire::of_member(address, facts.tunnel.gateway_endpoint.ip()).await;
+    match closed {
+        Ok(()) => println!("the lender's wire is closed to other tenants' servers"),
+        Err(error) => eprintln!("the lender's wire stays open: {}", chain(&error).join(": ")),
+    }
 }

@@ -1,18 +1,21 @@
 //! The lender's wire: the card that the firmware booted from, its link, and its address.
 //!
 //! The address comes, best first: from the site archive (the LM knows the server), from the command line
-//! (`leaseboot.address=10.10.0.11/24 leaseboot.router=10.10.0.1`), or by DHCP.
+//! (`leaseboot.address=10.10.0.11/24 leaseboot.router=10.10.0.1`), or by DHCP. Whom the server hears and answers on it is [`isolation`]'s.
 
 mod dhcp;
+mod isolation;
 
 use crate::backoff::Backoff;
 use crate::console::say;
 use crate::drivers::{Drivers, Wanted};
-use ipnet::{IpNet, Ipv4Net};
+use isolation::IsolationError;
+pub(crate) use isolation::Wire;
+use leaseboot_protocol::hardware::Nic;
 use leaseboot_protocol::network::{LenderAddress, MacAddress};
 use leaseboot_tunnel::netlink::{Netlink, NetlinkError};
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -57,40 +60,42 @@ pub(crate) enum NetworkError {
     /// The kernel refused.
     #[error("cannot configure the network")]
     Netlink(#[from] NetlinkError),
+    /// The wire cannot be closed to others, so it is not used.
+    #[error("cannot keep others on the lender's wire away")]
+    Isolation(#[from] IsolationError),
 }
 
-/// Puts the server on the wire; returns the address that it got.
+impl NetworkError {
+    fn no_card(mac: MacAddress, nics: &[Nic]) -> Self {
+        let present = nics.iter().map(|nic| format!("{} ({})", nic.name, nic.mac));
+        NetworkError::NoCard {
+            mac,
+            present: present.collect(),
+        }
+    }
+}
+
+/// Puts the server on the wire, closed to everybody but its router; [`Wire::allow`] lets more in.
 pub(crate) async fn bring_up(
     drivers: &mut Drivers,
     mac: MacAddress,
     known: Option<LenderAddress>,
-) -> Result<LenderAddress, NetworkError> {
+) -> Result<Wire, NetworkError> {
     let netlink = Netlink::open()?;
     netlink.set_up("lo", None).await?;
     let name = card(drivers, mac).await?;
+    isolation::without_ipv6(&name)?;
     netlink.set_up(&name, None).await?;
     carrier(&name).await?;
     let address = match known.or_else(|| from_command_line(&command_line(), mac)) {
         Some(address) => address,
         None => by_dhcp(&name, mac).await?,
     };
-    configure(&netlink, &name, &address).await?;
-    say!("network: {name} ({mac}) has {}", address.address);
-    Ok(address)
-}
-
-async fn configure(netlink: &Netlink, name: &str, address: &LenderAddress) -> Result<(), NetlinkError> {
     netlink
-        .set_up(name, (address.mtu != ETHERNET_MTU).then_some(address.mtu))
+        .set_up(&name, (address.mtu != ETHERNET_MTU).then_some(address.mtu))
         .await?;
-    netlink.add_address(name, IpNet::V4(address.address)).await?;
-    if let Some(router) = address.router {
-        let everything = IpNet::V4(Ipv4Net::default());
-        netlink
-            .add_route(everything, name, Some(IpAddr::V4(router)))
-            .await?;
-    }
-    Ok(())
+    say!("network: {name} ({mac}) has {}", address.address);
+    Ok(Wire::close(name, address).await?)
 }
 
 /// Waits until the card is there. Buses are probed in the background, so drivers are offered again meanwhile.
@@ -102,11 +107,7 @@ async fn card(drivers: &mut Drivers, mac: MacAddress) -> Result<String, NetworkE
             return Ok(nic.name.clone());
         }
         if Instant::now() > deadline {
-            let present = nics
-                .iter()
-                .map(|nic| format!("{} ({})", nic.name, nic.mac))
-                .collect();
-            return Err(NetworkError::NoCard { mac, present });
+            return Err(NetworkError::no_card(mac, &nics));
         }
         if drivers.load_for_hardware(Wanted::Network).is_empty() {
             sleep(POLL).await;

@@ -5,6 +5,7 @@
 //! Booted ─drivers, network, clock─► OnWire ─hello─► Welcomed ─key, tunnel─► Tunnelled ─kickstart … kexec─► the second kernel
 //!    │                                │                 │                      │
 //!    └────────────── a step failed for good: reported, then the LM cycles the power ─────┘
+//!                                                       ├─ task "wipe": every disk is erased, reported, power off (`wipe`)
 //!                                                       └─ task "power off", or the lease is over: power off
 //! ```
 //!
@@ -20,15 +21,19 @@ use crate::clock::{self, Adjustment};
 use crate::console::say;
 use crate::drivers::{Drivers, Wanted};
 use crate::errors::chain;
+use crate::lm;
 use crate::mounts::KernelMounts;
-use crate::network::{self, NetworkError};
+use crate::network::{self, NetworkError, Wire};
 use crate::power;
-use crate::report::{Fault, StepFailed, Steps};
+use crate::report::{Delivery, Fault, StepFailed, Steps};
+use crate::wipe;
 use leaseboot_protocol::BOOT_FACTS_PATH;
-use leaseboot_protocol::agent::BootFacts;
+use leaseboot_protocol::agent::{BootFacts, InstallTask, Task};
+use leaseboot_protocol::erasure::WipeTask;
 use leaseboot_protocol::lease::Step;
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
+use welcome::Welcomed;
 
 /// How long a failed agent waits for the LM's order before it reboots by itself.
 const ORDER_DEADLINE: Duration = Duration::from_secs(120);
@@ -93,14 +98,21 @@ async fn run(begun: Instant) -> Option<End> {
 
 async fn transfer(booted: Booted, begun: Instant) -> Result<End, StepFailed> {
     let welcomed = booted.onto_the_wire().await?.hello().await?;
-    let Some(install) = welcomed.install() else {
-        welcomed.delivery.flush().await;
-        return Ok(End::PowerOff);
-    };
+    match &welcomed.task {
+        Task::Install(task) => install(&welcomed, task, begun).await,
+        Task::Wipe(task) => wipe(&welcomed, task).await,
+        Task::PowerOff | Task::Unknown => {
+            welcomed.delivery.flush().await;
+            Ok(End::PowerOff)
+        }
+    }
+}
+
+async fn install(welcomed: &Welcomed, task: &InstallTask, begun: Instant) -> Result<End, StepFailed> {
     let delivery = &welcomed.delivery;
     let chain = async {
-        let tunnelled = welcomed.tunnel(&install).await?;
-        tunnelled.chain(&install, &welcomed).await
+        let tunnelled = welcomed.tunnel(task).await?;
+        tunnelled.chain(task, welcomed).await
     };
     // Goal: the second kernel is loaded, or the lease is over. Dropping the chain drops the tunnel and what was fetched.
     tokio::select! {
@@ -110,18 +122,36 @@ async fn transfer(booted: Booted, begun: Instant) -> Result<End, StepFailed> {
                 delivery.flush().await;
                 Ok(End::EnterLoadedKernel)
             }
-            Err(failed) => {
-                say!("{failed}; waiting for the lease manager's order");
-                delivery.flush().await;
-                // The LM cycles the power from outside; when its order is to power off, it comes as the answer to a report.
-                let told = tokio::time::timeout(ORDER_DEADLINE, delivery.told_to_power_off()).await;
-                if told.is_ok() { Ok(End::PowerOff) } else { Err(failed) }
-            }
+            Err(failed) => failed_for_good(delivery, failed).await,
         },
         () = delivery.told_to_power_off() => {
             say!("the lease is over");
             Ok(End::PowerOff)
         }
+    }
+}
+
+/// Nothing interrupts an erasure but the power: whatever becomes of the lease, the disks have to be clean.
+async fn wipe(welcomed: &Welcomed, task: &WipeTask) -> Result<End, StepFailed> {
+    let delivery = &welcomed.delivery;
+    match wipe::run(task, &welcomed.steps, &welcomed.session, &welcomed.drivers).await {
+        Ok(()) => {
+            delivery.flush().await;
+            Ok(End::PowerOff)
+        }
+        Err(failed) => failed_for_good(delivery, failed).await,
+    }
+}
+
+/// The LM cycles the power from outside; when its order is to power off, it comes as the answer to a report.
+async fn failed_for_good(delivery: &Delivery, failed: StepFailed) -> Result<End, StepFailed> {
+    say!("{failed}; waiting for the lease manager's order");
+    delivery.flush().await;
+    let told = tokio::time::timeout(ORDER_DEADLINE, delivery.told_to_power_off()).await;
+    if told.is_ok() {
+        Ok(End::PowerOff)
+    } else {
+        Err(failed)
     }
 }
 
@@ -148,6 +178,7 @@ struct Booted {
 struct OnWire {
     facts: BootFacts,
     steps: Steps,
+    wire: Wire,
     drivers: Drivers,
     /// Storage controllers are probed meanwhile; the hardware report waits for their disks.
     storage: JoinHandle<Vec<String>>,
@@ -166,11 +197,14 @@ impl Booted {
             .await?;
         let mut for_storage = drivers.clone();
         let storage = tokio::task::spawn_blocking(move || for_storage.load_for_hardware(Wanted::Everything));
-        steps
+        let wire = steps
             .run(Step::Network, NETWORK_ATTEMPTS, async |_| {
                 let up = network::bring_up(&mut drivers, facts.mac, facts.address.clone()).await;
-                up.map(|_| ())
-                    .map_err(|error: NetworkError| Fault::Again(error.into()))
+                let wire = up.map_err(|error: NetworkError| Fault::Again(error.into()))?;
+                if let Some(lm) = lm::address(&facts.lm_url) {
+                    wire.allow(lm).await.map_err(|error| Fault::Again(error.into()))?;
+                }
+                Ok(wire)
             })
             .await?;
         steps
@@ -185,6 +219,7 @@ impl Booted {
         Ok(OnWire {
             facts,
             steps,
+            wire,
             drivers,
             storage,
         })

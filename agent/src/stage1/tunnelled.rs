@@ -71,6 +71,9 @@ impl Welcomed {
     }
 
     async fn start(&self, install: &InstallTask, key: &PrivateKey) -> Result<Tunnel, Fault> {
+        let gateway = install.tunnel.gateway_endpoint.ip();
+        let opened = self.wire.allow(gateway).await;
+        opened.map_err(|error| Fault::Final(error.into()))?;
         self.drivers
             .borrow_mut()
             .load("tun")

@@ -4,8 +4,9 @@ use super::OnWire;
 use crate::drivers::Drivers;
 use crate::hardware;
 use crate::lm::{LeaseManager, Session};
+use crate::network::Wire;
 use crate::report::{Delivery, Fault, StepFailed, Steps};
-use leaseboot_protocol::agent::{BootFacts, Hello, InstallTask, Task};
+use leaseboot_protocol::agent::{BootFacts, Hello, Task};
 use leaseboot_protocol::lease::Step;
 use std::cell::RefCell;
 use std::path::Path;
@@ -17,10 +18,11 @@ const HELLO_ATTEMPTS: u32 = 30;
 pub(super) struct Welcomed {
     pub(super) facts: BootFacts,
     pub(super) steps: Steps,
+    pub(super) wire: Wire,
     pub(super) drivers: RefCell<Drivers>,
     pub(super) session: Session,
     pub(super) delivery: Delivery,
-    task: Task,
+    pub(super) task: Task,
 }
 
 impl OnWire {
@@ -28,6 +30,7 @@ impl OnWire {
         let OnWire {
             facts,
             steps,
+            wire,
             drivers,
             storage,
         } = self;
@@ -60,20 +63,11 @@ impl OnWire {
         Ok(Welcomed {
             facts,
             steps,
+            wire,
             drivers,
             session,
             delivery,
             task: welcome.task,
         })
-    }
-}
-
-impl Welcomed {
-    /// The installation that is asked for; `None` when the hello was all.
-    pub(super) fn install(&self) -> Option<InstallTask> {
-        match &self.task {
-            Task::Install(install) => Some((**install).clone()),
-            Task::Wipe(_) | Task::PowerOff | Task::Unknown => None,
-        }
     }
 }

@@ -65,6 +65,7 @@ fn leave_for_post(facts: &Stage2Facts) -> Result<(), AnyError> {
     fs::set_permissions(folder.join("agent"), Permissions::from_mode(0o755))?;
     let runtime = RuntimeFacts {
         lease: facts.lease.clone(),
+        address: facts.address.clone(),
         tunnel: facts.tunnel.clone(),
     };
     fs::write(folder.join("facts.json"), serde_json::to_vec(&runtime)?)?;

@@ -7,7 +7,7 @@ use crate::console::say;
 use crate::drivers::{Drivers, Wanted};
 use crate::errors::{AnyError, chain};
 use crate::gateway::Gateway;
-use crate::lm::LeaseManager;
+use crate::lm::{self, LeaseManager};
 use crate::network;
 use crate::report::{Fault, StepFailed, Steps};
 use crate::stage1::dial;
@@ -60,15 +60,22 @@ fn carry() -> Result<(), AnyError> {
     })
 }
 
-/// The lender's wire again, with the drivers of the enterprise's image.
+/// The lender's wire again, closed to all but the LM and the gateway, with the drivers of the enterprise's image.
 async fn join_the_wire(steps: &Steps, facts: &Stage2Facts) -> Result<Drivers, StepFailed> {
     steps
         .run(Step::Network, NETWORK_ATTEMPTS, async |_| {
             let mut drivers = Drivers::open().map_err(|error| Fault::Final(error.into()))?;
             drivers.load_for_hardware(Wanted::Network);
             let known = Some(facts.address.clone());
-            let up = network::bring_up(&mut drivers, facts.address.mac, known).await;
-            up.map(|_| drivers).map_err(|error| Fault::Again(error.into()))
+            let wire = network::bring_up(&mut drivers, facts.address.mac, known).await;
+            let wire = wire.map_err(|error| Fault::Again(error.into()))?;
+            let gateway = facts.tunnel.gateway_endpoint.ip();
+            for peer in lm::address(&facts.lm_url).into_iter().chain([gateway]) {
+                wire.allow(peer)
+                    .await
+                    .map_err(|error| Fault::Again(error.into()))?;
+            }
+            Ok(drivers)
         })
         .await
 }
