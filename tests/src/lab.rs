@@ -20,6 +20,7 @@ use crate::namespace::Service;
 use crate::network::{LM_ADDRESS, Network};
 use crate::redfish::Redfish;
 use crate::servers::{Server, servers_toml};
+use crate::tiny_image;
 use anyhow::{Context as _, Result};
 use leaseboot_protocol::agent::Hello;
 use leaseboot_protocol::hardware::HardwareReport;
@@ -41,8 +42,18 @@ pub struct Plan {
     servers: Vec<Server>,
     ipxe_chain: &'static str,
     capture: bool,
-    installer: bool,
+    image: BootImage,
     attempts: Option<i64>,
+    deadlines: Vec<(&'static str, i64)>,
+    rival: bool,
+}
+
+/// What the enterprise has its servers boot.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum BootImage {
+    Installer,
+    Tiny,
+    None,
 }
 
 /// A laboratory that runs.
@@ -53,6 +64,8 @@ pub struct Lab {
     pub lm: LeaseManager,
     /// The enterprise's side.
     pub po: Organizer,
+    /// The other enterprise's, when the plan wants one.
+    pub rival: Option<Organizer>,
     /// The bare servers, in the plan's order.
     pub machines: Vec<Machine>,
     /// The capture of the lender's bridge, when the plan wants one.
@@ -71,8 +84,10 @@ impl Plan {
             servers: vec![Server::numbered(1)],
             ipxe_chain: "script",
             capture: false,
-            installer: true,
+            image: BootImage::Installer,
             attempts: None,
+            deadlines: Vec::new(),
+            rival: false,
         }
     }
 
@@ -100,7 +115,14 @@ impl Plan {
     /// No profile, boot image or package repository: the scenario brings its own.
     #[must_use]
     pub fn without_installer(mut self) -> Self {
-        self.installer = false;
+        self.image = BootImage::None;
+        self
+    }
+
+    /// Instead of the installer the tiny image, with a profile of its own name that fits every server.
+    #[must_use]
+    pub fn tiny(mut self) -> Self {
+        self.image = BootImage::Tiny;
         self
     }
 
@@ -108,6 +130,20 @@ impl Plan {
     #[must_use]
     pub fn one_attempt(mut self) -> Self {
         self.attempts = Some(1);
+        self
+    }
+
+    /// The LM waits in a state for so many seconds instead of its usual time.
+    #[must_use]
+    pub fn deadline(mut self, state: &'static str, seconds: i64) -> Self {
+        self.deadlines.push((state, seconds));
+        self
+    }
+
+    /// Another enterprise borrows from the same lender.
+    #[must_use]
+    pub fn with_rival(mut self) -> Self {
+        self.rival = true;
         self
     }
 
@@ -145,21 +181,30 @@ impl Plan {
         lm.write_servers(&servers_toml(&self.servers, &redfish)?)?;
         lm.configure(|config| {
             set(config, "dhcp", "ipxe_chain", self.ipxe_chain);
+            for (state, seconds) in &self.deadlines {
+                set(config, "deadlines", state, *seconds);
+            }
             if let Some(attempts) = self.attempts {
                 config.insert("attempts".to_owned(), attempts.into());
             }
         })?;
         let mut po = Organizer::prepare(&network, folders, folder, &lm.bundle()).await?;
-        let packages = match self.installer {
-            true => Some(add_web_profile(&network, folders, &po).await?),
-            false => None,
+        let packages = match self.image {
+            BootImage::Installer => Some(add_web_profile(&network, folders, &po).await?),
+            BootImage::Tiny => tiny_image::add(&po).await.map(|()| None)?,
+            BootImage::None => None,
         };
         lm.start().await?;
         po.start().await?;
+        let rival = match self.rival {
+            true => Some(start_rival(&network, folders, folder, &lm).await?),
+            false => None,
+        };
         Ok(Lab {
             folder: run,
             lm,
             po,
+            rival,
             machines,
             capture,
             _redfish: redfish,
@@ -251,6 +296,19 @@ fn print_tail(name: &str, tail: &str) {
     eprintln!("\n===== {name}, last {LINES} lines =====\n{tail}");
 }
 
+async fn start_rival(
+    network: &Network,
+    folders: &Folders,
+    folder: &Path,
+    lm: &LeaseManager,
+) -> Result<Organizer> {
+    let bundle = folder.join("rival-bundle");
+    lm.add_tenant("rival", &bundle).await?;
+    let mut rival = Organizer::prepare_rival(network, folders, folder, &bundle).await?;
+    rival.start().await?;
+    Ok(rival)
+}
+
 /// The enterprise's boot image, the profile `web`, and the packages that it installs.
 async fn add_web_profile(network: &Network, folders: &Folders, po: &Organizer) -> Result<Service> {
     let assets = Assets::find(folders)?;
@@ -274,7 +332,7 @@ pub(crate) fn web_profile(sources: &Path) -> Result<Profile> {
     })
 }
 
-fn set(config: &mut toml::Table, table: &str, key: &str, value: &str) {
+fn set(config: &mut toml::Table, table: &str, key: &str, value: impl Into<toml::Value>) {
     let table = config.entry(table).or_insert_with(|| toml::Table::new().into());
     if let Some(table) = table.as_table_mut() {
         table.insert(key.to_owned(), value.into());

@@ -51,8 +51,35 @@ pub struct Hardware {
 pub struct Disk {
     /// The maker's serial number.
     pub serial: String,
-    /// Capacity in GiB.
-    pub size_gib: u64,
+    /// Capacity in MiB.
+    pub size_mib: u64,
+    /// What it hangs on.
+    pub bus: Bus,
+    /// Whether it refuses every change of its content.
+    pub worn_out: bool,
+}
+
+impl Disk {
+    /// A disk in order.
+    pub fn new(bus: Bus, serial: &str, size_mib: u64) -> Self {
+        Self {
+            serial: serial.to_owned(),
+            size_mib,
+            bus,
+            worn_out: false,
+        }
+    }
+}
+
+/// What a disk hangs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bus {
+    /// Paravirtual; can discard.
+    Virtio,
+    /// SATA by AHCI; can discard.
+    Sata,
+    /// A controller of its own with one namespace; can be formatted.
+    Nvme,
 }
 
 /// What is in a server's flash chip.
@@ -113,6 +140,7 @@ pub struct Machine {
 
 struct Shared {
     hardware: Hardware,
+    folder: PathBuf,
     namespace: Namespace,
     tap: String,
     serial: Transcript,
@@ -150,6 +178,7 @@ impl Machine {
         tasks.spawn(owner.run(received));
         let shared = Shared {
             hardware,
+            folder: folder.to_owned(),
             namespace: network.lender.clone(),
             tap,
             serial,
@@ -191,6 +220,13 @@ impl Machine {
         text.trim()
             .parse()
             .with_context(|| format!("{counter} says {text:?}"))
+    }
+
+    /// Pulls its cable out of the lender's switch.
+    pub async fn unplug(&self) -> Result<()> {
+        let line = format!("link set {} down\n", self.shared.tap);
+        let done = self.shared.namespace.ip_batch(&line).await;
+        done.with_context(|| format!("cannot unplug {}", self.shared.hardware.name))
     }
 
     /// What the next power-on boots from.
@@ -348,6 +384,15 @@ impl Owner {
         if let Some(mut process) = running {
             while process.readers.join_next().await.is_some() {}
         }
+    }
+}
+
+impl Machine {
+    /// The files that hold the content of its disks, in their order.
+    pub fn disk_files(&self) -> Vec<PathBuf> {
+        let hardware = &self.shared.hardware;
+        let file = |disk| disk_file(&self.shared.folder, hardware, disk);
+        hardware.disks.iter().map(file).collect()
     }
 }
 

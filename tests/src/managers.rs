@@ -3,9 +3,10 @@
 use crate::daemon::Daemon;
 use crate::folders::Folders;
 use crate::namespace::Namespace;
-use crate::network::{GATEWAY_ADDRESS, GATEWAY_PORT, LM_ADDRESS, Network};
+use crate::network::{GATEWAY_ADDRESS, GATEWAY_PORT, LM_ADDRESS, Network, RIVAL_ADDRESS};
 use anyhow::{Context as _, Result, bail};
 use std::fs::Permissions;
+use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -51,20 +52,15 @@ impl LeaseManager {
                 "10.10.0.1",
             ])
             .await?;
-        let config = manager.config_path();
-        let bundle = manager.bundle().display().to_string();
-        manager
-            .run(&[
-                "tenant",
-                "add",
-                "enterprise",
-                "--config",
-                &config,
-                "--out",
-                &bundle,
-            ])
-            .await?;
+        manager.add_tenant("enterprise", &manager.bundle()).await?;
         Ok(manager)
+    }
+
+    /// `leaseboot-lm tenant add`: leaves the tenant's certificate, key and the LM's CA in the folder `bundle`.
+    pub async fn add_tenant(&self, name: &str, bundle: &Path) -> Result<()> {
+        let (config, bundle) = (self.config_path(), bundle.display().to_string());
+        let arguments = ["tenant", "add", name, "--config", &config, "--out", &bundle];
+        self.run(&arguments).await.map(drop)
     }
 
     /// The tenant's certificate, key and the LM's CA.
@@ -122,6 +118,25 @@ impl LeaseManager {
         self.run(&all).await
     }
 
+    /// In whose hands a server is, such as `free`, and why, as `leaseboot-lm status --json` tells it.
+    pub async fn custody(&self, server: &str) -> Result<(String, String)> {
+        let text = self.status(&["--json"]).await?;
+        let status: serde_json::Value = serde_json::from_str(&text)?;
+        let servers = status["servers"].as_array().into_iter().flatten();
+        let found = servers.into_iter().find(|entry| entry["name"] == server);
+        let entry = found.with_context(|| format!("the status does not tell of {server}:\n{text}"))?;
+        let field = |name: &str| entry[name].as_str().unwrap_or_default().to_owned();
+        Ok((field("custody"), field("reason")))
+    }
+
+    /// `leaseboot-lm verify-erasure` on a signed record, with the lender's published key; an error when it proves nothing or tells of a
+    /// disk that is not erased.
+    pub async fn verify_erasure(&self, record: &Path) -> Result<String> {
+        let (record, key) = (record.display().to_string(), self.bundle().join("erasure.pub"));
+        self.run(&["verify-erasure", &record, "--key", &key.display().to_string()])
+            .await
+    }
+
     /// What the running daemon said.
     pub fn said(&self) -> Result<&crate::transcript::Transcript> {
         let daemon = self.daemon.as_ref().context("leaseboot-lm does not run")?;
@@ -158,6 +173,7 @@ pub struct Profile {
 
 /// The enterprise's side: `leaseboot-po` in its folder.
 pub struct Organizer {
+    name: String,
     namespace: Namespace,
     program: PathBuf,
     folder: PathBuf,
@@ -170,17 +186,47 @@ pub struct Organizer {
 impl Organizer {
     /// Makes key and configuration in `folder/po`.
     pub async fn prepare(network: &Network, folders: &Folders, folder: &Path, bundle: &Path) -> Result<Self> {
+        Self::prepare_at(
+            &network.enterprise,
+            GATEWAY_ADDRESS,
+            "po",
+            folders,
+            folder,
+            bundle,
+        )
+        .await
+    }
+
+    /// The same for the other enterprise, in `folder/rival`; its inner addresses are those of the first, which is none of the lender's business.
+    pub async fn prepare_rival(
+        network: &Network,
+        folders: &Folders,
+        folder: &Path,
+        bundle: &Path,
+    ) -> Result<Self> {
+        Self::prepare_at(&network.rival, RIVAL_ADDRESS, "rival", folders, folder, bundle).await
+    }
+
+    async fn prepare_at(
+        site: &Namespace,
+        gateway: Ipv4Addr,
+        name: &str,
+        folders: &Folders,
+        folder: &Path,
+        bundle: &Path,
+    ) -> Result<Self> {
         let organizer = Self {
-            namespace: network.enterprise.clone(),
+            namespace: site.clone(),
             program: folders.program("leaseboot-po")?,
-            folder: folder.join("po"),
+            folder: folder.join(name),
+            name: name.to_owned(),
             logs: folder.to_owned(),
             runs: 0,
             borrowings: 0,
             daemon: None,
         };
         let directory = organizer.folder.display().to_string();
-        let endpoint = format!("{GATEWAY_ADDRESS}:{GATEWAY_PORT}");
+        let endpoint = format!("{gateway}:{GATEWAY_PORT}");
         let lm = format!("https://{LM_ADDRESS}:8443");
         let bundle = bundle.display().to_string();
         let arguments = [
@@ -261,7 +307,7 @@ impl Organizer {
         let mut command = self.namespace.command(&self.program);
         command.args(["serve", "--config", &self.config_path()]);
         command.env("RUST_LOG", log_filter());
-        let log = self.logs.join(format!("po{}.log", suffix(self.runs)));
+        let log = self.logs.join(format!("{}{}.log", self.name, suffix(self.runs)));
         let mut daemon = Daemon::start("leaseboot-po", command, &log)?;
         daemon.ready("leaseboot-po ready", READY).await?;
         self.daemon = Some(daemon);
@@ -276,7 +322,9 @@ impl Organizer {
     /// Starts `leaseboot-po borrow`; the handle is the running command.
     pub fn borrow(&mut self, profile: &str, arguments: &[&str]) -> Result<Borrowing> {
         self.borrowings += 1;
-        let log = self.logs.join(format!("borrow{}.log", suffix(self.borrowings)));
+        let log = self
+            .logs
+            .join(format!("{}-borrow{}.log", self.name, suffix(self.borrowings)));
         let command = self.borrow_command(profile, arguments);
         Ok(Borrowing {
             command: Daemon::start("leaseboot-po borrow", command, &log)?,
@@ -303,6 +351,16 @@ impl Organizer {
     pub async fn release(&self, lease: &str) -> Result<String> {
         self.run(&["release", "--config", &self.config_path(), lease])
             .await
+    }
+
+    /// `leaseboot-po erasure` into a file: the lender's signed record that a server was erased.
+    pub async fn erasure(&self, lease: &str) -> Result<PathBuf> {
+        let text = self
+            .run(&["erasure", "--config", &self.config_path(), lease])
+            .await?;
+        let path = self.logs.join(format!("{lease}-erasure.json"));
+        std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(path)
     }
 
     /// What the running daemon said.

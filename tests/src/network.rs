@@ -10,6 +10,8 @@
 //!      `lender`            `lender`           `transit`             `enterprise`           `office`, `repo`
 //! ```
 //!
+//! Beside it stands `rival`, another enterprise behind the same transit: 203.0.113.2, with a PO and a gateway of its own.
+//!
 //! There is no address translation. The firewall lets into the enterprise one UDP port of the gateway and the answers to what was
 //! asked from inside; it lets out only what carries the gateway's own address, so nothing of the inside leaks unnoticed.
 //! The names of the namespaces begin with a prefix of this run, so that laboratories stand side by side.
@@ -24,6 +26,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 pub const LM_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 10, 0, 1);
 /// The gateway as the outside sees it.
 pub const GATEWAY_ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
+/// The other enterprise's gateway as the outside sees it.
+pub const RIVAL_ADDRESS: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 2);
 /// The one port of the gateway that the firewall lets the outside reach.
 pub const GATEWAY_PORT: u16 = 51820;
 /// The package repository inside the enterprise.
@@ -43,6 +47,8 @@ pub struct Network {
     pub repo: Namespace,
     /// Somebody's desk inside the enterprise.
     pub office: Namespace,
+    /// The PO and the gateway of another enterprise.
+    pub rival: Namespace,
     // Last, so that it runs when all else is gone.
     _guardian: Guardian,
 }
@@ -61,19 +67,20 @@ impl Network {
             RUNS.fetch_add(1, Ordering::Relaxed)
         );
         let named = |role: &str| Namespace::named(format!("{prefix}-{role}"));
-        let roles = ["lender", "transit", "enterprise", "repo", "office"].map(named);
+        let roles = ["lender", "transit", "enterprise", "repo", "office", "rival"].map(named);
         let names: Vec<String> = roles
             .iter()
             .map(|namespace| namespace.name().to_owned())
             .collect();
         let guardian = Guardian::over(&names)?;
-        let [lender, transit, enterprise, repo, office] = roles;
+        let [lender, transit, enterprise, repo, office, rival] = roles;
         let network = Self {
             lender,
             transit,
             enterprise,
             repo,
             office,
+            rival,
             _guardian: guardian,
         };
         network
@@ -81,7 +88,12 @@ impl Network {
             .await
             .context("cannot lay the laboratory's wires")?;
         network.set_addresses().await?;
-        for router in [&network.lender, &network.transit, &network.enterprise] {
+        for router in [
+            &network.lender,
+            &network.transit,
+            &network.enterprise,
+            &network.rival,
+        ] {
             router
                 .run("sh", &["-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"])
                 .await?;
@@ -137,11 +149,13 @@ impl Network {
             &self.enterprise,
             &self.repo,
             &self.office,
+            &self.rival,
         ];
         let mut lines: String = all.map(|n| format!("netns add {}\n", n.name())).concat();
         let wires = [
             (&self.lender, "transit", &self.transit, "lender"),
             (&self.transit, "enterprise", &self.enterprise, "transit"),
+            (&self.transit, "rival", &self.rival, "transit"),
             (&self.enterprise, "repo", &self.repo, "lan"),
             (&self.enterprise, "office", &self.office, "lan"),
         ];
@@ -168,6 +182,7 @@ impl Network {
                 &self.transit,
                 "link set lender up\naddress add 192.0.2.254/24 dev lender\n\
                  link set enterprise up\naddress add 198.51.100.254/24 dev enterprise\n\
+                 link set rival up\naddress add 203.0.113.254/24 dev rival\n\
                  route add 10.10.0.0/24 via 192.0.2.1\n",
             ),
             (
@@ -176,6 +191,10 @@ impl Network {
                  link set repo master lan up\nlink set office master lan up\n\
                  link set transit up\naddress add 198.51.100.2/24 dev transit\n\
                  route add default via 198.51.100.254\n",
+            ),
+            (
+                &self.rival,
+                "link set transit up\naddress add 203.0.113.2/24 dev transit\nroute add default via 203.0.113.254\n",
             ),
             (
                 &self.repo,
@@ -204,6 +223,8 @@ impl Network {
                     ct state established,related accept
                     iifname "enterprise" oifname "lender" ip saddr {GATEWAY_ADDRESS} accept
                     iifname "lender" oifname "enterprise" ip daddr {GATEWAY_ADDRESS} udp dport {GATEWAY_PORT} accept
+                    iifname "rival" oifname "lender" ip saddr {RIVAL_ADDRESS} accept
+                    iifname "lender" oifname "rival" ip daddr {RIVAL_ADDRESS} udp dport {GATEWAY_PORT} accept
                     counter name "turned_away"
                 }}
             }}"#

@@ -1,12 +1,17 @@
 //! The command line of a bare server, and nothing else.
 
-use crate::machine::{BootSource, Firmware, Hardware, NicModel, disk_file};
+use crate::machine::{BootSource, Bus, Disk, Firmware, Hardware, NicModel, disk_file};
 use anyhow::{Context as _, Result};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 const OVMF_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
 const OVMF_VARIABLES: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
+
+/// What a disk answers that can still be read (QEMU document "blkdebug"): an input/output error to every write, zeroing and discard.
+const WORN_OUT: &str = "inject-error.0.event=none,inject-error.0.iotype=write,inject-error.0.errno=5,\
+    inject-error.1.event=none,inject-error.1.iotype=write-zeroes,inject-error.1.errno=5,\
+    inject-error.2.event=none,inject-error.2.iotype=discard,inject-error.2.errno=5";
 
 /// Where a server stands: its port and its files.
 pub(crate) struct Placement {
@@ -23,7 +28,7 @@ impl Placement {
             let path = disk_file(folder, hardware, disk);
             let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
             // Sparse: takes no room until the guest writes.
-            file.set_len(disk.size_gib << 30)
+            file.set_len(disk.size_mib << 20)
                 .with_context(|| format!("cannot size {}", path.display()))?;
             disks.push(path);
         }
@@ -77,24 +82,38 @@ pub(crate) fn arguments(
         );
     }
     add_card(&mut line, hardware, placement, source);
+    if hardware.disks.iter().any(|disk| disk.bus == Bus::Sata) {
+        line.words("-device ich9-ahci,id=sata");
+    }
     for (number, (disk, file)) in hardware.disks.iter().zip(&placement.disks).enumerate() {
-        line.add(
-            "-drive",
-            &format!(
-                "if=none,id=disk{number},format=raw,cache=unsafe,discard=unmap,file={}",
-                file.display()
-            ),
-        );
-        line.add(
-            "-device",
-            &format!(
-                "virtio-blk-pci,drive=disk{number},serial={},bootindex={}",
-                disk.serial,
-                number + 1
-            ),
-        );
+        add_disk(&mut line, number, disk, file);
     }
     line.0
+}
+
+fn add_disk(line: &mut Line, number: usize, disk: &Disk, file: &Path) {
+    let content = match disk.worn_out {
+        false => format!("format=raw,file={}", file.display()),
+        true => format!(
+            "driver=blkdebug,{WORN_OUT},image.driver=raw,image.file.filename={}",
+            file.display()
+        ),
+    };
+    line.add(
+        "-drive",
+        &format!("if=none,id=disk{number},cache=unsafe,discard=unmap,{content}"),
+    );
+    let device = match disk.bus {
+        Bus::Virtio => "virtio-blk-pci".to_owned(),
+        // The controller's ports are counted from the first disk on, whatever other disks there are.
+        Bus::Sata => format!("ide-hd,bus=sata.{number}"),
+        Bus::Nvme => "nvme".to_owned(),
+    };
+    let (serial, order) = (&disk.serial, number + 1);
+    line.add(
+        "-device",
+        &format!("{device},drive=disk{number},serial={serial},bootindex={order}"),
+    );
 }
 
 fn add_card(line: &mut Line, hardware: &Hardware, placement: &Placement, source: BootSource) {

@@ -1,6 +1,6 @@
 //! The lender's list of servers, as its operator would write it.
 
-use crate::machine::{Disk, Firmware, Hardware, NicModel};
+use crate::machine::{Bus, Disk, Firmware, Hardware, NicModel};
 use crate::redfish::{Redfish, USER};
 use anyhow::Result;
 use leaseboot_protocol::hardware::{self, Cpu, HardwareReport, Nic};
@@ -33,10 +33,7 @@ impl Server {
             nic: NicModel::Virtio,
             memory_mib: 2048,
             cores: 2,
-            disks: vec![Disk {
-                serial: format!("LAB{number:04}"),
-                size_gib: 8,
-            }],
+            disks: vec![Disk::new(Bus::Virtio, &format!("LAB{number:04}"), 8 << 10)],
         };
         Self {
             hardware,
@@ -63,17 +60,21 @@ impl Server {
     /// What the agent would report, as far as a lease depends on it.
     fn report(&self) -> HardwareReport {
         let hardware = &self.hardware;
-        let disks = hardware
-            .disks
-            .iter()
-            .zip('a'..='z')
-            .map(|(disk, letter)| hardware::Disk {
-                name: format!("vd{letter}"),
-                serial: disk.serial.clone(),
-                by_id: format!("virtio-{}", disk.serial),
-                size_bytes: disk.size_gib << 30,
+        let disks = hardware.disks.iter().zip('a'..='z').map(|(disk, letter)| {
+            let serial = &disk.serial;
+            let (name, by_id) = match disk.bus {
+                Bus::Virtio => (format!("vd{letter}"), format!("virtio-{serial}")),
+                Bus::Sata => (format!("sd{letter}"), format!("ata-QEMU_HARDDISK_{serial}")),
+                Bus::Nvme => ("nvme0n1".to_owned(), format!("nvme-QEMU_NVMe_Ctrl_{serial}")),
+            };
+            hardware::Disk {
+                name,
+                serial: serial.clone(),
+                by_id,
+                size_bytes: disk.size_mib << 20,
                 ..hardware::Disk::default()
-            });
+            }
+        });
         HardwareReport {
             architecture: "x86_64".to_owned(),
             cpu: Cpu {

@@ -1,11 +1,12 @@
 //! A boot image that is no installer: a few modules, busybox, and an init that tells on the serial line what the wrapper left it.
 //!
-//! Scenarios that end at the second kernel use it, because it is small, and because its init can say what no installer would.
+//! Scenarios that end at the second kernel use it, because it is small, and because its init can say what no installer would. On a UEFI
+//! server it leaves a boot entry in NVRAM, as installers do.
 
 use crate::assets::compress;
 use crate::folders::Folders;
-use crate::lab::{Lab, web_profile};
-use crate::managers::Profile;
+use crate::lab::web_profile;
+use crate::managers::{Organizer, Profile};
 use crate::namespace::checked;
 use anyhow::{Context as _, Result, ensure};
 use leaseboot_protocol::archive::Archive;
@@ -25,12 +26,24 @@ echo "scenario: kickstart $($bb sha256sum < /leaseboot/ks.cfg | $bb cut -c 1-64)
 [ ! -e /leaseboot/stage2.json ] || echo "scenario: the wrapper left its facts"
 $bb grep -l '^@leaseboot-tunnel' /proc/[0-9]*/cmdline > /dev/null && echo "scenario: the tunnel's process lives"
 $bb wget -q -O - http://10.99.0.1/v1/session > /dev/null && echo "scenario: the gateway answers"
-echo "scenario: all seen"
-exec $bb poweroff -f
+$bb mkdir -p /sys
+$bb mount -t sysfs sysfs /sys
+if [ -d /sys/firmware/efi ]; then
+    variables=/sys/firmware/efi/efivars
+    $bb insmod /lib/modules/*/kernel/fs/efivarfs/efivarfs.ko
+    $bb mount -t efivarfs efivarfs $variables
+    $bb cat /boot-entry > $variables/Boot0042-8be4df61-93ca-11d2-aa0d-00e098032b8c && echo "scenario: left a boot entry"
+fi
 "#;
+/// What the init does last, unless it is to stay.
+const POWER_OFF: &str = r#"echo "scenario: all seen"
+exec /bin/busybox poweroff -f
+"#;
+/// What the boot entry that the image leaves calls itself.
+pub const BOOT_ENTRY: &str = "left by a tenant";
 
-/// What the wrapper needs of the image's kernel: the laboratory's cards and a TUN device.
-const MODULES: [&str; 12] = [
+/// What the wrapper needs of the image's kernel, the laboratory's cards and a TUN device, and what the init needs to reach NVRAM.
+const MODULES: [&str; 13] = [
     "virtio",
     "virtio_ring",
     "virtio_pci",
@@ -43,6 +56,7 @@ const MODULES: [&str; 12] = [
     "rng-core",
     "e1000",
     "tun",
+    "efivarfs",
 ];
 
 /// How an initrd is packed.
@@ -101,12 +115,18 @@ impl Packing {
 
 /// The uncompressed archive, with `padding` bytes that do not compress.
 pub async fn archive(folders: &Folders, padding: usize) -> Result<Vec<u8>> {
+    archive_ending(folders, padding, POWER_OFF).await
+}
+
+/// As [`archive`], but its init does this in the end: lines of a shell script.
+pub async fn archive_ending(folders: &Folders, padding: usize, ending: &str) -> Result<Vec<u8>> {
     let mut archive = Archive::new();
     let busybox = std::fs::read("/usr/bin/busybox")
         .or_else(|_| std::fs::read("/bin/busybox"))
         .context("cannot read busybox (package busybox-static)")?;
     archive.file("bin/busybox", 0o755, busybox)?;
-    archive.file("init", 0o755, INIT)?;
+    archive.file("init", 0o755, format!("{INIT}{ending}"))?;
+    archive.file("boot-entry", 0o600, boot_entry())?;
     if padding > 0 {
         archive.file("padding", 0o600, noise(padding))?;
     }
@@ -114,13 +134,19 @@ pub async fn archive(folders: &Folders, padding: usize) -> Result<Vec<u8>> {
     Ok(archive.to_bytes())
 }
 
+/// Puts the image in place as it usually is, and its profile, which fits every server.
+pub async fn add(po: &Organizer) -> Result<()> {
+    let archive = archive(&Folders::find()?, 0).await?;
+    add_profile(po, TINY, &Packing::Zstd.pack(&archive).await?, &[])
+}
+
 /// Puts an image with this initrd in place, and a profile of the same name that asks for servers with these labels.
-pub fn add_profile(lab: &Lab, name: &str, initrd: &[u8], labels: &[(&str, &str)]) -> Result<()> {
+pub fn add_profile(po: &Organizer, name: &str, initrd: &[u8], labels: &[(&str, &str)]) -> Result<()> {
     let folders = Folders::find()?;
     let folder = tempfile::tempdir().context("cannot make a folder")?;
     let path = folder.path().join("initrd.img");
     std::fs::write(&path, initrd).context("cannot write the initrd")?;
-    lab.po.add_image(
+    po.add_image(
         name,
         &folders.image().join("vmlinuz"),
         &path,
@@ -129,7 +155,7 @@ pub fn add_profile(lab: &Lab, name: &str, initrd: &[u8], labels: &[(&str, &str)]
     // A kickstart that the lender can merge; nobody carries it out.
     let web = web_profile(&folders.sources())?;
     let lines = web.kickstart.lines().filter(|line| !line.contains("--hostname"));
-    lab.po.add_profile(&Profile {
+    po.add_profile(&Profile {
         name: name.to_owned(),
         image: name.to_owned(),
         kickstart: lines.map(|line| format!("{line}\n")).collect(),
@@ -186,6 +212,27 @@ async fn add_modules(archive: &mut Archive, image: &Path) -> Result<()> {
         "stage 1 has only {added} of the modules that the laboratory needs"
     );
     Ok(())
+}
+
+/// A variable `Boot####` as efivarfs takes it: attributes, then an `EFI_LOAD_OPTION` (UEFI 2.10, 3.1.3) for a file on a partition.
+fn boot_entry() -> Vec<u8> {
+    let node = |head: [u8; 2], data: &[u8]| {
+        let length = u16::try_from(data.len() + 4).unwrap_or(4).to_le_bytes();
+        [&head[..], &length, data].concat()
+    };
+    let path = [
+        node([4, 1], &[0; 38]),
+        node([4, 4], b"\\\0x\0\0\0"),
+        node([0x7f, 0xff], &[]),
+    ]
+    .concat();
+    let length = u16::try_from(path.len()).unwrap_or(0).to_le_bytes();
+    let description: Vec<u8> = BOOT_ENTRY
+        .encode_utf16()
+        .chain([0])
+        .flat_map(u16::to_le_bytes)
+        .collect();
+    [&[7, 0, 0, 0, 1, 0, 0, 0][..], &length, &description, &path].concat()
 }
 
 /// Bytes that no compressor shrinks, the same in each run (xorshift64).

@@ -6,6 +6,7 @@ use leaseboot_tests::events::Tenant;
 use leaseboot_tests::folders::Folders;
 use leaseboot_tests::lab::{CHAIN, Plan};
 use leaseboot_tests::machine::Power;
+use leaseboot_tests::neighbour::{EVERY_PROBE, Neighbour};
 use leaseboot_tests::servers::Server;
 use leaseboot_tests::tiny_image::{Packing, SEEN, TINY, add_profile, archive};
 use std::time::Duration;
@@ -17,16 +18,8 @@ const LARGE: usize = 48 << 20;
 
 #[tokio::test]
 async fn a_gateway_that_is_down_for_half_a_minute_only_delays_the_transfer() -> Result<()> {
-    let plan = Plan::named("failure-gateway")
-        .servers(vec![Server::numbered(1)])
-        .without_installer();
+    let plan = Plan::named("failure-gateway").tiny();
     plan.run(async |lab| {
-        add_profile(
-            lab,
-            TINY,
-            &Packing::Zstd.pack(&archive(&Folders::find()?, 0).await?).await?,
-            &[],
-        )?;
         lab.network.set_gateway_reachable(false).await?;
         let mut borrowing = lab.borrow(TINY)?;
         let mut history = borrowing.during(Tenant::of(lab).follow(ORDERED)).await?;
@@ -34,7 +27,17 @@ async fn a_gateway_that_is_down_for_half_a_minute_only_delays_the_transfer() -> 
             .during(history.wait_for_failure(Step::Tunnel, CHAIN))
             .await?;
         assert!(!failure.is_empty());
-        tokio::time::sleep(OUTAGE).await;
+        // The server stands in stage 1 meanwhile, and has no word for strangers on the wire.
+        let (stranger, server) = (
+            Neighbour::stranger(&lab.network).await?,
+            Server::numbered(1).address,
+        );
+        let (answers, ()) = tokio::join!(stranger.answers(server), tokio::time::sleep(OUTAGE));
+        assert_eq!(answers?, [""; 0], "{server} answers a stranger in stage 1");
+        assert_eq!(
+            Neighbour::lease_manager(&lab.network).answers(server).await?,
+            EVERY_PROBE
+        );
         lab.network.set_gateway_reachable(true).await?;
         borrowing
             .during(history.wait_for_state(LeaseState::TunnelUp, CHAIN))
@@ -54,12 +57,10 @@ async fn a_gateway_that_is_down_for_half_a_minute_only_delays_the_transfer() -> 
 
 #[tokio::test]
 async fn an_lm_that_is_killed_during_the_download_takes_the_lease_up_again() -> Result<()> {
-    let plan = Plan::named("failure-lm")
-        .servers(vec![Server::numbered(1)])
-        .without_installer();
+    let plan = Plan::named("failure-lm").without_installer();
     plan.run(async |lab| {
         let large = Packing::Plain.pack(&archive(&Folders::find()?, LARGE).await?).await?;
-        add_profile(lab, TINY, &large, &[])?;
+        add_profile(&lab.po, TINY, &large, &[])?;
         let mut borrowing = lab.borrow(TINY)?;
         let mut history = borrowing.during(Tenant::of(lab).follow(ORDERED)).await?;
         let under_way = |event: &leaseboot_protocol::lease::LeaseEvent| {
@@ -81,16 +82,8 @@ async fn an_lm_that_is_killed_during_the_download_takes_the_lease_up_again() -> 
 
 #[tokio::test]
 async fn a_wrong_boot_token_is_refused_and_recorded() -> Result<()> {
-    let plan = Plan::named("failure-token")
-        .servers(vec![Server::numbered(1)])
-        .without_installer();
+    let plan = Plan::named("failure-token").tiny();
     plan.run(async |lab| {
-        add_profile(
-            lab,
-            TINY,
-            &Packing::Zstd.pack(&archive(&Folders::find()?, 0).await?).await?,
-            &[],
-        )?;
         let mut borrowing = lab.borrow(TINY)?;
         borrowing
             .during(lab.machine().wait_for_power(Power::On, ORDERED))

@@ -23,7 +23,12 @@ async fn wrapper_and_archive_work_on_every_packing() -> Result<()> {
         let archive = archive(&Folders::find()?, 0).await?;
         for (packing, machine) in Packing::ALL.into_iter().zip(lab.machines.clone()) {
             let name = packing.name();
-            add_profile(lab, name, &packing.pack(&archive).await?, &[("packing", name)])?;
+            add_profile(
+                &lab.po,
+                name,
+                &packing.pack(&archive).await?,
+                &[("packing", name)],
+            )?;
             let mut borrowing = lab.borrow(name)?;
             let seen = borrowing.during(machine.serial().wait_for(SEEN, CHAIN)).await;
             seen.with_context(|| format!("with an initrd of kind {name}"))?;

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 use leaseboot_tests::capture::Capture;
 use leaseboot_tests::folders::Folders;
-use leaseboot_tests::machine::{Disk, Firmware, Hardware, Machine, NicModel, Power};
+use leaseboot_tests::machine::{Bus, Disk, Firmware, Hardware, Machine, NicModel, Power};
 use leaseboot_tests::namespace::{Namespace, Service};
 use leaseboot_tests::network::{GATEWAY_ADDRESS, GATEWAY_PORT, LM_ADDRESS, Network, REPOSITORY_ADDRESS};
 use leaseboot_tests::redfish::{Redfish, USER};
@@ -132,10 +132,7 @@ async fn a_bare_server_obeys_its_controller_and_asks_the_bridge_for_a_boot() -> 
         nic: NicModel::Virtio,
         memory_mib: 512,
         cores: 1,
-        disks: vec![Disk {
-            serial: "LAB0001".to_owned(),
-            size_gib: 1,
-        }],
+        disks: vec![Disk::new(Bus::Virtio, "LAB0001", 1024)],
     };
     let machine = Machine::install(&network, hardware, folder).await?;
     let redfish = Redfish::start(&network, vec![machine.clone()], &folders, folder).await?;

@@ -3,11 +3,9 @@
 use anyhow::{Context as _, Result};
 use leaseboot_protocol::lease::Step;
 use leaseboot_tests::events::Tenant;
-use leaseboot_tests::folders::Folders;
 use leaseboot_tests::lab::{CHAIN, Lab, Plan};
 use leaseboot_tests::machine::Power;
-use leaseboot_tests::servers::Server;
-use leaseboot_tests::tiny_image::{Packing, SEEN, TINY, add_profile, archive};
+use leaseboot_tests::tiny_image::{SEEN, TINY};
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
@@ -47,13 +45,8 @@ async fn a_changed_kickstart_is_refused() -> Result<()> {
 
 /// Borrows a server, tampers when the power goes on, and sees the refusal of `step` and nothing of the second kernel.
 async fn tampered(name: &str, step: Step, tamper: impl AsyncFn(&Lab) -> Result<()>) -> Result<()> {
-    let plan = Plan::named(name)
-        .servers(vec![Server::numbered(1)])
-        .without_installer()
-        .one_attempt();
+    let plan = Plan::named(name).tiny().one_attempt();
     plan.run(async |lab| {
-        let packed = Packing::Zstd.pack(&archive(&Folders::find()?, 0).await?).await?;
-        add_profile(lab, TINY, &packed, &[])?;
         let mut borrowing = lab.borrow(TINY)?;
         borrowing
             .during(lab.machine().wait_for_power(Power::On, ORDERED))
