@@ -10,7 +10,7 @@ mod table;
 
 use crate::dhcp::DhcpConfig;
 use crate::fleet::InventoryPolicy;
-use crate::lease::{Deadlines, Rules};
+use crate::lease::{Deadlines, Rules, TermRules};
 use crate::power::PowerRules;
 use ipnet::Ipv4Net;
 use leaseboot_protocol::ids::ServerId;
@@ -85,6 +85,8 @@ pub struct IdentityFiles {
     pub certificate: PathBuf,
     /// The LM's key.
     pub key: PathBuf,
+    /// The key that erasure records are signed with; several LMs of one lender share it.
+    pub erasure_key: PathBuf,
 }
 
 /// A configuration file cannot be used.
@@ -139,6 +141,12 @@ struct LmFile {
     deadlines: Deadlines,
     #[serde(default = "three")]
     attempts: NonZeroU32,
+    #[serde(default = "two")]
+    moves: u32,
+    #[serde(default)]
+    term: TermRules,
+    #[serde(default = "erasure_key_file")]
+    erasure_key: PathBuf,
 }
 
 #[derive(Deserialize)]
@@ -185,6 +193,14 @@ fn store_file() -> PathBuf {
     "lm.sqlite".into()
 }
 
+fn two() -> u32 {
+    2
+}
+
+fn erasure_key_file() -> PathBuf {
+    "erasure.key".into()
+}
+
 fn three() -> NonZeroU32 {
     NonZeroU32::MIN.saturating_add(2)
 }
@@ -211,6 +227,7 @@ impl Config {
                 ca_key: folder.join(&file.api.ca_key),
                 certificate: folder.join(&file.api.certificate),
                 key: folder.join(&file.api.key),
+                erasure_key: folder.join(&file.erasure_key),
             },
             store: folder.join(&file.store),
             boot_files: file.boot_files.map(|files| folder.join(files)),
@@ -218,6 +235,8 @@ impl Config {
             rules: Rules {
                 deadlines: file.deadlines,
                 attempts: file.attempts,
+                moves: file.moves,
+                term: file.term,
             },
             power: file.power,
             servers_path,

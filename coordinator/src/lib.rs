@@ -9,6 +9,7 @@
 //! | [`search`] | requirements × servers → the smallest that is sufficient |
 //! | [`merge`] | the enterprise's kickstart × the lender's hardware |
 //! | [`lease`] | the life of a lease, and the driver that makes it happen |
+//! | [`erasure`] | what becomes of a report of wipe mode, and the signature over it |
 //! | [`api`] | for tenants and agents, over TLS |
 //! | [`dhcp`], [`tftp`], [`boot`] | what a server meets between firmware and agent |
 //! | [`logs`] | what is written to standard error |
@@ -21,6 +22,7 @@ pub mod boot;
 pub mod commands;
 pub mod config;
 pub mod dhcp;
+pub mod erasure;
 pub mod fleet;
 pub mod lease;
 pub mod logs;

@@ -1,7 +1,7 @@
 //! `leaseboot-lm`: reads the command line and hands over to [`leaseboot_lm::commands`].
 
 use clap::{CommandFactory as _, Parser, Subcommand};
-use leaseboot_lm::commands::{init, leases, serve, servers, shell, status, tenant, watch};
+use leaseboot_lm::commands::{init, leases, serve, servers, shell, status, tenant, verify_erasure, watch};
 use leaseboot_lm::logs::{self, LogFormat};
 use std::process::ExitCode;
 
@@ -32,6 +32,8 @@ enum Command {
     Completions(shell::Completions),
     #[command(hide = true)]
     Man(shell::Man),
+    VerifyErasure(verify_erasure::VerifyErasure),
+    ErasureKey(verify_erasure::PrintErasureKey),
 }
 
 fn main() -> ExitCode {
@@ -51,6 +53,8 @@ fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Init(init) => init::run(&init),
         Command::Tenant(tenant) => tenant::run(&tenant),
+        Command::VerifyErasure(verify) => verify_erasure::run(&verify),
+        Command::ErasureKey(print) => verify_erasure::print_key(&print),
         Command::Serve(serve) => runtime()?.block_on(serve::run(&serve)),
         Command::Status(status) => runtime()?.block_on(status::run(&status)),
         Command::Servers(servers) => runtime()?.block_on(servers::run(&servers)),

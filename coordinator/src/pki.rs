@@ -169,7 +169,7 @@ fn issued(certificate: &Certificate, key: &KeyPair) -> Issued {
     }
 }
 
-fn read(path: &Path) -> Result<String, PkiError> {
+pub(crate) fn read(path: &Path) -> Result<String, PkiError> {
     std::fs::read_to_string(path).map_err(|source| PkiError::Read {
         path: path.to_owned(),
         source,

@@ -72,20 +72,27 @@ async fn a_transfer_outlives_a_restart_at_every_state() {
     house.restart().await;
     house.tenant("acme").release(&lease).await;
     house.restart().await;
+    let agent = house.agent(1).await;
+    house.restart().await;
+    assert_eq!(
+        agent.erasure(&house, &house::erasure(true)).await,
+        leaseboot_protocol::agent::Directive::PowerOff
+    );
+    house.restart().await;
     house.wait_for_state(&lease, LeaseState::Ended).await;
     house.restart().await;
-    assert_eq!(house.record("s1").await.custody, Custody::Held);
+    assert_eq!(house.record("s1").await.custody, Custody::Free);
     let events = house.tenant("acme").events(&lease, 0, 0).await.events;
     assert_eq!(events.last().unwrap().sequence, events.len() as u64);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_failure_ordered_is_done_after_a_restart() {
-    let mut house = House::with(1, "attempts = 1\n").await;
+    let mut house = House::with(1, "attempts = 1\nmoves = 0\n").await;
     let lease = house.tenant("acme").boot("one").await;
     let agent = house.agent(1).await;
     agent
-        .reports(&house, vec![failed(Step::Tunnel, "no answer")])
+        .reports(&house, vec![failed(Step::Kexec, "no answer")])
         .await;
     house.restart().await;
     assert_eq!(house.tenant("acme").view(&lease).await.state, LeaseState::Failed);

@@ -5,10 +5,11 @@
 
 mod house;
 
-use house::{House, address, failed, finished, hello, run, settings, text};
+use house::{House, address, erasure, failed, finished, hello, run, settings, text};
 use leaseboot_lm::store::Custody;
 use leaseboot_protocol::agent::{Directive, Outcome, Task, Welcome};
 use leaseboot_protocol::digest::Sha256;
+use leaseboot_protocol::erasure::SignedErasure;
 use leaseboot_protocol::lease::{EventKind, LeaseState, Step};
 use leaseboot_protocol::leases::{BootOrder, LeaseList, LeaseRequest, Refusal};
 use leaseboot_protocol::settings::Requirements;
@@ -71,16 +72,57 @@ async fn a_server_goes_into_service_and_comes_back() {
     );
 
     assert_eq!(tenant.release(&lease).await.state, LeaseState::Returning);
-    house.wait_for_state(&lease, LeaseState::Ended).await;
-    assert_eq!(house.power().last().unwrap(), "off 1");
-    assert_eq!(house.record("s1").await.custody, Custody::Held);
+    let of_the_return = ["off 1", "on 1", "off 1", "on 1"];
+    house
+        .wait_until("power", async || house.power() == of_the_return)
+        .await;
     assert_eq!(
         tenant.borrow("two").await.server.as_str(),
         "s2",
         "a server that is not erased is not lent"
     );
-    run(&["servers", "erased", "s1", "--config", text(&house.config())]);
+    let agent = house.agent(1).await;
+    assert!(
+        matches!(&agent.task, Task::Wipe(wipe) if wipe.lease == lease),
+        "{:?}",
+        agent.task
+    );
+    assert_eq!(agent.erasure(&house, &erasure(true)).await, Directive::PowerOff);
+    house.wait_for_state(&lease, LeaseState::Ended).await;
+    assert_eq!(house.power().last().unwrap(), "off 1");
+    assert_eq!(house.record("s1").await.custody, Custody::Free);
+    let signed: SignedErasure = tenant.get(&format!("/v1/leases/{lease}/erasure")).await;
+    let file = house.folder().join("erasure.json");
+    std::fs::write(&file, serde_json::to_string(&signed).unwrap()).unwrap();
+    let key = house.folder().join("acme/erasure.pub");
+    let said = run(&["verify-erasure", text(&file), "--key", text(&key)]);
+    assert!(
+        said.contains("vda") && said.contains("discard") && said.contains("the signature is good"),
+        "{said}"
+    );
+    let others = house.tenant("other");
+    let path = format!("/v1/leases/{lease}/erasure");
+    assert_eq!(
+        others.refused(Method::GET, &path, None, None::<&()>).await.0,
+        StatusCode::NOT_FOUND
+    );
     assert_eq!(tenant.borrow("three").await.server.as_str(), "s1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_cannot_be_erased_keeps_the_server_until_somebody_has_looked() {
+    let house = House::with(1, "").await;
+    let tenant = house.tenant("acme");
+    let lease = tenant.boot("one").await;
+    tenant.release(&lease).await;
+    let agent = house.agent(1).await;
+    agent.erasure(&house, &erasure(false)).await;
+    house.wait_for_state(&lease, LeaseState::Ended).await;
+    let record = house.record("s1").await;
+    assert_eq!(record.custody, Custody::Quarantined);
+    assert!(record.reason.contains("it refused"), "{}", record.reason);
+    run(&["servers", "erased", "s1", "--config", text(&house.config())]);
+    assert_eq!(tenant.borrow("two").await.server.as_str(), "s1");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -300,7 +342,7 @@ async fn a_merge_that_cannot_work_names_both_lines_before_any_power() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_that_fails_for_good_is_tried_again_and_then_given_up() {
-    let house = House::with(1, "").await;
+    let house = House::with(1, "moves = 0\n").await;
     let tenant = house.tenant("acme");
     let lease = tenant.boot("one").await;
     for attempt in 1..=3 {
@@ -309,7 +351,7 @@ async fn an_agent_that_fails_for_good_is_tried_again_and_then_given_up() {
             .await;
         let agent = house.agent(1).await;
         let directive = agent
-            .reports(&house, vec![failed(Step::Kernel, "the digest is wrong")])
+            .reports(&house, vec![failed(Step::Kexec, "it does not start")])
             .await;
         let expected = if attempt < 3 {
             Directive::Continue
@@ -334,7 +376,7 @@ async fn an_agent_that_fails_for_good_is_tried_again_and_then_given_up() {
     }
     let view = tenant.view(&lease).await;
     assert_eq!((view.state, view.attempt), (LeaseState::Failed, 3));
-    assert_eq!(view.reason, "kernel failed: the digest is wrong");
+    assert_eq!(view.reason, "kexec failed: it does not start");
     house
         .wait_until("the power to go off", async || {
             house.power().last().unwrap() == "off 1"
@@ -342,10 +384,10 @@ async fn an_agent_that_fails_for_good_is_tried_again_and_then_given_up() {
         .await;
     let record = house.record("s1").await;
     assert_eq!(record.custody, Custody::Quarantined);
-    assert!(record.reason.contains("the digest is wrong"));
+    assert!(record.reason.contains("it does not start"));
     let status = run(&["status", "--all", "--config", text(&house.config())]);
     assert!(
-        status.contains("quarantined") && status.contains("the digest is wrong"),
+        status.contains("quarantined") && status.contains("it does not start"),
         "{status}"
     );
     let request = LeaseRequest {
@@ -365,8 +407,35 @@ async fn an_agent_that_fails_for_good_is_tried_again_and_then_given_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_fails_on_the_enterprises_side_ends_the_lease_and_the_server_is_erased_and_free() {
+    let house = House::with(2, "attempts = 1\n").await;
+    let tenant = house.tenant("acme");
+    let lease = tenant.boot("one").await;
+    let agent = house.agent(1).await;
+    agent
+        .reports(&house, vec![failed(Step::Kernel, "the digest is wrong")])
+        .await;
+    let view = tenant.view(&lease).await;
+    assert_eq!(
+        (view.state, view.server.as_str()),
+        (LeaseState::Returning, "s1"),
+        "{}",
+        view.reason
+    );
+    house.agent(1).await.erasure(&house, &erasure(true)).await;
+    house.wait_for_state(&lease, LeaseState::Failed).await;
+    let view = tenant.view(&lease).await;
+    assert!(
+        view.reason.starts_with("kernel failed: the digest is wrong"),
+        "{}",
+        view.reason
+    );
+    assert_eq!(house.record("s1").await.custody, Custody::Free);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_silent_server_is_found_out_by_its_deadline() {
-    let house = House::with(1, "attempts = 1\n[deadlines]\nbooting = 1\n").await;
+    let house = House::with(1, "attempts = 1\nmoves = 0\n[deadlines]\nbooting = 1\n").await;
     let tenant = house.tenant("acme");
     let lease = tenant.boot("one").await;
     house.wait_for_state(&lease, LeaseState::Failed).await;

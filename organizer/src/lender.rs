@@ -6,9 +6,10 @@
 use crate::config::{LenderConfig, SealedError, demand_private};
 use crate::error_chain;
 use leaseboot_protocol::digest::Sha256;
+use leaseboot_protocol::erasure::{ErasureKey, SignedErasure};
 use leaseboot_protocol::ids::LeaseId;
 use leaseboot_protocol::lease::LeaseView;
-use leaseboot_protocol::leases::{BootOrder, EventBatch, LeaseRequest, Prepared, Refusal};
+use leaseboot_protocol::leases::{BootOrder, EventBatch, LeaseRequest, Prepared, Refusal, RenewRequest};
 use leaseboot_protocol::settings::InstallSettings;
 use reqwest::{Certificate, Client, Identity, Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
@@ -86,6 +87,7 @@ impl LenderError {
 pub struct Lender {
     url: String,
     client: Client,
+    erasure_key: Option<ErasureKey>,
 }
 
 impl Lender {
@@ -117,7 +119,32 @@ impl Lender {
         Ok(Self {
             url: config.url.clone(),
             client,
+            erasure_key: erasure_key(&config.erasure_key)?,
         })
+    }
+
+    /// The key that the lender published for its erasure records; none when the bundle is of before there was one.
+    pub fn erasure_key(&self) -> Option<&ErasureKey> {
+        self.erasure_key.as_ref()
+    }
+
+    /// Keeps the server for `term_s` seconds from now, or for the lender's default.
+    ///
+    /// # Errors
+    /// [`LenderError`].
+    pub async fn renew(&self, lease: &LeaseId, term_s: Option<u64>) -> Result<LeaseView, LenderError> {
+        let path = format!("/v1/leases/{lease}/renew");
+        self.ask(self.at(Method::POST, &path).json(&RenewRequest { term_s }))
+            .await
+    }
+
+    /// The signed record of the server's erasure.
+    ///
+    /// # Errors
+    /// [`LenderError`].
+    pub async fn erasure(&self, lease: &LeaseId) -> Result<SignedErasure, LenderError> {
+        self.ask(self.at(Method::GET, &format!("/v1/leases/{lease}/erasure")))
+            .await
     }
 
     /// Its API.
@@ -258,6 +285,19 @@ impl Lender {
             url: self.url.clone(),
             what,
         }
+    }
+}
+
+fn erasure_key(path: &Path) -> Result<Option<ErasureKey>, BundleError> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(ErasureKey {
+            public_key: text.trim().to_owned(),
+        })),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(BundleError::Read {
+            path: path.to_owned(),
+            source,
+        }),
     }
 }
 

@@ -16,6 +16,7 @@ pub mod announce;
 pub mod borrowing;
 pub mod config;
 pub mod control;
+pub mod erasure;
 pub mod files;
 pub mod gateway;
 pub mod lender;

@@ -21,6 +21,8 @@ enum Command {
     Follow(commands::follow::Follow),
     List(commands::list::List),
     Release(commands::release::Release),
+    Renew(commands::renew::Renew),
+    Erasure(commands::erasure::PrintErasure),
 }
 
 fn main() -> ExitCode {
@@ -33,6 +35,8 @@ fn main() -> ExitCode {
         Command::Follow(follow) => follow.run(),
         Command::List(list) => list.run(),
         Command::Release(release) => release.run(),
+        Command::Renew(renew) => renew.run(),
+        Command::Erasure(erasure) => erasure.run(),
     };
     done.unwrap_or_else(|error| {
         eprintln!("leaseboot-po: {}", leaseboot_po::error_chain(error.as_ref()));

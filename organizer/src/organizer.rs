@@ -5,8 +5,10 @@ use crate::borrowing::driver::{Denied, Driver, Input, Snapshot, Surroundings};
 use crate::borrowing::machine::{Event, Outcome, State};
 use crate::borrowing::{BorrowingId, Order};
 use crate::config::{ConfigError, GatewayConfig, Profile};
+use crate::erasure::Erasure;
 use crate::gateway::Peers;
 use crate::gateway::service::{Identities, Tenant};
+use crate::lender::LenderError;
 use crate::now;
 use crate::progress::Progress;
 use crate::store::{CreateError, Place, Record, StoreError};
@@ -49,6 +51,12 @@ pub struct BorrowingView {
     pub since: Timestamp,
     /// Why it failed, when it did.
     pub reason: Option<String>,
+    /// When the lender takes the server back by itself, unless the lease is renewed.
+    #[serde(default)]
+    pub expires: Option<Timestamp>,
+    /// What is known of the server's erasure, once it went back.
+    #[serde(default)]
+    pub erasure: Option<Erasure>,
     /// Whether nothing more will happen.
     pub over: bool,
 }
@@ -76,6 +84,9 @@ pub enum LookupError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The lender did not do it.
+    #[error(transparent)]
+    Lender(#[from] LenderError),
     /// The change cannot be written down.
     #[error("the change cannot be written down; the daemon's log tells why")]
     Denied,
@@ -202,6 +213,35 @@ impl<P: Peers> Organizer<P> {
         }
     }
 
+    /// Keeps the server of a borrowing for `term_s` seconds from now, or for the profile's or the lender's default.
+    ///
+    /// # Errors
+    /// [`LookupError`].
+    pub async fn renew(&self, name: &str, term_s: Option<u64>) -> Result<BorrowingView, LookupError> {
+        let found = self.find(name).await?;
+        let handle = self
+            .live()
+            .get(&found.address)
+            .map(|handle| Arc::clone(&handle.order));
+        let (Some(lease), Some(order), false) = (&found.lease, handle, found.over) else {
+            return Err(LookupError::Over(name.to_owned()));
+        };
+        let view = self
+            .surroundings
+            .lender
+            .renew(lease, term_s.or(order.term_s))
+            .await?;
+        if let Some(expires) = view.expires {
+            self.input(found.address, Event::Renewed(expires))
+                .await
+                .map_err(|denied| match denied {
+                    Denied::NotNow => LookupError::Over(name.to_owned()),
+                    Denied::Store => LookupError::Denied,
+                })?;
+        }
+        self.find(found.id.as_str()).await
+    }
+
     /// The borrowing with this identifier, lease or host name; of several, the latest.
     ///
     /// # Errors
@@ -276,6 +316,8 @@ impl<P: Peers> Organizer<P> {
             kernel: profile.image.kernel,
             initrd: profile.image.initrd,
             sealed: profile.sealed,
+            term_s: profile.term_s,
+            renew: profile.renew,
         }
     }
 
@@ -360,6 +402,8 @@ fn view(record: &Record) -> BorrowingView {
         state: record.state.to_string(),
         since: record.since,
         reason,
+        expires: record.heard.expires.filter(|_| record.state.outcome().is_none()),
+        erasure: record.state.erasure().cloned(),
         over: record.state.is_over(),
     }
 }

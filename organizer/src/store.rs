@@ -4,7 +4,7 @@
 //! The only file with SQL.
 
 use crate::borrowing::machine::State;
-use crate::borrowing::{BorrowingId, Order};
+use crate::borrowing::{BorrowingId, Heard, Order};
 use crate::progress::{Note, Progress};
 use leaseboot_protocol::ids::Hostname;
 use leaseboot_protocol::timestamp::Timestamp;
@@ -93,8 +93,8 @@ pub struct Record {
     pub order: Order,
     /// Where it stands.
     pub state: State,
-    /// The last event of the lease that was seen.
-    pub cursor: u64,
+    /// What the lender was heard to say.
+    pub heard: Heard,
 }
 
 /// The store.
@@ -188,7 +188,7 @@ impl Store {
             since: at,
             order,
             state: State::Searching,
-            cursor: 0,
+            heard: Heard::default(),
         };
         sqlx::query(
             r#"INSERT INTO borrowing (id, created, since, hostname, "order", state) VALUES (?, ?, ?, ?, ?, ?)"#,
@@ -226,7 +226,7 @@ impl Store {
         &self,
         id: &BorrowingId,
         state: &State,
-        cursor: u64,
+        heard: Heard,
         notes: &[Note],
         at: Timestamp,
     ) -> Result<u64, StoreError> {
@@ -234,13 +234,15 @@ impl Store {
         let mut transaction = self.pool.begin().await.map_err(failed())?;
         sqlx::query(
             "UPDATE borrowing SET since = CASE WHEN state = ?1 THEN since ELSE ?2 END, state = ?1, \
-             lease = ?3, cursor = ?4, over = ?5 WHERE id = ?6",
+             lease = ?3, cursor = ?4, over = ?5, expires = ?6, ends_soon = ?7 WHERE id = ?8",
         )
         .bind(to_json(state))
         .bind(signed(at.0))
         .bind(state.lease().map(|lease| lease.as_str().to_owned()))
-        .bind(signed(cursor))
+        .bind(signed(heard.cursor))
         .bind(state.is_over())
+        .bind(heard.expires.map(|at| signed(at.0)))
+        .bind(heard.ends_soon)
         .bind(id.as_str())
         .execute(&mut *transaction)
         .await
@@ -263,7 +265,7 @@ impl Store {
     /// [`StoreError`].
     pub async fn all(&self) -> Result<Vec<Record>, StoreError> {
         let rows = sqlx::query(
-            r#"SELECT id, created, since, "order", state, cursor FROM borrowing ORDER BY created, id"#,
+            r#"SELECT id, created, since, "order", state, cursor, expires, ends_soon FROM borrowing ORDER BY created, id"#,
         )
         .fetch_all(&self.pool)
         .await
@@ -275,7 +277,13 @@ impl Store {
                 since: Timestamp(unsigned(row.get("since"))),
                 order: from_json("order", row.get("order"))?,
                 state: from_json("state", row.get("state"))?,
-                cursor: unsigned(row.get("cursor")),
+                heard: Heard {
+                    cursor: unsigned(row.get("cursor")),
+                    expires: row
+                        .get::<Option<i64>, _>("expires")
+                        .map(|at| Timestamp(unsigned(at))),
+                    ends_soon: row.get("ends_soon"),
+                },
             })
         };
         rows.iter().map(record).collect()

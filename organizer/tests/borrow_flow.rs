@@ -6,7 +6,10 @@ mod support;
 use leaseboot_po::organizer::BorrowError;
 use leaseboot_po::progress::Note;
 use leaseboot_protocol::gateway::{MemberSettings, SessionManifest};
-use leaseboot_protocol::lease::LeaseState::{Booting, Chained, Failed, Installing, Stage1, TunnelUp};
+use leaseboot_protocol::lease::EventKind;
+use leaseboot_protocol::lease::LeaseState::{
+    Booting, Chained, Failed, Installing, Moving, Prepared, Stage1, TunnelUp,
+};
 use leaseboot_protocol::leases::{Refusal, Unmet};
 use std::net::IpAddr;
 use support::{Enterprise, FakePeers, KICKSTART, Running, SECRET, key};
@@ -215,7 +218,7 @@ async fn a_lender_that_adds_a_user_is_refused_before_any_power_goes_on() {
     );
     assert_eq!(
         enterprise.lender.orders(),
-        ["request", "settings l-1 web-1", "delete l-1"]
+        ["request", "settings l-1 web-1", "delete l-1", "erasure l-1"]
     );
     po.stop().await;
 }
@@ -289,5 +292,52 @@ async fn a_transfer_that_fails_at_the_lender_drops_its_peers_and_keeps_the_reaso
         (view.state.as_str(), view.reason.as_deref()),
         ("failed", Some("because the script says so"))
     );
+    po.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_that_fails_at_the_lender_is_followed_by_another_with_the_enterprises_consent() {
+    let enterprise = Enterprise::new().await;
+    let po = enterprise.serve().await;
+    let id = installed(&enterprise, &po).await;
+    enterprise.lender.moves("l-1", Moving);
+    enterprise.peers.become_these(&[]).await;
+    let (from, to) = ("rack-1".parse().unwrap(), "rack-2".parse().unwrap());
+    enterprise
+        .lender
+        .happens("l-1", Prepared, EventKind::Moved { from, to });
+    po.until(
+        &id,
+        |note| matches!(note, Note::Moved { server } if server.as_str() == "rack-2"),
+    )
+    .await;
+    let boots = |count: usize| {
+        move |orders: &[String]| orders.iter().filter(|order| *order == "boot l-1").count() == count
+    };
+    enterprise.lender.ordered_so(boots(2)).await;
+    assert_eq!(
+        po.organizer.find("l-1").await.unwrap().server.unwrap().as_str(),
+        "rack-2"
+    );
+    enterprise.lender.moves("l-1", Booting);
+    enterprise.lender.agent_key("l-1", key(5));
+    enterprise.peers.become_these(&[(key(5), has(ADDRESS))]).await;
+    po.stop().await;
+}
+
+#[tokio::test]
+async fn a_term_is_renewed_by_hand_and_by_itself() {
+    let enterprise = Enterprise::new().await;
+    enterprise.edit_profile("term = \"2h\"\nrenew = true\n");
+    let po = enterprise.serve().await;
+    in_stage1(&enterprise, &po).await;
+    let view = po.organizer.renew("l-1", Some(60)).await.unwrap();
+    assert!(view.expires.is_some());
+    enterprise.lender.ordered("renew l-1 Some(60)").await;
+    let expires = view.expires.unwrap();
+    enterprise
+        .lender
+        .happens("l-1", Stage1, EventKind::ExpiresSoon { expires });
+    enterprise.lender.ordered("renew l-1 Some(7200)").await;
     po.stop().await;
 }

@@ -96,7 +96,11 @@ async fn borrow_ends_with_the_table_and_list_and_release_know_the_lease() {
     let (out, err, code) = words(&["release", "l-1", "--config", &config]).await;
     assert_eq!(
         (out.as_str(), err.as_str(), code),
-        ("web-1 is given back\n", "", 0)
+        (
+            "web-1 is given back\nthe lender's signature on the erasure of rack-1 is good; S1: discard\n",
+            "",
+            0
+        )
     );
     let (_, err, code) = words(&["release", "l-1", "--config", &config]).await;
     assert!(code == 1 && err.contains("is over already"), "{err}");

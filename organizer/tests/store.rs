@@ -2,7 +2,7 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use leaseboot_po::borrowing::machine::{Outcome, State};
-use leaseboot_po::borrowing::{BorrowingId, Order};
+use leaseboot_po::borrowing::{BorrowingId, Heard, Order};
 use leaseboot_po::progress::Note;
 use leaseboot_po::store::{CreateError, Place, Record, Store};
 use leaseboot_protocol::ids::Hostname;
@@ -46,6 +46,7 @@ fn over() -> State {
     State::Over {
         lease: None,
         outcome: Outcome::Released,
+        erasure: None,
     }
 }
 
@@ -54,7 +55,7 @@ async fn end(store: &Store, id: &BorrowingId) {
         outcome: Outcome::Released,
     };
     store
-        .advance(id, &over(), 0, &[note], Timestamp(2))
+        .advance(id, &over(), Heard::default(), &[note], Timestamp(2))
         .await
         .unwrap();
 }
@@ -102,11 +103,16 @@ async fn what_was_written_is_there_after_a_restart() {
         lease: "l-1".parse().unwrap(),
         server: "s-1".parse().unwrap(),
     };
+    let heard = Heard {
+        cursor: 7,
+        expires: Some(Timestamp(9)),
+        ends_soon: true,
+    };
     let last = store
         .advance(
             &record.id,
             &state,
-            7,
+            heard,
             &[Note::Ordered, Note::LenderBack],
             Timestamp(5),
         )
@@ -119,7 +125,7 @@ async fn what_was_written_is_there_after_a_restart() {
     let expected = Record {
         state,
         since: Timestamp(5),
-        cursor: 7,
+        heard,
         ..record
     };
     assert_eq!(found, [expected]);

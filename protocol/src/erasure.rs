@@ -6,6 +6,9 @@
 
 use crate::ids::{LeaseId, ServerId, TenantId};
 use crate::timestamp::Timestamp;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use ring::signature::{ED25519, UnparsedPublicKey};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -150,9 +153,68 @@ pub struct SignedErasure {
 
 /// The key that a lender signs its erasure records with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ErasureKey {
     /// The Ed25519 public key, in base64.
     pub public_key: String,
+}
+
+impl fmt::Display for ErasureKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.public_key)
+    }
+}
+
+/// An erasure record cannot be relied on.
+#[derive(Debug, thiserror::Error)]
+pub enum ErasureError {
+    /// It was signed by somebody else.
+    #[error("the record is signed with the key {found}, and the lender's is {published}")]
+    OtherKey {
+        /// The key beside the signature.
+        found: String,
+        /// The key that the lender published.
+        published: String,
+    },
+    /// Key or signature is not what it should be.
+    #[error("the {what} is not base64")]
+    Base64 {
+        /// Which.
+        what: &'static str,
+        /// Where it goes wrong.
+        source: base64::DecodeError,
+    },
+    /// The signature is not over this record.
+    #[error("the signature does not fit the record: one of the two was changed")]
+    Changed,
+    /// The record is authentic and makes no sense.
+    #[error("the signature is good, and the record is not one that this version can read")]
+    Content(#[source] serde_json::Error),
+}
+
+impl SignedErasure {
+    /// The record, if the lender whose published key this is has signed it.
+    ///
+    /// # Errors
+    /// [`ErasureError`].
+    pub fn verify(&self, published: &ErasureKey) -> Result<ErasureRecord, ErasureError> {
+        if self.public_key.trim() != published.public_key.trim() {
+            return Err(ErasureError::OtherKey {
+                found: self.public_key.clone(),
+                published: published.public_key.clone(),
+            });
+        }
+        let decode = |what, text: &str| {
+            let decoded = STANDARD.decode(text.trim());
+            decoded.map_err(|source| ErasureError::Base64 { what, source })
+        };
+        let key = decode("lender's key", &published.public_key)?;
+        let signature = decode("signature", &self.signature)?;
+        UnparsedPublicKey::new(&ED25519, key)
+            .verify(self.record.as_bytes(), &signature)
+            .map_err(|_| ErasureError::Changed)?;
+        serde_json::from_str(&self.record).map_err(ErasureError::Content)
+    }
 }
 
 #[cfg(test)]

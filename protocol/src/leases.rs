@@ -12,7 +12,7 @@
 //! | `GET /v1/leases/{id}/events?after=N&wait_s=S` | | [`EventBatch`]; held until there is an event after `N`, at most `S` ≤ 30 s |
 //! | `POST /v1/leases/{id}/installed` | | 202: the member's key is registered with the PO |
 //! | `POST /v1/leases/{id}/in-service` | | 202: the member was seen through its own tunnel |
-//! | `POST /v1/leases/{id}/renew` | [`RenewRequest`] | [`LeaseView`](crate::lease::LeaseView) with the new end of the term |
+//! | `POST /v1/leases/{id}/renew` | [`RenewRequest`] | 202 [`LeaseView`](crate::lease::LeaseView) with the new end of the term |
 //! | `DELETE /v1/leases/{id}` | | 202 [`LeaseView`](crate::lease::LeaseView): the server goes back |
 //! | `GET /v1/leases/{id}/erasure` | | [`SignedErasure`](crate::erasure::SignedErasure); 404 until the server was erased |
 //! | `GET /v1/erasure-key` | | [`ErasureKey`](crate::erasure::ErasureKey): the key that the lender signs erasures with |

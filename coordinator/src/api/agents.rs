@@ -8,6 +8,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use leaseboot_protocol::agent::{Directive, Hello, KeyOffer, Reports, Welcome};
+use leaseboot_protocol::erasure::ErasureReport;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -17,6 +18,7 @@ pub(super) fn routes() -> Routes {
         .routes(routes!(key))
         .routes(routes!(kickstart))
         .routes(routes!(reports))
+        .routes(routes!(erasure))
 }
 
 /// The agent's first word
@@ -66,5 +68,23 @@ async fn reports(
     Ok(Json(
         lm.reports(bearer.token.expose(), bearer.from, reports.reports)
             .await?,
+    ))
+}
+
+/// What wipe mode did
+///
+/// The lease manager holds it against the hardware on record and signs what it finds. It may be repeated: the answer may have been lost.
+#[utoipa::path(
+    put, path = "/v1/agent/erasure", tag = "agents", security(("agent" = [])),
+    request_body = ErasureReport,
+    responses((status = 200, description = "that the server may power off", body = Directive))
+)]
+async fn erasure(
+    State(lm): Lm,
+    bearer: Bearer,
+    Body(report): Body<ErasureReport>,
+) -> Result<Json<Directive>, Problem> {
+    Ok(Json(
+        lm.erasure(bearer.token.expose(), bearer.from, report).await?,
     ))
 }

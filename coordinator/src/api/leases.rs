@@ -7,9 +7,10 @@ use crate::lease::Event;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use leaseboot_protocol::erasure::{ErasureKey, SignedErasure};
 use leaseboot_protocol::ids::LeaseId;
 use leaseboot_protocol::lease::LeaseView;
-use leaseboot_protocol::leases::{BootOrder, LeaseList, LeaseRequest, Prepared};
+use leaseboot_protocol::leases::{BootOrder, LeaseList, LeaseRequest, Prepared, RenewRequest};
 use leaseboot_protocol::settings::InstallSettings;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -25,6 +26,9 @@ pub(super) fn routes() -> Routes {
         .routes(routes!(boot))
         .routes(routes!(installed))
         .routes(routes!(in_service))
+        .routes(routes!(renew))
+        .routes(routes!(erasure))
+        .routes(routes!(erasure_key))
 }
 
 /// Takes a server that fits
@@ -108,6 +112,42 @@ async fn installed(lm: Lm, tenant: Tenant, lease: Lease) -> Taken {
 )]
 async fn in_service(lm: Lm, tenant: Tenant, lease: Lease) -> Taken {
     order(lm, tenant, lease, Event::MemberSeen).await
+}
+
+/// Keeps the server for another term, counted from now
+///
+/// Never shortens the present one, and never beyond the lender's maximum.
+#[utoipa::path(
+    post, path = "/v1/leases/{id}/renew", tag = "leases", security(("tenant" = [])),
+    params(("id" = LeaseId, Path, description = "the lease")),
+    request_body = RenewRequest,
+    responses((status = 202, description = "the lease with the new end of its term", body = LeaseView))
+)]
+async fn renew(lm: Lm, tenant: Tenant, lease: Lease, Body(request): Body<RenewRequest>) -> Taken {
+    order(lm, tenant, lease, Event::Renewed(request.term_s)).await
+}
+
+/// The signed record of the server's erasure, once it was erased
+#[utoipa::path(
+    get, path = "/v1/leases/{id}/erasure", tag = "leases", security(("tenant" = [])),
+    params(("id" = LeaseId, Path, description = "the lease")),
+    responses((status = 200, description = "the record and its signature", body = SignedErasure))
+)]
+async fn erasure(
+    State(lm): Lm,
+    Tenant(tenant): Tenant,
+    Lease(id): Lease,
+) -> Result<Json<SignedErasure>, Problem> {
+    Ok(Json(lm.erasure_of(&tenant, &id).await?))
+}
+
+/// The public key that erasure records are verified with
+#[utoipa::path(
+    get, path = "/v1/erasure-key", tag = "leases", security(("tenant" = [])),
+    responses((status = 200, description = "the key", body = ErasureKey))
+)]
+async fn erasure_key(State(lm): Lm, Tenant(_): Tenant) -> Json<ErasureKey> {
+    Json(lm.erasure_key())
 }
 
 /// Gives the server back

@@ -3,6 +3,7 @@
 //! says that the folder is complete, is written last.
 
 use crate::config::{API_PORT, Config, METRICS_LISTEN};
+use crate::erasure::Signer;
 use crate::pki::{self, Authority};
 use anyhow::{Context as _, bail};
 use ipnet::Ipv4Net;
@@ -28,7 +29,15 @@ pub struct Init {
     api_names: Vec<String>,
 }
 
-const FILES: [&str; 6] = ["lm.toml", "servers.toml", "ca.pem", "ca.key", "lm.pem", "lm.key"];
+const FILES: [&str; 7] = [
+    "lm.toml",
+    "servers.toml",
+    "ca.pem",
+    "ca.key",
+    "lm.pem",
+    "lm.key",
+    "erasure.key",
+];
 
 /// Runs the command.
 ///
@@ -49,6 +58,7 @@ pub fn run(init: &Init) -> anyhow::Result<()> {
     let configuration = configuration(init);
     check(&configuration, init)?;
     write_certificates(dir, &names(init))?;
+    pki::write_private(&dir.join("erasure.key"), Signer::make_key()?.as_bytes())?;
     pki::write_public(&dir.join("servers.toml"), SERVERS.as_bytes())?;
     pki::write_public(&dir.join("lm.toml"), configuration.as_bytes())?;
     Config::load(&dir.join("lm.toml")).context("the new configuration cannot be read back")?;
@@ -56,6 +66,10 @@ pub fn run(init: &Init) -> anyhow::Result<()> {
         "{} is ready: write your servers into {}",
         dir.display(),
         dir.join("servers.toml").display()
+    );
+    println!(
+        "erasure records can be verified with the public key {}",
+        Signer::load(&dir.join("erasure.key"))?.public_key()
     );
     Ok(())
 }
@@ -124,6 +138,16 @@ store = "lm.sqlite"
 
 # How many times a server is sent through the boot before it is given up.
 attempts = 3
+# How many times a lease moves to another server because one has failed.
+moves = 2
+# What returned servers' erasure records are signed with. Keep it: enterprises know its public half.
+erasure_key = "erasure.key"
+
+# For how long servers are lent, in seconds.
+# [term]
+# default_s = 2592000       # when the enterprise names no term
+# maximum_s = 31536000
+# warning_s = 86400         # an event this long before the end
 
 [api]
 listen = "0.0.0.0:{API_PORT}"
@@ -152,6 +176,8 @@ listen = "0.0.0.0:{API_PORT}"
 # installing = 3600
 # installed = 600
 # returning = 300
+# wiping = 3600              # bytes that move keep it away
+# moving = 900               # for another server, after one has failed
 "#,
         interface = init.interface,
         address = init.address,

@@ -4,6 +4,7 @@ use super::ConfigPath;
 use super::table::{Table, ago, clock, say};
 use super::watch::describe;
 use crate::config::Config;
+use crate::lease::Lease;
 use crate::lease::driver::now;
 use crate::store::{LeaseRecord, Store};
 use anyhow::bail;
@@ -112,13 +113,30 @@ pub(super) fn in_json(record: &LeaseRecord) -> Value {
         "state": lease.phase.state(),
         "since": lease.since,
         "deadline": lease.deadline,
+        "expires": lease.term.expires,
+        "failed_servers": lease.failed,
         "attempt": lease.phase.attempt(),
         "reason": lease.reason,
     })
 }
 
+/// How long the tenant still has the server.
+fn left(now: Timestamp, lease: &Lease) -> String {
+    if !lease.phase.has_term() {
+        return "-".to_owned();
+    }
+    match lease.term.expires.since(now).as_secs() {
+        seconds @ 0..120 => format!("{seconds} s"),
+        seconds @ 120..7200 => format!("{} min", seconds / 60),
+        seconds @ 7200..172_800 => format!("{} h", seconds / 3600),
+        seconds => format!("{} days", seconds / 86_400),
+    }
+}
+
 pub(super) fn table(records: &[LeaseRecord], now: Timestamp) -> Table {
-    let mut table = Table::new(&["LEASE", "TENANT", "SERVER", "STATE", "SINCE", "BOOTS", "WHY"]);
+    let mut table = Table::new(&[
+        "LEASE", "TENANT", "SERVER", "STATE", "SINCE", "LEFT", "BOOTS", "WHY",
+    ]);
     for record in records {
         let lease = &record.lease;
         table.row([
@@ -127,6 +145,7 @@ pub(super) fn table(records: &[LeaseRecord], now: Timestamp) -> Table {
             record.server.to_string(),
             lease.phase.state().to_string(),
             ago(now, lease.since),
+            left(now, lease),
             lease.phase.attempt().to_string(),
             lease.reason.clone(),
         ]);

@@ -8,6 +8,7 @@ pub mod shell;
 pub mod status;
 pub mod table;
 pub mod tenant;
+pub mod verify_erasure;
 pub mod watch;
 
 use std::path::PathBuf;

@@ -7,6 +7,7 @@ use crate::api::{self, Api};
 use crate::boot::{BootFiles, BootHttp, BootService};
 use crate::config::Config;
 use crate::dhcp::{self, DhcpService, DhcpSettings};
+use crate::erasure::Signer;
 use crate::lease::Driver;
 use crate::metrics::MetricsService;
 use crate::pki;
@@ -96,7 +97,8 @@ async fn prepare(config: Config, boot_files: Option<&Path>) -> anyhow::Result<Se
     let store = Store::open(&config.store).await?;
     let (wire, dhcp) = (config.wire.clone(), config.dhcp.clone());
     let (listen, metrics) = (config.api_listen, config.metrics_listen);
-    let driver = Driver::new(config, store, power, ca_pem).await?;
+    let signer = Signer::load(&config.identity.erasure_key)?;
+    let driver = Driver::new(config, store, power, ca_pem, signer).await?;
     let address = wire.address.addr();
     let boot = BootService::new(files, driver.clone(), SocketAddr::from((address, BOOT_HTTP_PORT)))?;
     let dhcp = DhcpSettings {

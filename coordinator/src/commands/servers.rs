@@ -1,8 +1,7 @@
 //! `leaseboot-lm servers erased`: the operator's word that a server may be lent again.
 //!
-//! After a lease a server is held back, because the enterprise's data is on its disks. Erasing them is not done
-//! by the
-//! Lease Manager yet: somebody erases them and then says so here. The same word lets a quarantined server out.
+//! A returned server is erased by the agent and free again by itself. A server that failed, or whose disks could not be erased, is quarantined:
+//! somebody looks at it, erases it, and says so here.
 
 use super::ConfigPath;
 use crate::config::Config;
@@ -14,8 +13,7 @@ use leaseboot_protocol::ids::ServerId;
 /// Gives servers free that were held back
 #[derive(Debug, clap::Subcommand)]
 pub enum Servers {
-    /// Says that a server's disks were erased and nothing is wrong with it. The Lease Manager does not erase
-    /// disks by itself yet: erase them first
+    /// Says that a quarantined server's disks were erased and nothing is wrong with it
     Erased {
         /// The server
         name: ServerId,

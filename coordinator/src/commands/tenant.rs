@@ -2,6 +2,7 @@
 
 use super::ConfigPath;
 use crate::config::Config;
+use crate::erasure::Signer;
 use crate::pki::{self, Authority};
 use anyhow::{Context as _, bail};
 use leaseboot_protocol::ids::TenantId;
@@ -18,7 +19,7 @@ pub enum Tenant {
         /// Where the configuration is
         #[command(flatten)]
         config: ConfigPath,
-        /// The folder to write client.pem, client.key and lm-ca.pem into; give it to the enterprise over a safe
+        /// The folder to write client.pem, client.key, lm-ca.pem and erasure.pub into; give it to the enterprise over a safe
         /// channel
         #[arg(long, value_name = "BUNDLE_DIR")]
         out: PathBuf,
@@ -32,7 +33,7 @@ pub enum Tenant {
 pub fn run(tenant: &Tenant) -> anyhow::Result<()> {
     let Tenant::Add { name, config, out } = tenant;
     let config = Config::load(&config.config)?;
-    let files = ["client.pem", "client.key", "lm-ca.pem"].map(|file| out.join(file));
+    let files = ["client.pem", "client.key", "lm-ca.pem", "erasure.pub"].map(|file| out.join(file));
     if let Some(there) = files.iter().find(|file| file.exists()) {
         bail!(
             "{} is there already: name another folder with --out",
@@ -47,10 +48,12 @@ pub fn run(tenant: &Tenant) -> anyhow::Result<()> {
         .mode(0o700)
         .create(out)
         .with_context(|| format!("cannot make the folder {}", out.display()))?;
-    let [certificate, key, ca] = files;
+    let [certificate, key, ca, erasure] = files;
     pki::write_private(&key, issued.key.as_bytes())?;
     pki::write_public(&certificate, issued.certificate.as_bytes())?;
     pki::write_public(&ca, pki::read_ca(&identity.ca)?.as_bytes())?;
+    let signs = Signer::load(&identity.erasure_key)?.public_key();
+    pki::write_public(&erasure, format!("{signs}\n").as_bytes())?;
     println!(
         "the bundle of {name} is in {}; its client.key is a secret",
         out.display()

@@ -164,6 +164,11 @@ pub(super) fn describe(what: &EventKind) -> String {
             let again = if *retrying { "; the agent tries again" } else { "" };
             format!("{step} failed: {}{again}", error.join(": "))
         }
+        EventKind::Moved { from, to } => format!("the lease moves from {from} to {to}"),
+        EventKind::Renewed { .. } => "the lease is renewed".to_owned(),
+        EventKind::ExpiresSoon { .. } => "the term of the lease ends soon".to_owned(),
+        EventKind::Erased { disks, faults } if faults.is_empty() => format!("{disks} disks are erased"),
+        EventKind::Erased { faults, .. } => faults.join("; "),
         EventKind::Power { order, error: None } => format!("power {order} done"),
         EventKind::Power {
             order,

@@ -4,11 +4,14 @@
 //! enterprise both see that
 //! somebody tried; the token itself is nowhere written.
 
+use super::driver::Extras;
 use super::driver::{Driver, DriverError, locked, now};
-use super::{Event, Phase, tokens};
+use super::{Event, tokens};
 use crate::config::Server;
+use crate::erasure;
 use crate::store::{BootTicket, KickstartRecord, LeaseRecord, Redeemed, SessionRecord, StrangerRecord};
 use leaseboot_protocol::agent::{Directive, Hello, InstallTask, KeyOffer, Report, Task, Welcome};
+use leaseboot_protocol::erasure::{ErasureRecord, ErasureReport, WipeTask};
 use leaseboot_protocol::ids::{LeaseId, ServerId};
 use leaseboot_protocol::network::MacAddress;
 use leaseboot_protocol::secret::Secret;
@@ -67,6 +70,8 @@ impl Driver {
         hello: Hello,
     ) -> Result<Welcome, AgentError> {
         let server = match &ticket.server {
+            // What goes back is compared with what is on record: a disk that is missing now must not be forgotten.
+            Some(name) if self.wipes(ticket.lease.as_ref()).await? => name.clone(),
             Some(name) => {
                 self.store.save_hardware(name, &hello.hardware).await?;
                 let mut cards = locked(&self.cards);
@@ -100,7 +105,38 @@ impl Driver {
         })
     }
 
+    async fn wipes(&self, lease: Option<&LeaseId>) -> Result<bool, DriverError> {
+        match lease {
+            Some(id) => Ok(self.lease(id).await?.lease.phase.wipes()),
+            None => Ok(false),
+        }
+    }
+
     async fn task(&self, id: &LeaseId, server: &ServerId, hello: Hello) -> Result<Task, AgentError> {
+        match self.wipes(Some(id)).await? {
+            true => self.wipe_task(id, server, hello).await,
+            false => self.install_task(id, server, hello).await,
+        }
+    }
+
+    async fn wipe_task(&self, id: &LeaseId, server: &ServerId, hello: Hello) -> Result<Task, AgentError> {
+        let earlier = hello.earlier.into_iter().map(Event::Reported);
+        let events: Vec<_> = std::iter::once(Event::Hello).chain(earlier).collect();
+        if !self.apply(id, &events).await?.lease.phase.wipes() {
+            return Ok(Task::PowerOff);
+        }
+        let disks = self.hardware(server).await?.disks;
+        Ok(Task::Wipe(WipeTask {
+            lease: id.clone(),
+            serials: disks
+                .into_iter()
+                .map(|disk| disk.serial)
+                .filter(|serial| !serial.is_empty())
+                .collect(),
+        }))
+    }
+
+    async fn install_task(&self, id: &LeaseId, server: &ServerId, hello: Hello) -> Result<Task, AgentError> {
         let kickstart = self.kickstart_of(id).await?;
         let mut events = vec![Event::Hello];
         if !hello
@@ -237,10 +273,58 @@ impl Driver {
         };
         let events: Vec<_> = reports.into_iter().map(Event::Reported).collect();
         let lease = self.apply(&lease, &events).await?;
-        Ok(match lease.lease.phase {
-            Phase::Returning { .. } | Phase::Ended { .. } | Phase::Failed { .. } => Directive::PowerOff,
-            _ => Directive::Continue,
+        Ok(match lease.lease.phase.keeps_agent() {
+            true => Directive::Continue,
+            false => Directive::PowerOff,
         })
+    }
+
+    /// Takes the report of an erasure, and signs its record. The same report may come again: its answer may have been lost.
+    ///
+    /// # Errors
+    /// [`AgentError`].
+    pub async fn erasure(
+        &self,
+        token: &str,
+        from: IpAddr,
+        report: ErasureReport,
+    ) -> Result<Directive, AgentError> {
+        let session = self.session(token, from).await?;
+        let id = session
+            .lease
+            .ok_or_else(|| AgentError::Invalid("this boot serves no lease".to_owned()))?;
+        let lease = self.lease(&id).await?;
+        if !lease.lease.phase.wipes() {
+            // Either taken already, or none that was asked for: there is nothing left to do for this server.
+            return Ok(Directive::PowerOff);
+        }
+        let on_record = self
+            .hardware(&lease.lease.server)
+            .await
+            .map_err(DriverError::from)?
+            .disks;
+        let event = Event::Erased {
+            disks: erasure::erased(&report),
+            faults: erasure::faults(&report, &on_record),
+        };
+        let record = ErasureRecord {
+            lease: id.clone(),
+            tenant: lease.tenant,
+            server: lease.lease.server,
+            at: now(),
+            report,
+        };
+        let signed = self.signer.sign(&record);
+        let extras = Extras {
+            erasure: Some(signed.map_err(|source| DriverError::Record {
+                lease: id.clone(),
+                source,
+            })?),
+            ..Extras::default()
+        };
+        // Nothing is answered here, so the outcome is the lease itself.
+        let _ = self.apply_with(&id, &[event], extras).await?;
+        Ok(Directive::PowerOff)
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! | whose card | told |
 //! |---|---|
-//! | a server whose lease is in the boot | the agent, for the lease |
+//! | a server whose lease is in the boot, or goes back | the agent, for the lease |
 //! | a server that is installed or in service | its disk |
 //! | any other server on record | the agent, for a hardware report, and off again: a server that was given back must not start its last system |
 //! | a stranger | the agent, for a hardware report |
@@ -10,7 +10,7 @@
 //! Anybody on the wire can ask, so asking changes nothing: an attempt counts when the agent has spoken.
 
 use super::driver::{Driver, DriverError, locked, now};
-use super::{Phase, tokens};
+use super::tokens;
 use crate::boot::{AgentBoot, BootDirectory, BootError, BootPlan, SiteArchiveId};
 use crate::config::Server;
 use crate::metrics::BootRequest;
@@ -92,9 +92,7 @@ impl Driver {
         let phase = self.lease(&lease).await?.lease.phase;
         Ok(match phase {
             phase if phase.boots_disk() => Purpose::Disk,
-            phase if phase.boots_agent() || matches!(phase, Phase::Returning { .. }) => {
-                Purpose::Agent(Some(lease))
-            }
+            phase if phase.boots_agent() => Purpose::Agent(Some(lease)),
             _ => Purpose::Agent(None),
         })
     }

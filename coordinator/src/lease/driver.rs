@@ -8,13 +8,16 @@
 //! where it was.
 
 use super::deadline::Rules;
-use super::machine::{Effect, Event, OutOfPlace};
+use super::machine::{Effect, Event, Lease, OutOfPlace, Phase};
 use super::power_queue::PowerQueue;
 use crate::config::Config;
+use crate::erasure::Signer;
 use crate::metrics::Metrics;
 use crate::power::{PowerController, RackLimiter};
 use crate::store::{Change, Custody, KickstartRecord, LeaseRecord, Store, StoreError};
+use leaseboot_protocol::erasure::SignedErasure;
 use leaseboot_protocol::ids::{LeaseId, ServerId};
+use leaseboot_protocol::lease::LeaseState;
 use leaseboot_protocol::network::MacAddress;
 use leaseboot_protocol::timestamp::Timestamp;
 use std::collections::{BTreeMap, HashMap};
@@ -28,6 +31,8 @@ use tracing::Instrument as _;
 const MOST_COLLISIONS: u32 = 20;
 /// How long to wait when the store fails.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
+/// How long after a search for leases that wait for another server the next one comes.
+const SEARCH_PAUSE: Duration = Duration::from_secs(1);
 /// The loop looks at least this often: clocks are set, and files are changed by hand.
 const LONGEST_NAP: Duration = Duration::from_secs(30);
 
@@ -39,6 +44,8 @@ pub struct Driver {
     /// The CA that servers are given to trust, in PEM.
     pub(super) ca_pem: String,
     pub(super) metrics: Metrics,
+    /// Signs erasure records.
+    pub(super) signer: Signer,
     /// Counted up at each change of any lease.
     changes: watch::Sender<u64>,
     /// Cards of servers on record, also of those cards that `servers.toml` does not name.
@@ -47,6 +54,8 @@ pub struct Driver {
     pub(super) sites: Mutex<super::boots::Sites>,
     /// When a wrong token was last written down for a server, so that nobody can fill its history.
     pub(super) wrong_tokens: Mutex<HashMap<ServerId, Instant>>,
+    /// When servers may be looked for again for leases that wait for one.
+    next_search: Mutex<Timestamp>,
 }
 
 /// Something inside failed, or an event does not fit.
@@ -81,6 +90,25 @@ pub enum DriverError {
         /// The lease.
         lease: LeaseId,
     },
+    /// An erasure record cannot be written down.
+    #[error("cannot write the erasure record of the lease {lease} down")]
+    Record {
+        /// The lease.
+        lease: LeaseId,
+        /// Why.
+        source: serde_json::Error,
+    },
+}
+
+/// What a change brings besides its events.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Extras {
+    /// The merge that the settings brought.
+    pub(super) kickstart: Option<KickstartRecord>,
+    /// The erasure record.
+    pub(super) erasure: Option<SignedErasure>,
+    /// The power order that this answers; without it on record, nothing is changed.
+    pub(super) answered: Option<i64>,
 }
 
 /// The time by the LM's clock.
@@ -98,6 +126,7 @@ impl Driver {
         store: Store,
         power: BTreeMap<ServerId, PowerController>,
         ca_pem: String,
+        signer: Signer,
     ) -> Result<Arc<Self>, StoreError> {
         let servers: Vec<_> = config
             .servers
@@ -129,10 +158,12 @@ impl Driver {
             power,
             ca_pem,
             metrics: Metrics::default(),
+            signer,
             changes: watch::Sender::new(0),
             cards: Mutex::new(cards),
             sites: Mutex::default(),
             wrong_tokens: Mutex::default(),
+            next_search: Mutex::new(Timestamp(0)),
         }))
     }
 
@@ -170,41 +201,46 @@ impl Driver {
     /// [`DriverError`].
     pub async fn apply(&self, id: &LeaseId, events: &[Event]) -> Result<LeaseRecord, DriverError> {
         Ok(self
-            .apply_with(id, events, None, None)
+            .apply_with(id, events, Extras::default())
             .await?
             .unwrap_or_else(|known| known))
     }
 
-    /// As [`Driver::apply`], with the merge that the settings brought, or as the answer to a power order. `Err`
-    /// inside is the lease as it
-    /// stands when that order is not on record any more.
+    /// As [`Driver::apply`], with what comes besides. `Err` inside is the lease as it stands when the power order that is answered
+    /// is not on record any more.
+    ///
+    /// A lease that comes to need another server, or needs one already, is given one here if one fits, so that a server that fails
+    /// and the one that takes its place change hands in one transaction.
     pub(super) async fn apply_with(
         &self,
         id: &LeaseId,
         events: &[Event],
-        kickstart: Option<KickstartRecord>,
-        answered: Option<i64>,
+        extras: Extras,
     ) -> Result<Result<LeaseRecord, LeaseRecord>, DriverError> {
+        let answered = extras.answered;
         for _ in 0..MOST_COLLISIONS {
             let before = self.lease(id).await?;
-            let at = now();
-            let (mut lease, mut effects) = (before.lease.clone(), Vec::new());
+            let mut change = Change {
+                lease: before.lease.clone(),
+                effects: Vec::new(),
+                kickstart: extras.kickstart.clone(),
+                erasure: extras.erasure.clone(),
+                answered,
+                at: now(),
+            };
             for event in events {
-                let step = lease.step(event.clone(), at, self.rules())?;
-                lease = step.lease;
-                let state = lease.phase.state();
-                effects.extend(step.effects.into_iter().map(|effect| (state, effect)));
+                self.step(&mut change, event.clone())?;
             }
-            if lease == before.lease && effects.is_empty() && kickstart.is_none() && answered.is_none() {
+            if let Phase::Moving { .. } = change.lease.phase
+                && let Some((server, kickstart)) = self.replacement(&before, &change.lease).await?
+            {
+                change.kickstart = Some(kickstart);
+                self.step(&mut change, Event::ServerFound(server))?;
+            }
+            if changes_nothing(&before.lease, &change) {
                 return Ok(Ok(before));
             }
-            let change = Change {
-                lease,
-                effects: effects.clone(),
-                kickstart: kickstart.clone(),
-                answered,
-                at,
-            };
+            let effects = change.effects.clone();
             let begun = Instant::now();
             let committed = self.store.commit(&before, change).await?;
             self.metrics.commit(begun.elapsed());
@@ -221,6 +257,15 @@ impl Driver {
             }
         }
         Err(DriverError::Collisions { id: id.clone() })
+    }
+
+    fn step(&self, change: &mut Change, event: Event) -> Result<(), OutOfPlace> {
+        let step = change.lease.clone().step(event, change.at, self.rules())?;
+        let state = step.lease.phase.state();
+        change.lease = step.lease;
+        let effects = step.effects.into_iter().map(|effect| (state, effect));
+        change.effects.extend(effects);
+        Ok(())
     }
 
     pub(super) async fn lease(&self, id: &LeaseId) -> Result<LeaseRecord, DriverError> {
@@ -273,10 +318,11 @@ impl Driver {
                 tracing::error!(lease = %lease.id, server = %lease.server, error = &error as &dyn std::error::Error, "a deadline could not be kept");
             }
         }
+        let moves = self.move_leases(now()).await?;
         let inventory = self.order_inventories().await?;
         let order = queue.start_due(self, now()).await?;
         let deadline = self.store.next_deadline().await?;
-        let next = [inventory, order, deadline].into_iter().flatten().min();
+        let next = [moves, inventory, order, deadline].into_iter().flatten().min();
         let nap = next.map_or(LONGEST_NAP, |at| at.since(now()));
         // What is overdue could not be done now: it is tried again, but not at once.
         Ok(if nap.is_zero() {
@@ -284,6 +330,29 @@ impl Driver {
         } else {
             nap.min(LONGEST_NAP)
         })
+    }
+
+    /// Looks for servers for the leases that wait for one. A busy fleet changes all the time, so this is not done at each change; gives the
+    /// time of the next search when one was put off.
+    async fn move_leases(&self, at: Timestamp) -> Result<Option<Timestamp>, DriverError> {
+        let moving = self.store.leases_that_move().await?;
+        if moving.is_empty() {
+            return Ok(None);
+        }
+        {
+            let mut next = locked(&self.next_search);
+            if *next > at {
+                return Ok(Some(*next));
+            }
+            *next = at + SEARCH_PAUSE;
+        }
+        for lease in moving {
+            // Without an event: whatever fits by now is taken.
+            if let Err(error) = self.apply(&lease, &[]).await {
+                tracing::error!(%lease, error = &error as &dyn std::error::Error, "no other server could be looked for");
+            }
+        }
+        Ok(None)
     }
 
     /// A free server that never told what it is made of is booted for that, a bounded number of times. Gives
@@ -329,20 +398,34 @@ pub(super) fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn log(before: &LeaseRecord, effects: &[(leaseboot_protocol::lease::LeaseState, Effect)]) {
+fn changes_nothing(before: &Lease, change: &Change) -> bool {
+    let Change {
+        kickstart,
+        erasure,
+        answered,
+        ..
+    } = change;
+    let brings = kickstart.is_some() || erasure.is_some() || answered.is_some();
+    change.lease == *before && change.effects.is_empty() && !brings
+}
+
+fn log(before: &LeaseRecord, effects: &[(LeaseState, Effect)]) {
     use leaseboot_protocol::lease::EventKind;
     for (state, effect) in effects {
         match effect {
             Effect::Record(EventKind::StepProgress { .. }) => {}
             Effect::Record(what) => {
-                tracing::info!(lease = %before.id, server = %before.server, %state, ?what, "lease");
+                tracing::info!(lease = %before.id, server = %before.lease.server, %state, ?what, "lease");
             }
             Effect::Power { order, .. } => {
-                tracing::info!(lease = %before.id, server = %before.server, %order, "power is ordered");
+                tracing::info!(lease = %before.id, server = %before.lease.server, %order, "power is ordered");
             }
             Effect::RevokeTokens => {}
             Effect::LetGo(release) => {
-                tracing::info!(lease = %before.id, server = %before.server, ?release, "the server is let go");
+                tracing::info!(lease = %before.id, server = %before.lease.server, ?release, "the server is let go");
+            }
+            Effect::Take(server) => {
+                tracing::info!(lease = %before.id, %server, "the lease moves to another server");
             }
         }
     }

@@ -2,26 +2,39 @@
 //!
 //! ```text
 //! Leased ─settings─► Prepared ─boot order─► Booting ─hello─► Stage1 ─► TunnelUp ─► Chained ─► Installing
-//!    │                  │                    ▲  │               │          │          │           │
-//!    └──── deadline ────┴─► Ended, free        │  └───────────────┴─ failure, deadline ─┴───────────┤
-//!                                            └────────── while there are attempts left ───────────┘
+//!    │                  │  ▲                 ▲  │               │          │          │           │
+//!    └──── deadline ────┤  │                 │  └───────────────┴─ failure, deadline ─┴───────────┤
+//!                       │  │                 └────────── while there are attempts left ───────────┘
+//!                       ▼  │
+//!              Ended, free └─another server─ Moving   no attempts left: the server is quarantined and
+//!                                             │ ▲     switched off, and the lease moves, while there are
+//!                               Failed ◄──────┘ └──── moves left; then it is Failed
 //!
 //! Installing ─member's key─► Installed ─member seen─► InService
 //!                             │   ▲
 //!                             └───┘ deadline: a power cycle from the disk, while there are attempts left
 //!
-//! no attempts left ─────────────────────► Failed: the server is quarantined and switched off
-//! any of Booting … InService ─release───► Returning ─power off─► Ended: the server is held for erasure
+//! any of Booting … InService ─release, end of the term, or a failure that is the enterprise's own─► Returning
+//!
+//! Returning ─agent's hello─► Wiping ─report of the erasure─► Erased ─power off─► Ended (or Failed): the server is free
+//!    ▲  │                      │                               │
+//!    └──┴── failure, deadline ─┘                               └─ a disk is not clean, or the power does not go off:
+//!           while there are attempts left; then quarantined      the lease ends, and the server is quarantined
 //! ```
 //!
 //! What must happen outside stands in the [`Effect`]s, which the store writes down in the same transaction as the
 //! new state. So a Lease Manager that stops between two steps finds them when it starts again.
+//!
+//! Who is to blame decides whether a lease moves: a boot that the enterprise's own gateway or image made fail would
+//! fail on the next server too, so that lease ends, its server is erased and nobody else's servers are used up.
 
+mod going_back;
 mod transition;
 
 use super::deadline::Rules;
 use crate::power::PowerOrder;
 use leaseboot_protocol::agent::Report;
+use leaseboot_protocol::ids::ServerId;
 use leaseboot_protocol::lease::{EventKind, LeaseState};
 use leaseboot_protocol::network::WireguardPublicKey;
 use leaseboot_protocol::timestamp::Timestamp;
@@ -33,6 +46,11 @@ use transition::Transition;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "phase", rename_all = "kebab-case")]
 pub enum Phase {
+    /// The server failed and was let go; the lease has none.
+    Moving {
+        /// Boots of the server that failed.
+        attempt: u32,
+    },
     /// A server is taken.
     Leased,
     /// The settings are merged.
@@ -62,12 +80,18 @@ pub enum Phase {
         /// Boots into stage 1 in all.
         attempt: u32,
     },
-    /// The server is being switched off.
-    Returning {
-        /// Boots into stage 1 in all.
-        attempt: u32,
+    /// The server is being sent through the boot into the agent's wipe mode.
+    Returning(Return),
+    /// The agent erases the disks.
+    Wiping(Return),
+    /// The erasure is on record; the server is being switched off.
+    Erased {
+        /// The way here.
+        back: Return,
+        /// What is not erased, in words; empty when all is.
+        faults: Vec<String>,
         /// Orders to switch it off so far.
-        tries: u32,
+        offs: u32,
     },
     /// Over.
     Ended {
@@ -90,9 +114,31 @@ pub struct Boot {
     pub key: Option<WireguardPublicKey>,
 }
 
+/// A server on its way back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Return {
+    /// Boots into stage 1 before.
+    pub attempt: u32,
+    /// Boots into wipe mode so far.
+    pub tries: u32,
+    /// Why the lease failed, if it did.
+    pub failure: Option<String>,
+}
+
+/// For how long a tenant has its server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Term {
+    /// When the server goes back by itself.
+    pub expires: Timestamp,
+    /// When that is to be announced; none once it was.
+    pub warning: Option<Timestamp>,
+}
+
 /// A lease as the machine sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
+    /// The server; the last one where the lease has none any more.
+    pub server: ServerId,
     /// Where it stands.
     pub phase: Phase,
     /// Since when.
@@ -101,6 +147,10 @@ pub struct Lease {
     pub reason: String,
     /// Until when what is awaited must have come.
     pub deadline: Option<Timestamp>,
+    /// The tenant's term.
+    pub term: Term,
+    /// Servers that failed this lease, oldest first.
+    pub failed: Vec<ServerId>,
 }
 
 /// What happens to a lease.
@@ -124,8 +174,19 @@ pub enum Event {
     MemberRegistered,
     /// The PO has seen the member.
     MemberSeen,
+    /// The PO keeps the server for so many seconds more, or for the lender's default.
+    Renewed(Option<u64>),
     /// The PO gives the server back.
     Released,
+    /// Another server that fits a lease that moves; the settings are merged with it.
+    ServerFound(ServerId),
+    /// The agent told what it erased.
+    Erased {
+        /// Disks that are erased.
+        disks: u32,
+        /// What is not, in words.
+        faults: Vec<String>,
+    },
     /// A power order was carried out.
     PowerDone(PowerOrder),
     /// A power order was not carried out.
@@ -135,7 +196,7 @@ pub enum Event {
         /// Why, in words that the tenant may read.
         error: String,
     },
-    /// The clock says that [`Lease::deadline`] may have passed.
+    /// The clock says that [`Lease::due`] may have passed.
     DeadlinePassed,
 }
 
@@ -144,8 +205,8 @@ pub enum Event {
 pub enum Release {
     /// It was never booted: the next lease may have it.
     Untouched,
-    /// The enterprise's data may be on it: held back until it is erased.
-    ToBeErased,
+    /// Every disk was erased: the next lease may have it.
+    Erased,
     /// Something is wrong with it: held back until somebody has looked.
     Quarantined(String),
 }
@@ -155,7 +216,8 @@ pub enum Release {
 pub enum Effect {
     /// Add to the lease's history.
     Record(EventKind),
-    /// Order the server's power; it replaces an order that is not yet carried out.
+    /// Order the server's power; it replaces an order that is not yet carried out. After the server was let go, the
+    /// lease does not hear how it went.
     Power {
         /// The order.
         order: PowerOrder,
@@ -166,6 +228,8 @@ pub enum Effect {
     RevokeTokens,
     /// The server is let go.
     LetGo(Release),
+    /// This server is taken instead; when it is not free any more, the whole change is void.
+    Take(ServerId),
 }
 
 /// The next state and what goes with it.
@@ -191,6 +255,7 @@ impl Phase {
     /// The state as others see it.
     pub fn state(&self) -> LeaseState {
         match self {
+            Phase::Moving { .. } => LeaseState::Moving,
             Phase::Leased => LeaseState::Leased,
             Phase::Prepared => LeaseState::Prepared,
             Phase::Booting { .. } => LeaseState::Booting,
@@ -200,23 +265,25 @@ impl Phase {
             Phase::Installing(_) => LeaseState::Installing,
             Phase::Installed { .. } => LeaseState::Installed,
             Phase::InService { .. } => LeaseState::InService,
-            Phase::Returning { .. } => LeaseState::Returning,
+            Phase::Returning(_) => LeaseState::Returning,
+            Phase::Wiping(_) | Phase::Erased { .. } => LeaseState::Wiping,
             Phase::Ended { .. } => LeaseState::Ended,
             Phase::Failed { .. } => LeaseState::Failed,
         }
     }
 
-    /// How many times the server was sent through the boot.
+    /// How many times the server was sent through the boot for the enterprise.
     pub fn attempt(&self) -> u32 {
         match self {
             Phase::Leased | Phase::Prepared => 0,
             Phase::Stage1(boot) | Phase::TunnelUp(boot) | Phase::Chained(boot) | Phase::Installing(boot) => {
                 boot.attempt
             }
-            Phase::Booting { attempt }
+            Phase::Returning(back) | Phase::Wiping(back) | Phase::Erased { back, .. } => back.attempt,
+            Phase::Moving { attempt }
+            | Phase::Booting { attempt }
             | Phase::Installed { attempt, .. }
             | Phase::InService { attempt }
-            | Phase::Returning { attempt, .. }
             | Phase::Ended { attempt }
             | Phase::Failed { attempt } => *attempt,
         }
@@ -229,12 +296,22 @@ impl Phase {
 
     /// Whether a server that asks to boot is to run the agent for this lease.
     pub fn boots_agent(&self) -> bool {
-        matches!(self, Phase::Booting { .. }) || self.boot().is_some()
+        matches!(self, Phase::Booting { .. }) || self.boot().is_some() || self.wipes()
+    }
+
+    /// Whether an agent that says hello is to erase the disks.
+    pub fn wipes(&self) -> bool {
+        matches!(self, Phase::Returning(_) | Phase::Wiping(_))
     }
 
     /// Whether a server that asks to boot is to go on with its disk.
     pub fn boots_disk(&self) -> bool {
         matches!(self, Phase::Installed { .. } | Phase::InService { .. })
+    }
+
+    /// Whether an agent that reports for this lease has something left to do.
+    pub fn keeps_agent(&self) -> bool {
+        self.boots_agent() || self.boots_disk()
     }
 
     /// The boot of the agent that is under way.
@@ -246,16 +323,24 @@ impl Phase {
             _ => None,
         }
     }
+
+    /// Whether the tenant still has, or will have, a server of it, so that its term counts.
+    pub fn has_term(&self) -> bool {
+        self.state() < LeaseState::Returning
+    }
 }
 
 impl Lease {
     /// A lease on a server that was just taken.
-    pub fn begin(now: Timestamp, rules: &Rules) -> Step {
+    pub fn begin(server: ServerId, term_s: Option<u64>, now: Timestamp, rules: &Rules) -> Step {
         let nothing = Lease {
+            server,
             phase: Phase::Leased,
             since: now,
             reason: String::new(),
             deadline: None,
+            term: rules.term.begin(term_s, now),
+            failed: Vec::new(),
         };
         Transition {
             lease: nothing,
@@ -277,6 +362,14 @@ impl Lease {
             rules,
         }
         .on(event)
+    }
+
+    /// When somebody must look at the clock again: the deadline of the state, the end of the term, or the warning
+    /// before it. Nothing is due in a final state.
+    pub fn due(&self) -> Option<Timestamp> {
+        let of_term = self.term.warning.unwrap_or(self.term.expires);
+        let of_term = self.phase.has_term().then_some(of_term);
+        [self.deadline, of_term].into_iter().flatten().min()
     }
 }
 

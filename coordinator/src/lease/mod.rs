@@ -12,9 +12,10 @@ pub mod deadline;
 pub mod driver;
 pub mod machine;
 mod power_queue;
+mod replacement;
 pub mod tenant;
 mod tokens;
 
-pub use deadline::{Deadlines, Rules};
+pub use deadline::{Deadlines, Rules, TermRules};
 pub use driver::{Driver, DriverError};
-pub use machine::{Boot, Effect, Event, Lease, OutOfPlace, Phase, Release, Step};
+pub use machine::{Boot, Effect, Event, Lease, OutOfPlace, Phase, Release, Return, Step, Term};

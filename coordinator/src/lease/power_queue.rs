@@ -3,7 +3,7 @@
 //! Each try of an order that switches a server on first waits for room in its rack, so a rack bears what it was promised also when
 //! orders fail and are tried again.
 
-use super::driver::{Driver, DriverError, locked, now};
+use super::driver::{Driver, DriverError, Extras, locked, now};
 use super::machine::Event;
 use crate::power::{PowerController, PowerError, RackLimiter};
 use crate::store::PowerRow;
@@ -110,9 +110,13 @@ impl PowerQueue {
             Err(error) => Event::PowerFailed { order, error },
         };
         // An order that was replaced in the meantime has nobody waiting for it.
+        let extras = Extras {
+            answered: Some(id),
+            ..Extras::default()
+        };
         let span = tracing::info_span!("power answered", %server, %lease);
         let _ = driver
-            .apply_with(&lease, &[event], None, Some(id))
+            .apply_with(&lease, &[event], extras)
             .instrument(span)
             .await?;
         Ok(())

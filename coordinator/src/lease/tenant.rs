@@ -1,17 +1,18 @@
 //! What the PO orders. Every order may be repeated: one that is already carried out answers as the first time.
 
-use super::driver::{Driver, DriverError, concern, now};
+use super::driver::{Driver, DriverError, Extras, concern, now};
 use super::{Event, Lease, tokens};
 use crate::config::Server;
 use crate::merge::{self, Lender, Merged};
 use crate::search::{self, Candidate};
 use crate::store::{Custody, KickstartRecord, LeaseRecord, NewLease, ServerRecord, StoreError, Taken};
 use leaseboot_protocol::digest::Sha256;
+use leaseboot_protocol::erasure::{ErasureKey, SignedErasure};
 use leaseboot_protocol::hardware::HardwareReport;
 use leaseboot_protocol::ids::{LeaseId, ServerId, TenantId};
 use leaseboot_protocol::lease::{LeaseState, LeaseView};
-use leaseboot_protocol::leases::{BootOrder, EventBatch, LeaseRequest, Prepared, Refusal};
-use leaseboot_protocol::settings::InstallSettings;
+use leaseboot_protocol::leases::{BootOrder, EventBatch, LeaseRequest, MergeProblem, Prepared, Refusal};
+use leaseboot_protocol::settings::{InstallSettings, Requirements};
 use std::time::Duration;
 
 /// The longest time that a question for events is held.
@@ -75,7 +76,7 @@ impl Driver {
         let LeaseRequest {
             request_id,
             requirements,
-            term_s: _,
+            term_s,
             group,
         } = request;
         if request_id.is_empty() || request_id.len() > LONGEST_REQUEST_ID {
@@ -93,24 +94,19 @@ impl Driver {
             return Ok(self.view(known).await?);
         }
         for _ in 0..MOST_SEARCHES {
-            let servers = self.store.servers().await?;
-            let candidates: Vec<_> = servers
-                .iter()
-                .filter_map(|record| self.candidate(record))
-                .collect();
-            let server = search::find(&requirements, &candidates)?;
+            let server = self.find(&requirements, &[]).await??;
             let at = now();
+            let first = Lease::begin(server, term_s, at, self.rules());
             let new = NewLease {
                 id: new_lease_id()?,
                 tenant: tenant.clone(),
                 request_id: request_id.clone(),
-                server,
                 requirements: requirements.clone(),
-                first: Lease::begin(at, self.rules()),
+                first,
             };
             match self.store.take(new, at).await? {
                 Taken::New(lease) => {
-                    tracing::info!(lease = %lease.id, %tenant, server = %lease.server, "a server was lent");
+                    tracing::info!(lease = %lease.id, %tenant, server = %lease.lease.server, "a server was lent");
                     self.announce_change();
                     return Ok(self.view(lease).await?);
                 }
@@ -121,6 +117,21 @@ impl Driver {
         Err(invalid(
             "other requests were faster again and again: ask once more".to_owned(),
         ))
+    }
+
+    /// The free server that suits best, without those in `not_these`.
+    pub(super) async fn find(
+        &self,
+        requirements: &Requirements,
+        not_these: &[ServerId],
+    ) -> Result<Result<ServerId, Refusal>, StoreError> {
+        let servers = self.store.servers().await?;
+        let candidates: Vec<_> = servers
+            .iter()
+            .filter(|record| !not_these.contains(&record.name))
+            .filter_map(|record| self.candidate(record))
+            .collect();
+        Ok(search::find(requirements, &candidates))
     }
 
     fn candidate<'a>(&'a self, record: &'a ServerRecord) -> Option<Candidate<'a>> {
@@ -169,30 +180,34 @@ impl Driver {
     }
 
     async fn view(&self, record: LeaseRecord) -> Result<LeaseView, DriverError> {
-        let hardware = self.hardware(&record.server).await?;
+        let hardware = self.hardware(&record.lease.server).await?;
         let LeaseRecord {
-            id,
-            tenant,
-            server,
-            lease,
-            ..
+            id, tenant, lease, ..
         } = record;
         Ok(LeaseView {
             id,
             tenant,
-            server,
             state: lease.phase.state(),
             since: lease.since,
             attempt: lease.phase.attempt(),
             agent_key: lease.phase.agent_key(),
+            // The last one that failed has no successor yet, or had none.
+            moves: u32::try_from(
+                lease
+                    .failed
+                    .iter()
+                    .filter(|failed| **failed != lease.server)
+                    .count(),
+            )
+            .unwrap_or(u32::MAX),
+            expires: Some(lease.term.expires),
+            server: lease.server,
             reason: lease.reason,
             hardware,
-            expires: None,
-            moves: 0,
         })
     }
 
-    async fn hardware(&self, server: &ServerId) -> Result<HardwareReport, StoreError> {
+    pub(super) async fn hardware(&self, server: &ServerId) -> Result<HardwareReport, StoreError> {
         Ok(self
             .store
             .server(server)
@@ -219,21 +234,33 @@ impl Driver {
         {
             return Ok(prepared(&known.merged));
         }
-        let server = self.configured(&lease, &lease.server)?;
-        let hardware = self.hardware(&lease.server).await?;
-        let merged = merge::merge(&lender(server, &hardware, &lease), &settings);
-        let Merged { kickstart, disk } = merged.map_err(|problems| Refusal::Merge { problems })?;
-        let answer = prepared(&kickstart);
-        let record = KickstartRecord {
+        let merged = self.merged(&lease, &lease.lease.server, settings).await?;
+        let record = merged.map_err(|problems| Refusal::Merge { problems })?;
+        let answer = prepared(&record.merged);
+        // Nothing is answered here, so the outcome is the lease itself.
+        let extras = Extras {
+            kickstart: Some(record),
+            ..Extras::default()
+        };
+        let _ = self.apply_with(id, &[Event::SettingsMerged], extras).await?;
+        Ok(answer)
+    }
+
+    /// The settings merged with the hardware of `server`, or why they do not go together.
+    pub(super) async fn merged(
+        &self,
+        lease: &LeaseRecord,
+        server: &ServerId,
+        settings: InstallSettings,
+    ) -> Result<Result<KickstartRecord, Vec<MergeProblem>>, DriverError> {
+        let configured = self.configured(lease, server)?;
+        let hardware = self.hardware(server).await?;
+        let merged = merge::merge(&lender(configured, &hardware, lease), &settings);
+        Ok(merged.map(|Merged { kickstart, disk }| KickstartRecord {
             merged: kickstart,
             settings,
             disk,
-        };
-        // Nothing is answered here, so the outcome is the lease itself.
-        let _ = self
-            .apply_with(id, &[Event::SettingsMerged], Some(record), None)
-            .await?;
-        Ok(answer)
+        }))
     }
 
     /// Sends the server through the boot, when the PO has looked at the very text that stands in the store.
@@ -276,6 +303,27 @@ impl Driver {
         self.own(tenant, id).await?;
         let lease = self.apply(id, &[event]).await?;
         Ok(self.view(lease).await?)
+    }
+
+    /// The signed record of the erasure that the lease ended with.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`] until there is one, or a failure inside.
+    pub async fn erasure_of(&self, tenant: &TenantId, id: &LeaseId) -> Result<SignedErasure, OrderError> {
+        let lease = self.own(tenant, id).await?;
+        self.store.erasure(id).await?.ok_or_else(|| {
+            let message = format!(
+                "there is no erasure record of the lease {id}: it is {}, {}",
+                lease.lease.phase.state(),
+                lease.lease.reason
+            );
+            Refusal::NotFound { message }.into()
+        })
+    }
+
+    /// What erasure records are verified with.
+    pub fn erasure_key(&self) -> ErasureKey {
+        self.signer.public_key()
     }
 
     /// Events after `after`; waits for one, at most `wait`.

@@ -4,19 +4,43 @@
 use super::leases::LeaseRecord;
 use super::{StoreError, column, failed, power, to_json, tokens};
 use crate::lease::{Effect, Release};
-use leaseboot_protocol::ids::LeaseId;
+use leaseboot_protocol::ids::{LeaseId, ServerId};
 use leaseboot_protocol::lease::{EventKind, LeaseState};
 use leaseboot_protocol::timestamp::Timestamp;
 use sqlx::{Sqlite, Transaction};
 
-/// Writes down what goes with a new state; gives the number of events that there are then.
+/// Takes the server of [`Effect::Take`] for the lease; `false` when it is not free any more.
+pub(super) async fn take(
+    tx: &mut Transaction<'static, Sqlite>,
+    lease: &LeaseRecord,
+    server: &ServerId,
+    at: Timestamp,
+) -> Result<bool, StoreError> {
+    let taken = sqlx::query(
+        "UPDATE servers SET custody = 'lent', reason = $1, since = $2, lease = $3 WHERE name = $4 AND custody = 'free'",
+    )
+    .bind(format!("lent to {}", lease.tenant))
+    .bind(column(at))
+    .bind(lease.id.as_str())
+    .bind(server.as_str())
+    .execute(&mut **tx)
+    .await
+    .map_err(failed("take a server"))?;
+    Ok(taken.rows_affected() == 1)
+}
+
+/// Writes down what goes with a new state; gives the number of events that there are then. Power and custody are those of `server`, which
+/// the lease had before.
 pub(super) async fn carry_out(
     tx: &mut Transaction<'static, Sqlite>,
     lease: &LeaseRecord,
+    server: &ServerId,
     effects: &[(LeaseState, Effect)],
     at: Timestamp,
 ) -> Result<i64, StoreError> {
     let mut sequence = lease.events;
+    // Who was let go has no lease any more that would hear of its power.
+    let mut listens = Some(&lease.id);
     for (state, effect) in effects {
         match effect {
             Effect::Record(what) => {
@@ -24,10 +48,15 @@ pub(super) async fn carry_out(
                 append(tx, &lease.id, sequence, at, *state, what).await?;
             }
             Effect::Power { order, after } => {
-                power::order(tx, &lease.server, *order, Some(&lease.id), at + *after).await?;
+                power::order(tx, server, *order, listens, at + *after).await?;
             }
             Effect::RevokeTokens => tokens::revoke(tx, &lease.id).await?,
-            Effect::LetGo(release) => let_go(tx, lease, release, at).await?,
+            Effect::LetGo(release) => {
+                let_go(tx, lease, server, release, at).await?;
+                listens = None;
+            }
+            // Taken before all else, by `take`: it may fail.
+            Effect::Take(_) => {}
         }
     }
     Ok(sequence)
@@ -56,12 +85,13 @@ async fn append(
 async fn let_go(
     tx: &mut Transaction<'static, Sqlite>,
     lease: &LeaseRecord,
+    server: &ServerId,
     release: &Release,
     at: Timestamp,
 ) -> Result<(), StoreError> {
     let (custody, reason) = match release {
         Release::Untouched => ("free", format!("{} ended before it was booted", lease.id)),
-        Release::ToBeErased => ("held", format!("given back by {}; not erased yet", lease.tenant)),
+        Release::Erased => ("free", format!("erased after {} gave it back", lease.tenant)),
         Release::Quarantined(why) => ("quarantined", format!("{}: {why}", lease.id)),
     };
     sqlx::query(
@@ -70,7 +100,7 @@ async fn let_go(
     .bind(custody)
     .bind(reason)
     .bind(column(at))
-    .bind(lease.server.as_str())
+    .bind(server.as_str())
     .bind(lease.id.as_str())
     .execute(&mut **tx)
     .await

@@ -1,8 +1,10 @@
 //! Leases, their events and their kickstarts.
 
-use super::effects::carry_out;
+use super::effects::{carry_out, take};
+use super::erasures;
 use super::{Store, StoreError, column, content, failed, from_json, power, timestamp, to_json};
-use crate::lease::{Effect, Lease, Step};
+use crate::lease::{Effect, Lease, Step, Term};
+use leaseboot_protocol::erasure::SignedErasure;
 use leaseboot_protocol::ids::{LeaseId, ServerId, TenantId};
 use leaseboot_protocol::lease::{LeaseEvent, LeaseState};
 use leaseboot_protocol::settings::{InstallSettings, Requirements};
@@ -21,7 +23,7 @@ pub struct LeaseRecord {
     pub tenant: TenantId,
     /// The PO's name for its request.
     pub request_id: String,
-    /// The server.
+    /// The server that it has, or had last: the same as in `lease`.
     pub server: ServerId,
     /// What was asked for.
     pub requirements: Requirements,
@@ -49,11 +51,9 @@ pub struct NewLease {
     pub tenant: TenantId,
     /// The PO's name for its request.
     pub request_id: String,
-    /// The server that was found.
-    pub server: ServerId,
     /// What was asked for.
     pub requirements: Requirements,
-    /// The first step.
+    /// The first step, on the server that was found.
     pub first: Step,
 }
 
@@ -75,8 +75,10 @@ pub struct Change {
     pub lease: Lease,
     /// What goes with it, each with the state that the lease was in after it.
     pub effects: Vec<(LeaseState, Effect)>,
-    /// The merge that the settings brought.
+    /// The merge that the settings brought, or that another server needs.
     pub kickstart: Option<KickstartRecord>,
+    /// The erasure record.
+    pub erasure: Option<SignedErasure>,
     /// The power order that this answers; without it on record, nothing is changed.
     pub answered: Option<i64>,
     /// Now.
@@ -105,34 +107,59 @@ type LeaseRow = (
     i64,
     Option<i64>,
     i64,
+    Option<i64>,
+    String,
+    i64,
     i64,
 );
 
-const BY_ID: &str = "SELECT id, tenant, request_id, server, requirements, phase, reason, since, deadline, events, version FROM leases WHERE id = ?";
-const BY_REQUEST: &str = "SELECT id, tenant, request_id, server, requirements, phase, reason, since, deadline, events, version FROM leases
+const BY_ID: &str = "SELECT id, tenant, request_id, server, requirements, phase, reason, since, deadline, expires, warning, failed, events, version FROM leases WHERE id = ?";
+const BY_REQUEST: &str = "SELECT id, tenant, request_id, server, requirements, phase, reason, since, deadline, expires, warning, failed, events, version FROM leases
     WHERE tenant = ? AND request_id = ?";
-const ALL: &str = "SELECT id, tenant, request_id, server, requirements, phase, reason, since, deadline, events, version FROM leases ORDER BY rowid";
-const DUE: &str = "SELECT id, tenant, request_id, server, requirements, phase, reason, since, deadline, events, version FROM leases
-    WHERE deadline <= ? ORDER BY deadline";
+const ALL: &str = "SELECT id, tenant, request_id, server, requirements, phase, reason, since, deadline, expires, warning, failed, events, version FROM leases ORDER BY rowid";
+const DUE: &str = "SELECT id, tenant, request_id, server, requirements, phase, reason, since, deadline, expires, warning, failed, events, version FROM leases
+    WHERE due <= ? ORDER BY due";
 
 fn record(row: LeaseRow) -> Result<LeaseRecord, StoreError> {
-    let (id, tenant, request_id, server, requirements, phase, reason, since, deadline, events, version) = row;
+    let (
+        id,
+        tenant,
+        request_id,
+        server,
+        requirements,
+        phase,
+        reason,
+        since,
+        deadline,
+        expires,
+        warning,
+        failed,
+        events,
+        version,
+    ) = row;
+    let server: ServerId = server
+        .parse()
+        .map_err(|error| content("a server's name", error))?;
     Ok(LeaseRecord {
         id: id.parse().map_err(|error| content("a lease's name", error))?,
         tenant: tenant
             .parse()
             .map_err(|error| content("a tenant's name", error))?,
         request_id,
-        server: server
-            .parse()
-            .map_err(|error| content("a server's name", error))?,
         requirements: from_json("requirements", &requirements)?,
         lease: Lease {
+            server: server.clone(),
             phase: from_json("a lease's phase", &phase)?,
             since: timestamp(since),
             reason,
             deadline: deadline.map(timestamp),
+            term: Term {
+                expires: timestamp(expires),
+                warning: warning.map(timestamp),
+            },
+            failed: from_json("the servers that failed a lease", &failed)?,
         },
+        server,
         events,
         version,
     })
@@ -161,7 +188,7 @@ impl Store {
         .bind(format!("lent to {}", new.tenant))
         .bind(column(at))
         .bind(new.id.as_str())
-        .bind(new.server.as_str())
+        .bind(new.first.lease.server.as_str())
         .execute(&mut *tx)
         .await
         .map_err(failed(attempted))?;
@@ -172,8 +199,8 @@ impl Store {
             id: new.id,
             tenant: new.tenant,
             request_id: new.request_id,
-            server: new.server,
             requirements: new.requirements,
+            server: new.first.lease.server.clone(),
             lease: new.first.lease,
             events: 0,
             version: 1,
@@ -186,7 +213,7 @@ impl Store {
             .into_iter()
             .map(|effect| (state, effect))
             .collect();
-        written.events = carry_out(&mut tx, &written, &effects, at).await?;
+        written.events = carry_out(&mut tx, &written, &written.lease.server, &effects, at).await?;
         update(&mut tx, &written, written.version).await?;
         tx.commit().await.map_err(failed(attempted))?;
         Ok(Taken::New(written))
@@ -235,7 +262,22 @@ impl Store {
         rows.into_iter().map(record).collect()
     }
 
-    /// Leases whose deadline has passed.
+    /// Leases that wait for another server.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn leases_that_move(&self) -> Result<Vec<LeaseId>, StoreError> {
+        let ids: Vec<String> = sqlx::query_scalar("SELECT id FROM leases WHERE state = $1")
+            .bind(to_json("a lease's state", &LeaseState::Moving)?)
+            .fetch_all(&self.pool)
+            .await
+            .map_err(failed("list the leases that move"))?;
+        ids.into_iter()
+            .map(|id| id.parse().map_err(|error| content("a lease's name", error)))
+            .collect()
+    }
+
+    /// Leases whose deadline has passed, whose term has ended or is about to.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -253,7 +295,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn next_deadline(&self) -> Result<Option<Timestamp>, StoreError> {
-        let next: Option<i64> = sqlx::query_scalar("SELECT min(deadline) FROM leases")
+        let next: Option<i64> = sqlx::query_scalar("SELECT min(due) FROM leases")
             .fetch_one(&self.pool)
             .await
             .map_err(failed("find the next deadline"))?;
@@ -261,7 +303,7 @@ impl Store {
     }
 
     /// Writes what `before` became; `false`, and nothing is written, when it was changed in the meantime, or
-    /// the answered power order was replaced.
+    /// the answered power order was replaced, or the server that it moves to is not free any more.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -273,7 +315,17 @@ impl Store {
         {
             return Ok(false);
         }
+        let taken = change.effects.iter().find_map(|(_, effect)| match effect {
+            Effect::Take(server) => Some(server),
+            _ => None,
+        });
+        if let Some(server) = taken
+            && !take(&mut tx, before, server, change.at).await?
+        {
+            return Ok(false);
+        }
         let mut after = LeaseRecord {
+            server: change.lease.server.clone(),
             lease: change.lease,
             version: before.version + 1,
             ..before.clone()
@@ -285,7 +337,11 @@ impl Store {
         if let Some(kickstart) = &change.kickstart {
             keep(&mut tx, &after.id, kickstart).await?;
         }
-        after.events = carry_out(&mut tx, &after, &change.effects, change.at).await?;
+        if let Some(erasure) = &change.erasure {
+            erasures::keep(&mut tx, &after.id, erasure).await?;
+        }
+        let server = &before.lease.server;
+        after.events = carry_out(&mut tx, &after, server, &change.effects, change.at).await?;
         update(&mut tx, &after, after.version).await?;
         tx.commit().await.map_err(failed(attempted))?;
         Ok(true)
@@ -347,7 +403,7 @@ async fn insert(tx: &mut Transaction<'static, Sqlite>, new: &LeaseRecord) -> Res
     .bind(new.id.as_str())
     .bind(new.tenant.as_str())
     .bind(&new.request_id)
-    .bind(new.server.as_str())
+    .bind(new.lease.server.as_str())
     .bind(to_json("requirements", &new.requirements)?)
     .bind(new.version)
     .execute(&mut **tx)
@@ -364,7 +420,8 @@ async fn update(
 ) -> Result<bool, StoreError> {
     let lease = &after.lease;
     let changed = sqlx::query(
-        "UPDATE leases SET phase = ?, state = ?, reason = ?, since = ?, deadline = ?, events = ?, version = ? WHERE id = ? AND version = ?",
+        "UPDATE leases SET phase = $1, state = $2, reason = $3, since = $4, deadline = $5, events = $6, version = $7, server = $8, expires = $9,
+         warning = $10, failed = $11, due = $12 WHERE id = $13 AND version = $14",
     )
     .bind(to_json("a lease's phase", &lease.phase)?)
     .bind(to_json("a lease's state", &lease.phase.state())?)
@@ -373,6 +430,11 @@ async fn update(
     .bind(lease.deadline.map(column))
     .bind(after.events)
     .bind(after.version)
+    .bind(lease.server.as_str())
+    .bind(column(lease.term.expires))
+    .bind(lease.term.warning.map(column))
+    .bind(to_json("the servers that failed a lease", &lease.failed)?)
+    .bind(lease.due().map(column))
     .bind(after.id.as_str())
     .bind(version)
     .execute(&mut **tx)

@@ -7,13 +7,14 @@
 //! anywhere; a second back end (PostgreSQL) would keep the same methods.
 //!
 //! Tables (`coordinator/migrations/`): `servers`, `leases`, `events`, `kickstarts`, `boot_tokens`, `sessions`,
-//! `power_orders`, `strangers`. The
+//! `power_orders`, `strangers`, `erasures`. The
 //! text that a server is given stands in `kickstarts.merged`; no digest of it is kept, so a text that is
 //! changed by hand is served
 //! as it is and refused by the agent, whose digest comes from the enterprise.
 
 mod counts;
 mod effects;
+mod erasures;
 mod leases;
 mod power;
 mod servers;

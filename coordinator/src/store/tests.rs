@@ -51,9 +51,8 @@ fn new_lease(request: &str, server: &str) -> NewLease {
         id: format!("l-{request}").parse().unwrap(),
         tenant: tenant(),
         request_id: request.to_owned(),
-        server: server.parse().unwrap(),
         requirements: Requirements::default(),
-        first: Lease::begin(NOW, &Rules::default()),
+        first: Lease::begin(server.parse().unwrap(), None, NOW, &Rules::default()),
     }
 }
 
@@ -72,6 +71,7 @@ fn change(before: &LeaseRecord, event: Event) -> Change {
         lease: step.lease,
         effects: step.effects.into_iter().map(|effect| (state, effect)).collect(),
         kickstart: None,
+        erasure: None,
         answered: None,
         at: NOW,
     }
@@ -169,20 +169,20 @@ async fn power_orders_outlive_a_restart_and_are_answered_once() {
 }
 
 #[tokio::test]
-async fn a_server_that_was_booted_is_held_until_somebody_says_that_it_is_erased() {
+async fn a_server_that_failed_is_held_until_somebody_says_that_it_is_erased() {
     let scratch = Scratch::new().await;
     let lease = taken(scratch.take("one", "a").await);
     let ended = Change {
         effects: vec![(
             lease.lease.phase.state(),
-            Effect::LetGo(crate::lease::Release::ToBeErased),
+            Effect::LetGo(crate::lease::Release::Quarantined("broken".to_owned())),
         )],
         ..change(&lease, Event::Released)
     };
     assert!(scratch.store.commit(&lease, ended).await.unwrap());
     assert_eq!(
         scratch.store.server(&name("a")).await.unwrap().unwrap().custody,
-        Custody::Held
+        Custody::Quarantined
     );
     assert!(matches!(scratch.take("two", "a").await, Taken::ServerGone));
     assert!(scratch.store.set_free(&name("a"), "erased", NOW).await.unwrap());

@@ -7,6 +7,7 @@
 use leaseboot_lm::api::{self, Api};
 use leaseboot_lm::boot::{BootDirectory, BootPlan};
 use leaseboot_lm::config::Config;
+use leaseboot_lm::erasure::Signer;
 use leaseboot_lm::lease::Driver;
 use leaseboot_lm::pki;
 use leaseboot_lm::power::PowerController;
@@ -15,6 +16,7 @@ use leaseboot_protocol::agent::{
     BootFacts, Directive, Hello, KeyOffer, Outcome, Report, Reports, Task, Welcome,
 };
 use leaseboot_protocol::digest::Sha256;
+use leaseboot_protocol::erasure::{DiskErasure, DiskOutcome, EraseMethod, ErasureReport};
 use leaseboot_protocol::hardware::{Cpu, Disk, HardwareReport, Nic};
 use leaseboot_protocol::ids::LeaseId;
 use leaseboot_protocol::lease::{LeaseState, LeaseView, Step};
@@ -34,7 +36,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// Longer than anything here takes.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 pub const KICKSTART: &str =
     "text\nrootpw --iscrypted @sealed:root_password@\npart / --size=1000 --grow\n%packages\nnginx\n%end\n";
 
@@ -82,27 +84,42 @@ pub fn hardware(number: u8) -> HardwareReport {
     }
 }
 
+fn edited(config: &str, lm: &str) -> String {
+    let (lines, tables) = lm.split_at(lm.find('[').unwrap_or(lm.len()));
+    let mut config = config.to_owned();
+    for line in lines.lines() {
+        let name = line.split_once('=').unwrap().0;
+        let old = config
+            .lines()
+            .find(|old| old.starts_with(name))
+            .unwrap()
+            .to_owned();
+        config = config.replace(&old, line);
+    }
+    config + tables
+}
+
+/// The entry of a server, with its hardware; `outcome` as in [`House::server`].
+pub fn described(number: u8, outcome: &str) -> String {
+    let report = toml::to_string(&hardware(number)).unwrap();
+    // Tables of the report become tables below server.hardware.
+    let below = report
+        .replace("[[", "[[server.hardware.")
+        .replace("\n[cpu", "\n[server.hardware.cpu")
+        .replace("\n[dmi", "\n[server.hardware.dmi");
+    format!("{}[server.hardware]\n{below}", House::server(number, outcome))
+}
+
 impl House {
-    /// With `servers` servers whose hardware is on record, and more text for `lm.toml`, whose first line may be `attempts = N`.
+    /// With `servers` servers whose hardware is on record, and text for `lm.toml`: lines above the first table replace those of the same
+    /// name, and tables are added.
     pub async fn with(servers: u8, lm: &str) -> Self {
         Self::with_power(servers, lm, "true").await
     }
 
     /// As [`House::with`]; `outcome` as in [`House::server`].
     pub async fn with_power(servers: u8, lm: &str, outcome: &str) -> Self {
-        let mut text = String::new();
-        for number in 1..=servers {
-            text += &Self::server(number, outcome);
-            let report = toml::to_string(&hardware(number)).unwrap();
-            // Tables of the report become tables below server.hardware.
-            let below = report
-                .replace("[[", "[[server.hardware.")
-                .replace("\n[cpu", "\n[server.hardware.cpu");
-            text += &format!(
-                "[server.hardware]\n{}",
-                below.replace("\n[dmi", "\n[server.hardware.dmi")
-            );
-        }
+        let text: String = (1..=servers).map(|number| described(number, outcome)).collect();
         Self::build(&text, lm).await
     }
 
@@ -139,12 +156,8 @@ impl House {
         std::fs::write(&power, "").unwrap();
         std::fs::write(dir.join("servers.toml"), servers.replace("POWER", text(&power))).unwrap();
         let config = std::fs::read_to_string(dir.join("lm.toml")).unwrap();
-        let (first, rest) = lm
-            .split_once('\n')
-            .filter(|(first, _)| first.starts_with("attempts"))
-            .unwrap_or(("attempts = 3", lm));
         // One try, so that a failed order reaches its lease at once.
-        let lm = config.replace("attempts = 3", first) + rest + "\n[power]\nattempts = 1\n";
+        let lm = edited(&config, lm) + "\n[power]\nattempts = 1\n";
         std::fs::write(dir.join("lm.toml"), lm).unwrap();
         for tenant in ["acme", "other"] {
             let bundle = folder.path().join(tenant);
@@ -286,6 +299,31 @@ impl House {
         let store = self.driver.store();
         let found = async || store.lease(lease).await.unwrap().unwrap().lease.phase.state() == state;
         self.wait_until(&format!("the state {state}"), found).await;
+    }
+}
+
+/// What an agent reports that erased the one disk of its server, or could not.
+pub fn erasure(clean: bool) -> ErasureReport {
+    let outcome = match clean {
+        true => DiskOutcome::Erased {
+            method: EraseMethod::Discard,
+            checked_bytes: 1,
+            took_ms: 1,
+        },
+        false => DiskOutcome::Failed {
+            errors: vec!["it refused".to_owned()],
+        },
+    };
+    ErasureReport {
+        disks: vec![DiskErasure {
+            name: "vda".to_owned(),
+            serial: String::new(),
+            model: String::new(),
+            size_bytes: 8 << 30,
+            outcome,
+        }],
+        boot_entries_removed: Vec::new(),
+        boot_entries_error: None,
     }
 }
 
@@ -509,6 +547,13 @@ impl Agent {
         text
     }
 
+    pub async fn erasure(&self, house: &House, report: &ErasureReport) -> Directive {
+        let client = house.client_at(self.number);
+        client
+            .good(Method::PUT, "/v1/agent/erasure", Some(&self.token), Some(report))
+            .await
+    }
+
     pub async fn reports(&self, house: &House, reports: Vec<Report>) -> Directive {
         let client = house.client_at(self.number);
         client
@@ -533,7 +578,8 @@ async fn start(dir: &Path) -> (Arc<Driver>, SocketAddr, CancellationToken, JoinS
     });
     let (power, identity) = (power.collect(), config.identity.clone());
     let ca = pki::read_ca(&identity.ca).unwrap();
-    let driver = Driver::new(config, store, power, ca).await.unwrap();
+    let signer = Signer::load(&identity.erasure_key).unwrap();
+    let driver = Driver::new(config, store, power, ca, signer).await.unwrap();
     let tls = pki::server_config(&identity.ca, &identity.certificate, &identity.key).unwrap();
     let api = Api::bind(SocketAddr::from(([127, 0, 0, 1], 0)), tls)
         .await

@@ -6,7 +6,7 @@
 
 use super::machine::{Duty, Event, Peer, State};
 use super::telling::{difference, last_note, tell};
-use super::{BorrowingId, Order};
+use super::{BorrowingId, Heard, Order};
 use crate::announce::{Announcer, Change};
 use crate::gateway::{KeyClaims, Peers};
 use crate::lender::{Lender, LenderError};
@@ -74,7 +74,7 @@ pub struct Driver<P> {
     id: BorrowingId,
     order: Arc<Order>,
     state: State,
-    cursor: u64,
+    heard: Heard,
     surroundings: Arc<Surroundings<P>>,
     inbox: mpsc::Receiver<Input>,
     snapshot: watch::Sender<Snapshot>,
@@ -102,7 +102,7 @@ impl<P: Peers> Driver<P> {
             id: record.id,
             order,
             state: record.state,
-            cursor: record.cursor,
+            heard: record.heard,
             surroundings,
             inbox,
             snapshot,
@@ -117,13 +117,13 @@ impl<P: Peers> Driver<P> {
             self.let_in(peer).await;
         }
         while !self.state.is_over() {
-            let duty = self.state.duty();
+            let duty = self.duty();
             let (order, surroundings) = (Arc::clone(&self.order), Arc::clone(&self.surroundings));
             let pause = self
                 .silence
                 .as_ref()
                 .map_or(Duration::ZERO, |silence| silence.pause);
-            let cursor = self.cursor;
+            let cursor = self.heard.cursor;
             let attempt = async {
                 sleep(pause).await;
                 duty.attempt(&surroundings.lender, &order, cursor).await
@@ -140,6 +140,16 @@ impl<P: Peers> Driver<P> {
             }
         }
         while self.hooks.join_next().await.is_some() {}
+    }
+
+    /// What the state asks for; a term that ends goes before.
+    fn duty(&self) -> Duty {
+        match self.state.lease() {
+            Some(lease) if self.order.renew && self.heard.ends_soon && self.state.outcome().is_none() => {
+                Duty::Renew(lease.clone())
+            }
+            _ => self.state.duty(),
+        }
     }
 
     async fn answer(&mut self, input: Input) {
@@ -207,7 +217,7 @@ impl<P: Peers> Driver<P> {
     }
 
     async fn note(&mut self, note: Note) {
-        let done = self.write(self.state.clone(), self.cursor, vec![note]).await;
+        let done = self.write(self.state.clone(), self.heard, vec![note]).await;
         if let Err(error) = done {
             tracing::error!(borrowing = %self.id, error = error_chain(&error), "a note is lost");
         }
@@ -223,23 +233,24 @@ impl<P: Peers> Driver<P> {
 
     async fn take(&mut self, events: Vec<Event>) -> Result<(), StoreError> {
         let before = self.state.clone();
-        let (mut state, mut cursor, mut notes) = (before.clone(), self.cursor, Vec::new());
+        let (mut state, mut heard, mut notes) = (before.clone(), self.heard, Vec::new());
         for event in events {
             if let Event::Lender(event) = &event {
-                if event.sequence <= cursor {
+                if event.sequence <= heard.cursor {
                     continue;
                 }
-                cursor = event.sequence;
+                heard.cursor = event.sequence;
                 let event = LeaseEvent::clone(event);
                 notes.push(Note::Lender { event });
             }
+            hear_of_the_term(&mut heard, &event);
             let event = self.screen(event);
             if let Some(next) = state.next(&self.order, &event).filter(|next| *next != state) {
                 notes.extend(tell(&self.order, &state, &event, &next));
                 state = next;
             }
         }
-        if state == before && notes.is_empty() {
+        if state == before && heard == self.heard && notes.is_empty() {
             return Ok(());
         }
         let (leaving, coming) = difference(&before.peers(), &state.peers());
@@ -254,7 +265,7 @@ impl<P: Peers> Driver<P> {
         if let Some(last) = last_note(&state) {
             notes.push(last);
         }
-        self.write(state, cursor, notes).await?;
+        self.write(state, heard, notes).await?;
         for peer in coming {
             self.let_in(peer).await;
         }
@@ -285,14 +296,14 @@ impl<P: Peers> Driver<P> {
         }
     }
 
-    async fn write(&mut self, state: State, cursor: u64, notes: Vec<Note>) -> Result<(), StoreError> {
+    async fn write(&mut self, state: State, heard: Heard, notes: Vec<Note>) -> Result<(), StoreError> {
         let store = &self.surroundings.store;
-        let sequence = store.advance(&self.id, &state, cursor, &notes, now()).await?;
+        let sequence = store.advance(&self.id, &state, heard, &notes, now()).await?;
         if state != self.state {
             tracing::info!(borrowing = %self.id, from = %self.state, to = %state, "the borrowing goes on");
         }
         self.state = state.clone();
-        self.cursor = cursor;
+        self.heard = heard;
         self.snapshot.send_replace(Snapshot { state, sequence });
         Ok(())
     }
@@ -314,6 +325,22 @@ impl<P: Peers> Driver<P> {
         self.hooks
             .spawn(self.surroundings.announcer.change(change, &self.order));
     }
+}
+
+fn hear_of_the_term(heard: &mut Heard, event: &Event) {
+    let (expires, ends_soon) = match event {
+        Event::Granted(view) => (view.expires, false),
+        Event::Renewed(expires) => (Some(*expires), false),
+        Event::NotRenewed => (heard.expires, false),
+        Event::Lender(event) => match event.what {
+            EventKind::Renewed { expires } => (Some(expires), false),
+            EventKind::ExpiresSoon { expires } => (Some(expires), true),
+            _ => return,
+        },
+        _ => return,
+    };
+    heard.expires = expires;
+    heard.ends_soon = ends_soon;
 }
 
 /// Ends when `key` has shaken hands; never without a key.

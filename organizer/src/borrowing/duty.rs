@@ -2,6 +2,7 @@
 
 use super::Order;
 use super::machine::{Duty, Event, Word};
+use crate::erasure::Erasure;
 use crate::lender::{Lender, LenderError};
 use leaseboot_protocol::ids::LeaseId;
 use leaseboot_protocol::leases::{LeaseRequest, Refusal};
@@ -12,13 +13,17 @@ const SEARCH_PATIENCE: Duration = Duration::from_secs(30);
 /// How long it may be silent while a leased server is not powered on yet.
 const PREPARE_PATIENCE: Duration = Duration::from_secs(300);
 
+/// How long it may be silent about a server that it has back.
+const ERASURE_PATIENCE: Duration = Duration::from_secs(3600);
+
 impl Duty {
     /// For how long attempts make sense; `None` for as long as it takes.
     pub fn patience(&self) -> Option<Duration> {
         match self {
             Duty::Request => Some(SEARCH_PATIENCE),
             Duty::Prepare(_) | Duty::Boot(..) => Some(PREPARE_PATIENCE),
-            Duty::Tell(..) | Duty::Follow(_) | Duty::Return(_) | Duty::Rest => None,
+            Duty::AwaitErasure(_) | Duty::Collect(_) => Some(ERASURE_PATIENCE),
+            Duty::Tell(..) | Duty::Follow(_) | Duty::Renew(_) | Duty::Return(_) | Duty::Rest => None,
         }
     }
 
@@ -40,7 +45,20 @@ impl Duty {
             }
             Duty::Boot(lease, digest) => lender.boot(lease, *digest).await.map(|_| vec![Event::Ordered]),
             Duty::Tell(lease, word) => tell(lender, lease, *word).await,
-            Duty::Follow(lease) => follow(lender, lease, cursor).await,
+            Duty::Follow(lease) => follow(lender, lease, cursor).await.map(|(events, _)| events),
+            Duty::AwaitErasure(lease) => {
+                let followed = follow(lender, lease, cursor).await;
+                followed.map(|(mut events, over)| {
+                    // Its last event may have been heard before the server was given back.
+                    events.extend(over.then_some(Event::Ended));
+                    events
+                })
+            }
+            Duty::Renew(lease) => {
+                let renewed = lender.renew(lease, order.term_s).await;
+                renewed.map(|view| vec![view.expires.map_or(Event::NotRenewed, Event::Renewed)])
+            }
+            Duty::Collect(lease) => collect(lender, lease).await,
             Duty::Return(lease) => lender.give_back(lease).await.map(|()| vec![Event::Returned]),
             Duty::Rest => std::future::pending().await,
         };
@@ -54,14 +72,21 @@ impl Duty {
     fn refused(&self, refusal: Refusal) -> Result<Event, LenderError> {
         match (self, refusal) {
             (Duty::Request, refusal) => Ok(Event::Refused(refusal.to_string())),
+            (Duty::Collect(_), refusal) => Ok(Event::Erasure(Box::new(Erasure::None {
+                reason: refusal.to_string(),
+            }))),
             (_, Refusal::NotFound { message }) => Ok(Event::LeaseGone(message)),
             // The lender's deadline may have passed, or a new boot begun: the events will tell.
             (Duty::Tell(lease, word), refusal) => {
                 tracing::warn!(%lease, ?word, %refusal, "the lease manager does not take the word");
                 Ok(Event::Told(*word))
             }
+            (Duty::Renew(lease), refusal) => {
+                tracing::warn!(%lease, %refusal, "the lease manager does not renew the lease");
+                Ok(Event::NotRenewed)
+            }
             // A member serves behind this lease: it is not dropped for a message that the LM did not like.
-            (Duty::Follow(_), refusal) => Err(LenderError::Refused(refusal)),
+            (Duty::Follow(_) | Duty::AwaitErasure(_), refusal) => Err(LenderError::Refused(refusal)),
             (_, refusal) => Ok(Event::Refused(refusal.to_string())),
         }
     }
@@ -71,7 +96,7 @@ async fn request(lender: &Lender, order: &Order) -> Result<Vec<Event>, LenderErr
     let request = LeaseRequest {
         request_id: order.request_id.clone(),
         requirements: order.requirements.clone(),
-        term_s: None,
+        term_s: order.term_s,
         group: None,
     };
     let view = lender.request(&request).await?;
@@ -86,8 +111,16 @@ async fn tell(lender: &Lender, lease: &LeaseId, word: Word) -> Result<Vec<Event>
     Ok(vec![Event::Told(word)])
 }
 
-async fn follow(lender: &Lender, lease: &LeaseId, cursor: u64) -> Result<Vec<Event>, LenderError> {
+async fn collect(lender: &Lender, lease: &LeaseId) -> Result<Vec<Event>, LenderError> {
+    let signed = lender.erasure(lease).await?;
+    let erasure = Erasure::judge(signed, lender.erasure_key(), lease);
+    Ok(vec![Event::Erasure(Box::new(erasure))])
+}
+
+/// The next events, and whether there will be no more.
+async fn follow(lender: &Lender, lease: &LeaseId, cursor: u64) -> Result<(Vec<Event>, bool), LenderError> {
     let batch = lender.events(lease, cursor).await?;
+    let over = batch.lease.state.is_final() && batch.events.is_empty();
     let events = batch.events.into_iter();
-    Ok(events.map(|event| Event::Lender(Box::new(event))).collect())
+    Ok((events.map(|event| Event::Lender(Box::new(event))).collect(), over))
 }

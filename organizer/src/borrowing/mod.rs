@@ -7,7 +7,10 @@
 //!     ▼            ▼            ▼     a new boot attempt: a new key, the old peers go ▼
 //! Withdrawing ─► Returning ◄────┴──────────── released, refused or failed ────────────┘
 //!     │            │
-//!     └────────────┴─► Over
+//!     │            └─► Wiping ◄── the lender took the server back
+//!     └───────────────►  Over
+//!
+//! Transferring … InService ─ the server failed ─► Moving ─ another one ─► Preparing: its merge is looked at like the first
 //! ```
 //!
 //! [`machine`] is pure, and what has to happen is a function of the state: [`machine::State::duty`] names the request that the LM
@@ -22,6 +25,7 @@ pub mod merged;
 mod telling;
 
 use leaseboot_protocol::settings::{InstallSettings, Requirements};
+use leaseboot_protocol::timestamp::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -76,6 +80,23 @@ pub struct Order {
     pub initrd: PathBuf,
     /// The sealed values' files, by name.
     pub sealed: BTreeMap<String, PathBuf>,
+    /// For how many seconds the server is wanted; without it, the lender's default.
+    #[serde(default)]
+    pub term_s: Option<u64>,
+    /// Whether the lease is renewed when its term is about to end.
+    #[serde(default)]
+    pub renew: bool,
+}
+
+/// What the lender was heard to say so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// The last event of the lease that was taken in.
+    pub cursor: u64,
+    /// When the lender takes the server back by itself.
+    pub expires: Option<Timestamp>,
+    /// Whether it said that this is soon, and was not asked for more since.
+    pub ends_soon: bool,
 }
 
 impl Order {

@@ -36,6 +36,9 @@ pub(super) fn tell(order: &Order, before: &State, event: &Event, after: &State) 
             lender_lines: lender_lines(order, &prepared.kickstart),
         }),
         Event::Ordered => notes.push(Note::Ordered),
+        Event::Erasure(erasure) => notes.push(Note::Erasure {
+            summary: erasure.to_string(),
+        }),
         Event::MemberKey(_) => notes.push(Note::MemberKey),
         Event::MemberSeen => notes.push(Note::MemberSeen),
         Event::MemberHello => notes.push(Note::InService {
@@ -43,6 +46,11 @@ pub(super) fn tell(order: &Order, before: &State, event: &Event, after: &State) 
             address: order.address(),
         }),
         _ => {}
+    }
+    if let (Event::Lender(_), State::Preparing { server, .. }) = (event, after) {
+        notes.push(Note::Moved {
+            server: server.clone(),
+        });
     }
     match after.outcome() {
         Some(Outcome::Failed { reason }) if before.outcome().is_none() => notes.push(Note::Failed {

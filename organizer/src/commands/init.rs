@@ -14,6 +14,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 const BUNDLE: [(&str, u32); 3] = [("lm-ca.pem", 0o644), ("client.pem", 0o644), ("client.key", 0o600)];
+/// Came into the bundle later: a lender of before has none.
+const ERASURE_KEY: &str = "erasure.pub";
 
 /// Make configuration and keys
 #[derive(Args)]
@@ -59,6 +61,9 @@ impl Init {
         }
         for (name, mode, content) in &bundle {
             files::replace(&folder.join("lender").join(name), *mode, content)?;
+        }
+        if let Ok(published) = fs::read(self.lm_bundle.join(ERASURE_KEY)) {
+            files::replace(&folder.join("lender").join(ERASURE_KEY), 0o644, &published)?;
         }
         let secret = key.to_base64();
         files::replace(&folder.join("gateway.key"), 0o600, secret.expose().as_bytes())?;
@@ -118,7 +123,9 @@ impl Init {
              url = {:?}\n\
              ca = \"lender/lm-ca.pem\"\n\
              certificate = \"lender/client.pem\"\n\
-             key = \"lender/client.key\"\n\n\
+             key = \"lender/client.key\"\n\
+             # What the lender signs erasure records with.\n\
+             erasure_key = \"lender/erasure.pub\"\n\n\
              [announce]\n\
              # Program and arguments; it is run with `in-service` or `gone`, name and address.\n\
              hook = []\n",

@@ -44,6 +44,7 @@ fn table(views: &[BorrowingView], now: Timestamp) -> String {
         "ADDRESS",
         "STATE",
         "SINCE",
+        "LEFT",
     ];
     let dash = || "-".to_owned();
     let rows = views.iter().map(|view| {
@@ -56,10 +57,11 @@ fn table(views: &[BorrowingView], now: Timestamp) -> String {
             view.address.to_string(),
             view.state.clone(),
             ago(now.since(view.since).as_secs()),
+            view.expires.map_or_else(dash, |expires| left(expires, now)),
         ]
     });
     let rows: Vec<_> = std::iter::once(header.map(str::to_owned)).chain(rows).collect();
-    let mut widths = [0; 8];
+    let mut widths = [0; 9];
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.len());
@@ -79,8 +81,22 @@ fn table(views: &[BorrowingView], now: Timestamp) -> String {
         if let Some(reason) = &view.reason {
             text.push_str(&format!("{}: {reason}\n", view.id));
         }
+        if let Some(erasure) = &view.erasure {
+            text.push_str(&format!("{}: {erasure}\n", view.id));
+        }
     }
     text
+}
+
+/// How long a term still lasts.
+pub(super) fn left(expires: Timestamp, now: Timestamp) -> String {
+    match expires.since(now).as_secs() {
+        0 => "over".to_owned(),
+        seconds @ 1..120 => format!("{seconds} s"),
+        seconds @ 120..7200 => format!("{} min", seconds / 60),
+        seconds @ 7200..172_800 => format!("{} h", seconds / 3600),
+        seconds => format!("{} days", seconds / 86_400),
+    }
 }
 
 fn ago(seconds: u64) -> String {
@@ -100,7 +116,7 @@ mod tests {
     fn columns_stand_below_each_other() {
         let view: BorrowingView = serde_json::from_str(
             r#"{"id":"b-1","lease":"l-1","server":null,"profile":"web","hostname":"web-1","address":"10.99.0.10",
-                "state":"failed","since":0,"reason":"no","over":true}"#,
+                "state":"failed","since":0,"reason":"no","expires":7380000,"over":true}"#,
         )
         .unwrap();
         let text = table(&[view], Timestamp(180_000));
@@ -108,7 +124,7 @@ mod tests {
         let header = lines.next().unwrap();
         let row = lines.next().unwrap();
         assert_eq!(header.find("STATE"), row.find("failed"), "{text}");
-        assert!(row.ends_with("3 min ago"), "{text}");
+        assert!(row.ends_with("3 min ago  2 h"), "{text}");
         assert_eq!(lines.next(), Some("b-1: no"));
     }
 }

@@ -1,10 +1,12 @@
 //! One file for each subcommand, and what those that talk to the daemon share.
 
 pub(crate) mod borrow;
+pub(crate) mod erasure;
 pub(crate) mod follow;
 pub(crate) mod init;
 pub(crate) mod list;
 pub(crate) mod release;
+pub(crate) mod renew;
 pub(crate) mod serve;
 mod watch;
 

@@ -1,4 +1,4 @@
-//! `leaseboot-po release`: gives a server back and waits until the lender has it.
+//! `leaseboot-po release`: gives a server back and waits until the lender has erased it.
 
 use super::{ConfigArg, block_on};
 use anyhow::bail;
@@ -9,7 +9,7 @@ use leaseboot_po::progress::Note;
 use std::process::ExitCode;
 use tokio::signal::ctrl_c;
 
-/// Give a server back: its peer is dropped at once, and the lender powers it off
+/// Give a server back: its peer is dropped at once, and the lender erases it and switches it off
 #[derive(Args)]
 pub(crate) struct Release {
     #[command(flatten)]
@@ -27,7 +27,7 @@ impl Release {
             tokio::select! {
                 done = given_back(&client, &view) => done,
                 _ = ctrl_c() => {
-                    eprintln!("the peer of {} is dropped; the lender takes the server back when it answers", view.hostname);
+                    eprintln!("the peer of {} is dropped; the lender takes the server back and erases it; `leaseboot-po list --all` shows how that went", view.hostname);
                     Ok(ExitCode::from(130))
                 }
             }
@@ -40,7 +40,11 @@ async fn given_back(client: &ControlClient, view: &BorrowingView) -> anyhow::Res
     while let Some(progress) = stream.next().await? {
         match progress.note {
             Note::Over { .. } => {
+                let over = client.find(view.id.as_str()).await?;
                 println!("{} is given back", view.hostname);
+                if let Some(erasure) = over.erasure {
+                    println!("{erasure}");
+                }
                 return Ok(ExitCode::SUCCESS);
             }
             _ => continue,

@@ -10,12 +10,14 @@
 //! A path in a file is relative to the folder of that file.
 
 mod image;
+mod period;
 mod po;
 mod profile;
 mod sealed;
 mod source;
 
 pub use image::Image;
+pub use period::{Period, PeriodError};
 pub use po::{GatewayConfig, LenderConfig, PoConfig};
 pub use profile::{HostnamePattern, Profile};
 pub use sealed::{SealedError, demand_private, read_sealed};

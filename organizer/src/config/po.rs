@@ -49,6 +49,8 @@ struct LenderTable {
     ca: PathBuf,
     certificate: PathBuf,
     key: PathBuf,
+    #[serde(default = "erasure_key")]
+    erasure_key: PathBuf,
 }
 
 #[derive(Default, Deserialize)]
@@ -56,6 +58,10 @@ struct LenderTable {
 struct AnnounceTable {
     #[serde(default)]
     hook: Vec<String>,
+}
+
+fn erasure_key() -> PathBuf {
+    PathBuf::from("lender/erasure.pub")
 }
 
 fn gateway_key() -> PathBuf {
@@ -119,6 +125,8 @@ pub struct LenderConfig {
     pub certificate: PathBuf,
     /// Our private key, in PEM.
     pub key: PathBuf,
+    /// The public key of the lender's erasure records, in base64. It need not be there.
+    pub erasure_key: PathBuf,
 }
 
 impl PoConfig {
@@ -152,6 +160,7 @@ impl PoConfig {
             ca: folder.join(file.lender.ca),
             certificate: folder.join(file.lender.certificate),
             key: folder.join(file.lender.key),
+            erasure_key: folder.join(file.lender.erasure_key),
         };
         Ok(Self {
             folder,

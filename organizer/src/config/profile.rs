@@ -1,6 +1,7 @@
 //! Profiles: what kind of server is borrowed, and what is installed on it.
 
 use super::image::Image;
+use super::period::Period;
 use super::sealed::read_sealed;
 use super::source::{ConfigError, Source};
 use crate::borrowing::kickstart;
@@ -23,6 +24,9 @@ struct ProfileFile {
     requirements: Requirements,
     #[serde(default)]
     sealed: BTreeMap<String, Spanned<PathBuf>>,
+    term: Option<Spanned<String>>,
+    #[serde(default)]
+    renew: bool,
 }
 
 /// A profile with everything that it names looked at.
@@ -42,6 +46,10 @@ pub struct Profile {
     pub requirements: Requirements,
     /// The files of the sealed values, by name.
     pub sealed: BTreeMap<String, PathBuf>,
+    /// For how many seconds servers of this profile are borrowed; without it, for the lender's default.
+    pub term_s: Option<u64>,
+    /// Whether a lease is renewed when its term is about to end.
+    pub renew: bool,
 }
 
 /// A host name, with `{n}` where a number may stand.
@@ -91,6 +99,7 @@ impl Profile {
         })?;
         let (kickstart, path) = load_kickstart(&source, &file)?;
         let sealed = load_sealed(&source, &file, &kickstart)?;
+        let term_s = load_term(&source, file.term.as_ref())?;
         Ok(Self {
             name: name.to_owned(),
             image,
@@ -99,8 +108,18 @@ impl Profile {
             hostname,
             requirements: file.requirements,
             sealed,
+            term_s,
+            renew: file.renew,
         })
     }
+}
+
+fn load_term(source: &Source, term: Option<&Spanned<String>>) -> Result<Option<u64>, ConfigError> {
+    let parse = |term: &Spanned<String>| {
+        let parsed = term.get_ref().parse::<Period>();
+        parsed.map_err(|error| source.at(term.span(), error.to_string()))
+    };
+    Ok(term.map(parse).transpose()?.map(|period| period.seconds))
 }
 
 fn is_folder_name(name: &str) -> bool {

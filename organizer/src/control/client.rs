@@ -6,6 +6,7 @@ use crate::error_chain;
 use crate::organizer::BorrowingView;
 use crate::progress::Progress;
 use bytes::Bytes;
+use leaseboot_protocol::leases::RenewRequest;
 use reqwest::{Client, Method, RequestBuilder, Response};
 use serde::de::DeserializeOwned;
 use std::collections::VecDeque;
@@ -99,6 +100,15 @@ impl ControlClient {
     pub async fn release(&self, name: &str) -> Result<BorrowingView, ClientError> {
         self.ask(self.at(Method::POST, &format!("/{}/release", plain(name)?)))
             .await
+    }
+
+    /// Keeps a server for longer.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn renew(&self, name: &str, term_s: Option<u64>) -> Result<BorrowingView, ClientError> {
+        let request = self.at(Method::POST, &format!("/{}/renew", plain(name)?));
+        self.ask(request.json(&RenewRequest { term_s })).await
     }
 
     /// Follows a borrowing from the note after `after` on.

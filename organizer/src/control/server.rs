@@ -4,6 +4,7 @@ use super::{BorrowRequest, Problem};
 use crate::borrowing::BorrowingId;
 use crate::error_chain;
 use crate::gateway::Peers;
+use crate::lender::LenderError;
 use crate::organizer::{BorrowError, BorrowingView, LookupError, Organizer};
 use crate::progress::{Note, Progress};
 use crate::store::{CreateError, StoreError};
@@ -14,6 +15,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use futures_util::{Stream, stream};
+use leaseboot_protocol::leases::RenewRequest;
 use serde::Deserialize;
 use std::fs::Permissions;
 use std::io;
@@ -89,6 +91,7 @@ fn router<P: Peers>(organizer: Arc<Organizer<P>>) -> Router {
         .route("/v1/borrowings/{name}", get(find::<P>))
         .route("/v1/borrowings/{name}/progress", get(progress::<P>))
         .route("/v1/borrowings/{name}/release", post(release::<P>))
+        .route("/v1/borrowings/{name}/renew", post(renew::<P>))
         .layer(DefaultBodyLimit::max(LONGEST_BODY))
         .with_state(organizer)
 }
@@ -121,7 +124,8 @@ impl From<LookupError> for Failure {
     fn from(error: LookupError) -> Self {
         let status = match &error {
             LookupError::Unknown(_) => StatusCode::NOT_FOUND,
-            LookupError::Over(_) => StatusCode::CONFLICT,
+            LookupError::Over(_) | LookupError::Lender(LenderError::Refused(_)) => StatusCode::CONFLICT,
+            LookupError::Lender(_) => StatusCode::BAD_GATEWAY,
             LookupError::Store(_) | LookupError::Denied => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self(status, error_chain(&error))
@@ -157,6 +161,14 @@ async fn release<P: Peers>(
 ) -> Result<(StatusCode, Json<BorrowingView>), Failure> {
     let view = organizer.release(&name).await?;
     Ok((StatusCode::ACCEPTED, Json(view)))
+}
+
+async fn renew<P: Peers>(
+    State(organizer): State<Arc<Organizer<P>>>,
+    Path(name): Path<String>,
+    Json(request): Json<RenewRequest>,
+) -> Result<Json<BorrowingView>, Failure> {
+    Ok(Json(organizer.renew(&name, request.term_s).await?))
 }
 
 #[derive(Deserialize)]

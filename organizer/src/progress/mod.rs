@@ -99,8 +99,18 @@ pub enum Note {
         /// Why.
         reason: String,
     },
+    /// The server failed at the lender, and the lease has another one now.
+    Moved {
+        /// The server.
+        server: ServerId,
+    },
     /// The enterprise gives the server back.
     Releasing,
+    /// What is known of the server's erasure.
+    Erasure {
+        /// In words.
+        summary: String,
+    },
     /// Nothing more will happen.
     Over {
         /// How it ended.

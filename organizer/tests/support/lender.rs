@@ -5,17 +5,21 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
 use axum::{Json, Router};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use leaseboot_protocol::digest::Sha256;
+use leaseboot_protocol::erasure::SignedErasure;
 use leaseboot_protocol::lease::{EventKind, LeaseEvent, LeaseState, LeaseView};
-use leaseboot_protocol::leases::{BootOrder, EventBatch, LeaseRequest, Prepared, Refusal};
+use leaseboot_protocol::leases::{BootOrder, EventBatch, LeaseRequest, Prepared, Refusal, RenewRequest};
 use leaseboot_protocol::network::WireguardPublicKey;
 use leaseboot_protocol::settings::InstallSettings;
 use leaseboot_protocol::timestamp::Timestamp;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
 };
+use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use rustls::RootCertStore;
 use rustls::server::WebPkiClientVerifier;
 use std::collections::{BTreeMap, HashMap};
@@ -110,16 +114,21 @@ impl ScriptedLender {
 
     /// Waits until something was asked.
     pub async fn ordered(&self, order: &str) {
+        self.ordered_so(|orders| orders.iter().any(|seen| seen == order))
+            .await;
+    }
+
+    /// Waits until what was asked is as it should be.
+    pub async fn ordered_so(&self, as_it_should: impl Fn(&[String]) -> bool) {
         let mut changes = self.shared.changes.subscribe();
-        let asked = changes.wait_for(|_| self.orders().iter().any(|seen| seen == order));
+        let asked = changes.wait_for(|_| as_it_should(&self.orders()));
         let waited = tokio::time::timeout(Duration::from_secs(20), asked).await;
-        assert!(waited.is_ok(), "no {order:?} in {:?}", self.orders());
+        assert!(waited.is_ok(), "what was awaited is not in {:?}", self.orders());
     }
 
     /// The lease goes into a state.
     pub fn moves(&self, lease: &str, state: LeaseState) {
-        let reason = "because the script says so".to_owned();
-        self.happens(lease, state, EventKind::Transition { reason });
+        self.happens(lease, state, because());
     }
 
     /// The agent tells its key.
@@ -129,8 +138,19 @@ impl ScriptedLender {
 
     /// Something happens.
     pub fn happens(&self, lease: &str, state: LeaseState, what: EventKind) {
+        self.shared.happens(lease, state, what);
+    }
+}
+
+fn because() -> EventKind {
+    let reason = "because the script says so".to_owned();
+    EventKind::Transition { reason }
+}
+
+impl Shared {
+    fn happens(&self, lease: &str, state: LeaseState, what: EventKind) {
         {
-            let mut script = self.shared.script.lock().unwrap();
+            let mut script = self.script.lock().unwrap();
             script.clock += 1000;
             let at = Timestamp(script.clock);
             let events = script.leases.get_mut(lease).expect("the lease is known");
@@ -142,7 +162,7 @@ impl ScriptedLender {
                 what,
             });
         }
-        self.shared.changes.send_modify(|count| *count += 1);
+        self.changes.send_modify(|count| *count += 1);
     }
 }
 
@@ -168,6 +188,8 @@ fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/leases/{id}/settings", put(settings))
         .route("/v1/leases/{id}/boot", post(boot))
         .route("/v1/leases/{id}/events", get(events))
+        .route("/v1/leases/{id}/erasure", get(erasure))
+        .route("/v1/leases/{id}/renew", post(renew))
         .route("/v1/leases/{id}/{word}", post(word))
         .with_state(shared)
 }
@@ -254,7 +276,44 @@ async fn word(State(shared): State<Arc<Shared>>, Path((id, word)): Path<(String,
 
 async fn give_back(State(shared): State<Arc<Shared>>, Path(id): Path<String>) -> Answer {
     shared.heard(format!("delete {id}"))?;
+    shared.happens(&id, LeaseState::Ended, because());
     Ok((StatusCode::ACCEPTED, Json(view(&id))).into_response())
+}
+
+async fn renew(
+    State(shared): State<Arc<Shared>>,
+    Path(id): Path<String>,
+    Json(request): Json<RenewRequest>,
+) -> Answer {
+    shared.heard(format!("renew {id} {:?}", request.term_s))?;
+    let expires =
+        Timestamp(Timestamp::from(std::time::SystemTime::now()).0 + request.term_s.unwrap_or(1) * 1000);
+    shared.happens(&id, LeaseState::InService, EventKind::Renewed { expires });
+    let view = LeaseView {
+        expires: Some(expires),
+        ..view(&id)
+    };
+    Ok(Json(view).into_response())
+}
+
+/// A record of one disk, signed with the key whose public half is in the bundle.
+async fn erasure(State(shared): State<Arc<Shared>>, Path(id): Path<String>) -> Answer {
+    shared.heard(format!("erasure {id}"))?;
+    let record = serde_json::json!({
+        "lease": id, "tenant": "acme", "server": "rack-1", "at": 5,
+        "report": { "boot_entries_removed": [], "boot_entries_error": null, "disks": [{
+            "name": "sda", "serial": "S1", "model": "M", "size_bytes": 1,
+            "outcome": "erased", "method": "discard", "checked_bytes": 1, "took_ms": 1
+        }] }
+    });
+    let record = record.to_string();
+    let signer = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
+    Ok(Json(SignedErasure {
+        signature: STANDARD.encode(signer.sign(record.as_bytes())),
+        public_key: STANDARD.encode(signer.public_key()),
+        record,
+    })
+    .into_response())
 }
 
 async fn events(
@@ -308,6 +367,12 @@ fn certificates(bundle: &std::path::Path) -> TlsAcceptor {
     );
     let (client, client_key) = leaf(Vec::new(), "acme", ExtendedKeyUsagePurpose::ClientAuth);
     fs::create_dir_all(bundle).unwrap();
+    let signer = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
+    fs::write(
+        bundle.join("erasure.pub"),
+        STANDARD.encode(signer.public_key()) + "\n",
+    )
+    .unwrap();
     fs::write(bundle.join("lm-ca.pem"), ca.pem()).unwrap();
     fs::write(bundle.join("client.pem"), client.pem()).unwrap();
     fs::write(bundle.join("client.key"), client_key.serialize_pem()).unwrap();

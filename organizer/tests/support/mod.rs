@@ -137,6 +137,13 @@ impl Enterprise {
         }
     }
 
+    /// Adds lines to the profile.
+    pub fn edit_profile(&self, lines: &str) {
+        let path = self.folder.path().join("profiles/web/profile.toml");
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(path, lines.to_owned() + &text).unwrap();
+    }
+
     pub async fn serve(&self) -> Running {
         self.serve_with(self.peers.clone()).await
     }
@@ -186,6 +193,7 @@ impl Enterprise {
             ca: bundle.join("lm-ca.pem"),
             certificate: bundle.join("client.pem"),
             key: bundle.join("client.key"),
+            erasure_key: bundle.join("erasure.pub"),
         }
     }
 

@@ -1,7 +1,7 @@
 //! The machine under every sequence of events.
 
 use super::*;
-use crate::lease::{Deadlines, Rules};
+use crate::lease::Rules;
 use leaseboot_protocol::agent::Outcome;
 use leaseboot_protocol::lease::Step as AgentStep;
 use proptest::prelude::*;
@@ -29,6 +29,10 @@ fn failed(step: AgentStep, retrying: bool) -> Event {
     )
 }
 
+fn server(number: u8) -> ServerId {
+    format!("s{number}").parse().unwrap()
+}
+
 /// A lease that lives through events, each one second after the other.
 struct Life {
     lease: Lease,
@@ -40,7 +44,7 @@ struct Life {
 impl Life {
     fn begin() -> Self {
         let (rules, now) = (Rules::default(), Timestamp(1_000_000));
-        let step = Lease::begin(now, &rules);
+        let step = Lease::begin(server(1), None, now, &rules);
         Self {
             lease: step.lease,
             now,
@@ -69,7 +73,7 @@ impl Life {
     }
 
     fn until_deadline(mut self) -> Self {
-        self.now = self.lease.deadline.unwrap();
+        self.now = self.lease.due().unwrap();
         self.on([Event::DeadlinePassed])
     }
 
@@ -87,6 +91,25 @@ impl Life {
             _ => None,
         })
     }
+}
+
+fn erased(faults: &[&str]) -> Event {
+    Event::Erased {
+        disks: 1,
+        faults: faults.iter().map(|fault| (*fault).to_owned()).collect(),
+    }
+}
+
+fn to_wiping() -> Vec<Event> {
+    let mut events = to_installing();
+    events.extend([
+        Event::MemberRegistered,
+        Event::MemberSeen,
+        Event::Released,
+        Event::PowerDone(PowerOrder::NetworkBootOnce),
+        Event::Hello,
+    ]);
+    events
 }
 
 const KEY: WireguardPublicKey = WireguardPublicKey([1; 32]);
@@ -121,6 +144,10 @@ fn a_smooth_transfer_goes_through_every_state() {
         Event::MemberRegistered,
         Event::MemberSeen,
         Event::Released,
+        Event::PowerDone(PowerOrder::NetworkBootOnce),
+        Event::Hello,
+        finished(AgentStep::Erase),
+        erased(&[]),
         Event::PowerDone(PowerOrder::Off),
     ];
     for event in to_installing().into_iter().chain(rest) {
@@ -141,10 +168,11 @@ fn a_smooth_transfer_goes_through_every_state() {
             LeaseState::Installed,
             LeaseState::InService,
             LeaseState::Returning,
+            LeaseState::Wiping,
             LeaseState::Ended,
         ]
     );
-    assert_eq!(life.let_go(), Some(&Release::ToBeErased));
+    assert_eq!(life.let_go(), Some(&Release::Erased));
 }
 
 #[test]
@@ -159,12 +187,16 @@ fn a_failed_agent_is_cycled_a_bounded_number_of_times() {
             LeaseState::Stage1,
             "the agent tries again by itself"
         );
-        life = life.on([failed(AgentStep::Kernel, false)]);
+        life = life.on([failed(AgentStep::Kexec, false)]);
     }
-    assert_eq!(life.lease.phase, Phase::Failed { attempt: 3 });
-    assert_eq!(life.lease.reason, "kernel failed: no");
+    assert_eq!(life.lease.phase, Phase::Moving { attempt: 3 });
+    assert!(
+        life.lease.reason.starts_with("kexec failed: no; "),
+        "{}",
+        life.lease.reason
+    );
     assert_eq!(life.ordered(), [PowerOrder::Off]);
-    assert!(matches!(life.let_go(), Some(Release::Quarantined(why)) if why == "kernel failed: no"));
+    assert!(matches!(life.let_go(), Some(Release::Quarantined(why)) if why == "kexec failed: no"));
 }
 
 #[test]
@@ -202,7 +234,97 @@ fn an_installed_system_that_does_not_come_is_started_again_from_its_disk() {
             (LeaseState::Installed, vec![PowerOrder::Cycle])
         );
     }
-    assert_eq!(life.until_deadline().state(), LeaseState::Failed);
+    assert_eq!(life.until_deadline().state(), LeaseState::Moving);
+}
+
+#[test]
+fn a_lease_moves_a_bounded_number_of_times() {
+    let mut life = Life::begin().on(to_booting());
+    for number in 2..=3 {
+        life = life.on([Event::Unfit("broken".to_owned())]);
+        assert_eq!(life.state(), LeaseState::Moving);
+        assert_eq!(life.ordered(), [PowerOrder::Off]);
+        life = life.on([Event::ServerFound(server(number))]);
+        assert_eq!(
+            (&life.lease.phase, &life.lease.server),
+            (&Phase::Prepared, &server(number))
+        );
+        assert!(life.effects.contains(&Effect::Take(server(number))));
+        assert!(
+            matches!(&life.effects[0], Effect::Record(EventKind::Moved { to, .. }) if *to == server(number))
+        );
+        life = life.on([Event::BootOrdered]);
+    }
+    let life = life.on([Event::Unfit("broken".to_owned())]);
+    assert_eq!(life.state(), LeaseState::Failed);
+    assert_eq!(life.lease.failed, [server(1), server(2), server(3)]);
+}
+
+#[test]
+fn a_lease_that_finds_no_other_server_fails_and_names_those_that_failed() {
+    let life = Life::begin()
+        .on(to_booting())
+        .on([Event::Unfit("broken".to_owned())]);
+    let life = life.until_deadline();
+    assert_eq!(life.state(), LeaseState::Failed);
+    assert!(
+        life.lease.reason.ends_with("the lease failed on s1"),
+        "{}",
+        life.lease.reason
+    );
+    assert_eq!(life.let_go(), None, "there was no server any more");
+}
+
+#[test]
+fn what_the_enterprise_broke_costs_it_the_lease_and_the_lender_no_server() {
+    let mut life = Life::begin().on(to_booting());
+    for _ in 1..=3 {
+        life = life.on([Event::Hello, failed(AgentStep::Kernel, false)]);
+    }
+    assert_eq!(
+        (life.state(), life.ordered()),
+        (LeaseState::Returning, vec![PowerOrder::NetworkBootOnce])
+    );
+    let life = life.on([Event::Hello, erased(&[]), Event::PowerDone(PowerOrder::Off)]);
+    assert_eq!(
+        (life.state(), life.let_go()),
+        (LeaseState::Failed, Some(&Release::Erased))
+    );
+    assert_eq!(
+        life.lease.reason,
+        "kernel failed: no; the server is erased and off"
+    );
+}
+
+#[test]
+fn a_disk_that_is_not_clean_keeps_the_server_and_ends_the_lease() {
+    let life = Life::begin().on(to_wiping()).on([erased(&["sda: refused"])]);
+    assert_eq!(
+        (life.state(), life.ordered()),
+        (LeaseState::Wiping, vec![PowerOrder::Off])
+    );
+    let life = life.on([Event::PowerDone(PowerOrder::Off)]);
+    assert_eq!(life.state(), LeaseState::Ended);
+    assert!(matches!(life.let_go(), Some(Release::Quarantined(why)) if why.contains("sda: refused")));
+}
+
+#[test]
+fn a_wipe_that_fails_for_good_keeps_the_server_and_ends_the_lease() {
+    let mut life = Life::begin().on(to_wiping());
+    for _ in 2..=3 {
+        life = life.on([failed(AgentStep::Drivers, false)]);
+        assert_eq!(
+            (life.state(), life.ordered()),
+            (LeaseState::Returning, vec![PowerOrder::NetworkBootOnce])
+        );
+        life = life.on([Event::Hello]);
+    }
+    let life = life.until_deadline();
+    assert_eq!(
+        (life.state(), life.ordered()),
+        (LeaseState::Ended, vec![PowerOrder::Off])
+    );
+    assert!(matches!(life.let_go(), Some(Release::Quarantined(why)) if why.contains("could not be erased")));
 }
 
 #[test]
@@ -211,14 +333,40 @@ fn a_server_that_cannot_be_switched_off_is_quarantined() {
         order: PowerOrder::Off,
         error: "no answer".to_owned(),
     };
-    let life = Life::begin().on(to_booting()).on([Event::Released]);
+    let life = Life::begin().on(to_wiping()).on([erased(&[])]);
     let life = life.on([off(), off()]);
     assert_eq!(
         (life.state(), life.ordered()),
-        (LeaseState::Returning, vec![PowerOrder::Off])
+        (LeaseState::Wiping, vec![PowerOrder::Off])
     );
     let life = life.on([off()]);
+    assert_eq!(life.state(), LeaseState::Ended);
     assert!(matches!(life.let_go(), Some(Release::Quarantined(_))));
+}
+
+#[test]
+fn a_term_is_announced_to_end_renewed_and_ends() {
+    let mut life = Life::begin()
+        .on(to_installing())
+        .on([Event::MemberRegistered, Event::MemberSeen]);
+    let end = life.lease.term.expires;
+    life = life.until_deadline();
+    assert!(life.now < end && life.state() == LeaseState::InService);
+    assert_eq!(
+        life.effects,
+        [Effect::Record(EventKind::ExpiresSoon { expires: end })]
+    );
+    life = life.on([Event::Renewed(Some(1))]);
+    assert_eq!(life.effects, []);
+    assert_eq!(life.lease.term.expires, end, "a renewal never shortens");
+    life = life.on([Event::Renewed(None)]);
+    assert!(life.lease.term.expires > end && life.lease.due().unwrap() > life.now);
+    let life = life.until_deadline().until_deadline();
+    assert_eq!(
+        (life.state(), life.ordered()),
+        (LeaseState::Returning, vec![PowerOrder::NetworkBootOnce])
+    );
+    assert!(life.lease.reason.starts_with("the term of the lease ended"));
 }
 
 #[test]
@@ -233,7 +381,7 @@ fn a_server_that_restarts_by_itself_counts_as_another_boot() {
     );
     let life = life.on([Event::Hello]);
     assert_eq!(life.lease.phase.attempt(), 3);
-    assert_eq!(life.on([Event::Hello]).state(), LeaseState::Failed);
+    assert_eq!(life.on([Event::Hello]).state(), LeaseState::Moving);
 }
 
 #[test]
@@ -276,6 +424,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         AgentStep::Initrd,
         AgentStep::Kexec,
         AgentStep::Wrapper,
+        AgentStep::Erase,
         AgentStep::Unknown,
     ];
     let orders = [PowerOrder::Off, PowerOrder::Cycle, PowerOrder::NetworkBootOnce];
@@ -288,7 +437,12 @@ fn any_event() -> impl Strategy<Value = Event> {
         Event::Unfit("x".to_owned()),
         Event::MemberRegistered,
         Event::MemberSeen,
+        Event::Renewed(Some(1_000)),
         Event::Released,
+        Event::ServerFound(server(2)),
+        Event::ServerFound(server(3)),
+        erased(&[]),
+        erased(&["x"]),
         Event::DeadlinePassed,
     ];
     let outcomes = prop_oneof![
@@ -313,36 +467,109 @@ fn any_event() -> impl Strategy<Value = Event> {
     ]
 }
 
+/// Whether the lease has a server of its own.
+fn holds(lease: &Lease) -> bool {
+    !lease.phase.state().is_final() && lease.phase.state() != LeaseState::Moving
+}
+
+fn two_attempts_one_move() -> Rules {
+    Rules {
+        attempts: std::num::NonZeroU32::new(2).unwrap(),
+        moves: 1,
+        ..Rules::default()
+    }
+}
+
+/// What must be true of every step, whatever came before.
+fn is_sound(before: &Lease, step: &Step, rules: &Rules) -> Result<(), TestCaseError> {
+    let (lease, state) = (&step.lease, step.lease.phase.state());
+    // Final states stay, and no other is without an end and a reason.
+    prop_assert!(!before.phase.state().is_final() || lease == before);
+    prop_assert_eq!(lease.due().is_none(), state.is_final());
+    prop_assert_eq!(
+        lease.deadline.is_some(),
+        rules.deadlines.wait(&lease.phase).is_some()
+    );
+    prop_assert!(!lease.reason.is_empty());
+    prop_assert!(lease.deadline.is_none_or(|deadline| deadline >= lease.since));
+    // Attempts are bounded, and counted anew only on a new server; moves are bounded.
+    let same = lease.server == before.server;
+    prop_assert!(!same || before.phase.attempt() <= lease.phase.attempt() || state == LeaseState::Prepared);
+    prop_assert!(lease.phase.attempt() <= rules.attempts.get());
+    prop_assert!(lease.failed.len() <= 1 + rules.moves as usize);
+    // One server at a time: it is let go exactly when the lease has it no longer, and another is taken only then.
+    let count = |wanted: fn(&Effect) -> bool| step.effects.iter().filter(|effect| wanted(effect)).count();
+    let lets_go = count(|effect| matches!(effect, Effect::LetGo(_)));
+    let takes = count(|effect| matches!(effect, Effect::Take(_)));
+    prop_assert_eq!(lets_go, usize::from(holds(before) && !holds(lease)));
+    prop_assert_eq!(takes, usize::from(!holds(before) && holds(lease)));
+    prop_assert!(same || takes == 1);
+    // Every change of state is told.
+    let told = count(|effect| matches!(effect, Effect::Record(EventKind::Transition { .. })));
+    prop_assert!(told > 0 || state == before.phase.state());
+    // It survives being written down.
+    let json = serde_json::to_string(&lease.phase).unwrap();
+    prop_assert_eq!(&serde_json::from_str::<Phase>(&json).unwrap(), &lease.phase);
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
-    fn whatever_happens(events in prop::collection::vec((any_event(), 0u64..2_000_000), 0..40)) {
-        let rules = Rules { deadlines: Deadlines::default(), attempts: std::num::NonZeroU32::new(2).unwrap() };
+    fn whatever_happens(events in prop::collection::vec((any_event(), 0u64..2_000_000), 0..60)) {
+        let rules = two_attempts_one_move();
         let mut now = Timestamp(0);
-        let mut lease = Lease::begin(now, &rules).lease;
+        let mut lease = Lease::begin(server(1), None, now, &rules).lease;
         for (event, later) in events {
             now = Timestamp(now.0 + later);
-            let before = lease.clone();
             let Ok(step) = lease.clone().step(event, now, &rules) else { continue };
+            is_sound(&lease, &step, &rules)?;
             lease = step.lease;
-            let state = lease.phase.state();
-            // Final states stay, and the machine's own waits are never without deadline and reason.
-            prop_assert!(!before.phase.state().is_final() || lease == before);
-            prop_assert_eq!(lease.deadline.is_some(), rules.deadlines.wait(&lease.phase).is_some());
-            prop_assert!(!lease.reason.is_empty());
-            prop_assert!(lease.deadline.is_none_or(|deadline| deadline >= lease.since));
-            // Attempts are bounded and never counted back.
-            prop_assert!((before.phase.attempt()..=rules.attempts.get()).contains(&lease.phase.attempt()));
-            // A server is let go exactly when its lease ends, and every change of state is told.
-            let lets_go = step.effects.iter().filter(|effect| matches!(effect, Effect::LetGo(_))).count();
-            let ends = state.is_final() && !before.phase.state().is_final();
-            prop_assert_eq!(lets_go, usize::from(ends));
-            let told = step.effects.iter().any(|effect| matches!(effect, Effect::Record(EventKind::Transition { .. })));
-            prop_assert!(told || state == before.phase.state());
-            // It survives being written down.
-            let json = serde_json::to_string(&lease.phase).unwrap();
-            prop_assert_eq!(serde_json::from_str::<Phase>(&json).unwrap(), lease.phase.clone());
+        }
+    }
+
+    /// Wherever it stands, a lease that nobody cares for comes to its end by the clock alone.
+    #[test]
+    fn the_clock_alone_ends_every_lease(events in prop::collection::vec(any_event(), 0..60)) {
+        let rules = two_attempts_one_move();
+        let mut now = Timestamp(0);
+        let mut lease = Lease::begin(server(1), None, now, &rules).lease;
+        for event in events {
+            now = now + Duration::from_secs(1);
+            if let Ok(step) = lease.clone().step(event, now, &rules) {
+                lease = step.lease;
+            }
+        }
+        let mut looks = 0;
+        while let Some(due) = lease.due() {
+            now = due.max(now);
+            let step = lease.clone().step(Event::DeadlinePassed, now, &rules).unwrap();
+            is_sound(&lease, &step, &rules)?;
+            prop_assert!(step.lease != lease, "a deadline that changes nothing would be looked at for ever: {lease:?}");
+            lease = step.lease;
+            looks += 1;
+            prop_assert!(looks < 20, "{lease:?}");
+        }
+    }
+
+    /// An order, a found server and an erasure may come twice: a Lease Manager that was killed before it answered is asked again.
+    #[test]
+    fn what_comes_twice_counts_once(events in prop::collection::vec(any_event(), 0..60)) {
+        let rules = two_attempts_one_move();
+        let mut now = Timestamp(0);
+        let mut lease = Lease::begin(server(1), None, now, &rules).lease;
+        for event in events {
+            now = now + Duration::from_secs(1);
+            let Ok(once) = lease.clone().step(event.clone(), now, &rules) else { continue };
+            let counts_each_time = matches!(event, Event::Hello | Event::PowerFailed { .. } | Event::PowerDone(_))
+                || matches!(&event, Event::Reported(report) if matches!(report.outcome, Outcome::Failed { .. }));
+            if let Ok(twice) = once.lease.clone().step(event, now, &rules) && !counts_each_time {
+                prop_assert_eq!(&twice.lease, &once.lease);
+                let acts = twice.effects.iter().any(|effect| !matches!(effect, Effect::Record(_)));
+                prop_assert!(!acts, "{:?}", twice.effects);
+            }
+            lease = once.lease;
         }
     }
 }

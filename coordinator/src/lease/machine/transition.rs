@@ -1,16 +1,17 @@
-//! What each event does in each state. The chart stands in the parent module.
+//! What each event does on the way into service. The way back is in [`super::going_back`], the chart in the parent module.
 
 use super::{Boot, Effect, Event, Lease, OutOfPlace, Phase, Release, Step};
 use crate::lease::Rules;
 use crate::power::PowerOrder;
 use leaseboot_protocol::agent::{Outcome, Report};
+use leaseboot_protocol::ids::ServerId;
 use leaseboot_protocol::lease::{EventKind, Step as AgentStep};
 use leaseboot_protocol::network::WireguardPublicKey;
 use leaseboot_protocol::timestamp::Timestamp;
 use std::time::Duration;
 
 /// A failed power order is repeated after this much more time each time.
-const POWER_PAUSE: Duration = Duration::from_secs(5);
+pub(super) const POWER_PAUSE: Duration = Duration::from_secs(5);
 
 /// One event being applied.
 pub(super) struct Transition<'a> {
@@ -31,7 +32,10 @@ impl Transition<'_> {
             Event::Unfit(why) => Ok(self.unfit(&why)),
             Event::MemberRegistered => self.member_registered(),
             Event::MemberSeen => self.member_seen(),
+            Event::Renewed(term_s) => self.renewed(term_s),
             Event::Released => Ok(self.released()),
+            Event::ServerFound(server) => self.server_found(server),
+            Event::Erased { disks, faults } => self.erased(disks, faults),
             Event::PowerDone(order) => Ok(self.power_done(order)),
             Event::PowerFailed { order, error } => Ok(self.power_failed(order, &error)),
             Event::DeadlinePassed => Ok(self.deadline_passed()),
@@ -56,9 +60,8 @@ impl Transition<'_> {
             Phase::Prepared => {
                 Ok(self.send_through_boot(1, "the enterprise ordered the boot", Duration::ZERO))
             }
-            Phase::Returning { .. } | Phase::Ended { .. } | Phase::Failed { .. } => {
-                Err(self.out_of_place("it is over; take another lease"))
-            }
+            Phase::Moving { .. } => Err(self.out_of_place("wait for another server, and look at its merge")),
+            _ if !self.lease.phase.has_term() => Err(self.out_of_place("it is over; take another lease")),
             _ => Ok(self.unchanged(Vec::new())),
         }
     }
@@ -71,7 +74,7 @@ impl Transition<'_> {
             }
             Phase::Stage1(boot) | Phase::TunnelUp(boot) | Phase::Chained(boot) | Phase::Installing(boot) => {
                 if boot.attempt >= self.rules.attempts.get() {
-                    return self.give_up("the server restarted by itself");
+                    return self.server_failed("the server restarted by itself");
                 }
                 let attempt = boot.attempt + 1;
                 let boot = Boot { attempt, key: None };
@@ -81,6 +84,7 @@ impl Transition<'_> {
                     Vec::new(),
                 )
             }
+            Phase::Returning(_) | Phase::Wiping(_) => self.wiper_speaks(),
             _ => self.unchanged(Vec::new()),
         }
     }
@@ -106,6 +110,9 @@ impl Transition<'_> {
     fn reported(self, report: Report) -> Step {
         let step = report.step;
         let recorded = record(step, &report.outcome);
+        if self.lease.phase.wipes() {
+            return self.wiper_reported(step, report.outcome, recorded);
+        }
         let Some(boot) = self.lease.phase.boot() else {
             return self.unchanged(recorded);
         };
@@ -117,10 +124,7 @@ impl Transition<'_> {
                     retrying: false,
                     ..
                 },
-            ) => {
-                let first = error.into_iter().next().unwrap_or_default();
-                self.retry(&format!("{step} failed: {first}"), Duration::ZERO, recorded)
-            }
+            ) => self.boot_failed(step, &first(error), recorded),
             (AgentStep::Tunnel, Outcome::Finished { .. }) => self.advance(
                 Phase::TunnelUp(boot),
                 "the agent has reached the enterprise",
@@ -160,8 +164,9 @@ impl Transition<'_> {
     }
 
     fn unfit(self, why: &str) -> Step {
-        match self.lease.phase.boots_agent() {
-            true => self.give_up(why),
+        let installs = matches!(self.lease.phase, Phase::Booting { .. }) || self.lease.phase.boot().is_some();
+        match installs {
+            true => self.server_failed(why),
             false => self.unchanged(Vec::new()),
         }
     }
@@ -194,24 +199,37 @@ impl Transition<'_> {
         }
     }
 
-    fn released(self) -> Step {
-        match self.lease.phase {
-            Phase::Leased | Phase::Prepared => self.end_untouched("the enterprise gave the server back"),
-            Phase::Returning { .. } | Phase::Ended { .. } | Phase::Failed { .. } => {
-                self.unchanged(Vec::new())
-            }
-            _ => {
-                let phase = Phase::Returning {
-                    attempt: self.lease.phase.attempt(),
-                    tries: 1,
-                };
-                self.enter(
-                    phase,
-                    "the enterprise gave the server back",
-                    vec![power(PowerOrder::Off, Duration::ZERO)],
-                )
-            }
+    fn renewed(self, term_s: Option<u64>) -> Result<Step, OutOfPlace> {
+        if !self.lease.phase.has_term() {
+            return Err(self.out_of_place("the server goes back already; take another lease"));
         }
+        let asked = self.rules.term.begin(term_s, self.now);
+        if asked.expires <= self.lease.term.expires {
+            // A renewal never shortens: two that cross on the way must not take the longer one back.
+            return Ok(self.unchanged(Vec::new()));
+        }
+        let expires = asked.expires;
+        let mut step = self.unchanged(vec![Effect::Record(EventKind::Renewed { expires })]);
+        step.lease.term = asked;
+        Ok(step)
+    }
+
+    /// The lease goes on with another server as if it had just been taken, its settings merged.
+    fn server_found(mut self, server: ServerId) -> Result<Step, OutOfPlace> {
+        if !matches!(self.lease.phase, Phase::Moving { .. }) {
+            return Err(self.out_of_place("it needs no other server"));
+        }
+        let moved = Effect::Record(EventKind::Moved {
+            from: self.lease.server.clone(),
+            to: server.clone(),
+        });
+        let why = format!(
+            "moved from {} to {server}; settings and hardware go together",
+            self.lease.server
+        );
+        self.lease.server = server.clone();
+        let step = self.enter(Phase::Prepared, &why, vec![Effect::Take(server)]);
+        Ok(step.preceded_by(vec![moved]))
     }
 
     fn power_done(self, order: PowerOrder) -> Step {
@@ -220,18 +238,11 @@ impl Transition<'_> {
             error: None,
         })];
         match (&self.lease.phase, order) {
-            (Phase::Returning { attempt, .. }, PowerOrder::Off) => {
-                let phase = Phase::Ended { attempt: *attempt };
-                let let_go = [Effect::RevokeTokens, Effect::LetGo(Release::ToBeErased)];
-                let effects = recorded.into_iter().chain(let_go).collect();
-                self.enter(
-                    phase,
-                    "the server is off and held back until it is erased",
-                    effects,
-                )
-            }
+            (Phase::Erased { .. }, PowerOrder::Off) => self.is_off().preceded_by(recorded),
             // The time that the controller took is not the server's.
-            (Phase::Booting { .. } | Phase::Installed { .. }, _) => self.with_new_deadline(recorded),
+            (Phase::Booting { .. } | Phase::Installed { .. } | Phase::Returning(_), _) => {
+                self.with_new_deadline(recorded)
+            }
             _ => self.unchanged(recorded),
         }
     }
@@ -242,19 +253,51 @@ impl Transition<'_> {
             error: Some(error.to_owned()),
         })];
         let why = format!("the power order \"{order}\" failed: {error}");
-        match self.lease.phase {
-            Phase::Booting { attempt } => self.retry(&why, POWER_PAUSE * attempt, recorded),
-            Phase::Installed { restarts, .. } => self.restart(&why, POWER_PAUSE * restarts.max(1), recorded),
-            Phase::Returning { tries, .. } => self.switch_off_again(&why, POWER_PAUSE * tries, recorded),
+        match &self.lease.phase {
+            Phase::Booting { attempt } => {
+                let pause = POWER_PAUSE * *attempt;
+                self.retry(&why, pause, recorded)
+            }
+            Phase::Installed { restarts, .. } => {
+                let pause = POWER_PAUSE * (*restarts).max(1);
+                self.restart(&why, pause, recorded)
+            }
+            Phase::Returning(back) => {
+                let pause = POWER_PAUSE * back.tries;
+                self.wipe_again(&why, pause).preceded_by(recorded)
+            }
+            Phase::Erased { offs, .. } => {
+                let pause = POWER_PAUSE * *offs;
+                self.switch_off_again(&why, pause).preceded_by(recorded)
+            }
             _ => self.unchanged(recorded),
         }
     }
 
     fn deadline_passed(self) -> Step {
-        let Some(deadline) = self.lease.deadline.filter(|deadline| *deadline <= self.now) else {
+        match self.lease.deadline.is_some_and(|deadline| deadline <= self.now) {
+            true => self.state_took_too_long(),
+            false => self.term_passed(),
+        }
+    }
+
+    fn term_passed(mut self) -> Step {
+        if !self.lease.phase.has_term() {
             return self.unchanged(Vec::new());
-        };
-        let waited = deadline.since(self.lease.since).as_secs();
+        }
+        let expires = self.lease.term.expires;
+        if expires <= self.now {
+            return self.send_back("the term of the lease ended", None);
+        }
+        if self.lease.term.warning.is_some_and(|at| at <= self.now) {
+            self.lease.term.warning = None;
+            return self.unchanged(vec![Effect::Record(EventKind::ExpiresSoon { expires })]);
+        }
+        self.unchanged(Vec::new())
+    }
+
+    fn state_took_too_long(self) -> Step {
+        let waited = self.now.since(self.lease.since).as_secs();
         let awaited = self
             .rules
             .deadlines
@@ -266,19 +309,39 @@ impl Transition<'_> {
         );
         match self.lease.phase {
             Phase::Leased | Phase::Prepared => self.end_untouched(&why),
+            Phase::Moving { attempt } => {
+                let why = format!("{why}; the lease failed on {}", self.names_of_failed());
+                self.enter(Phase::Failed { attempt }, &why, Vec::new())
+            }
             Phase::Installed { .. } => self.restart(&why, Duration::ZERO, Vec::new()),
-            Phase::Returning { .. } => self.switch_off_again(&why, Duration::ZERO, Vec::new()),
+            Phase::Returning(_) | Phase::Wiping(_) => self.wipe_again(&why, Duration::ZERO),
+            Phase::Erased { .. } => self.switch_off_again(&why, Duration::ZERO),
             _ => self.retry(&why, Duration::ZERO, Vec::new()),
         }
     }
 
-    /// Sends the server through the boot once more, or gives up.
+    fn names_of_failed(&self) -> String {
+        let names: Vec<_> = self.lease.failed.iter().map(ServerId::as_str).collect();
+        names.join(", ")
+    }
+
+    /// A step of the agent failed for good. What fails between server and enterprise would fail on the next server too.
+    fn boot_failed(self, step: AgentStep, error: &str, recorded: Vec<Effect>) -> Step {
+        let why = format!("{step} failed: {error}");
+        let is_enterprises = (AgentStep::Tunnel..=AgentStep::Initrd).contains(&step);
+        if is_enterprises && self.lease.phase.attempt() >= self.rules.attempts.get() {
+            return self.send_back(&why, Some(why.clone())).preceded_by(recorded);
+        }
+        self.retry(&why, Duration::ZERO, recorded)
+    }
+
+    /// Sends the server through the boot once more, or gives the server up.
     fn retry(self, why: &str, after: Duration, recorded: Vec<Effect>) -> Step {
         let attempt = self.lease.phase.attempt();
         let step = if attempt < self.rules.attempts.get() {
             self.send_through_boot(attempt + 1, why, after)
         } else {
-            self.give_up(why)
+            self.server_failed(why)
         };
         step.preceded_by(recorded)
     }
@@ -302,38 +365,24 @@ impl Transition<'_> {
                 };
                 self.enter(phase, why, vec![power(PowerOrder::Cycle, after)])
             }
-            _ => self.give_up(why),
+            _ => self.server_failed(why),
         };
         step.preceded_by(recorded)
     }
 
-    fn switch_off_again(self, why: &str, after: Duration, recorded: Vec<Effect>) -> Step {
-        let step = match self.lease.phase {
-            Phase::Returning { attempt, tries } if tries < self.rules.attempts.get() => {
-                let phase = Phase::Returning {
-                    attempt,
-                    tries: tries + 1,
-                };
-                self.enter(phase, why, vec![power(PowerOrder::Off, after)])
-            }
-            _ => self.give_up(why),
+    /// The server is quarantined and switched off. The lease moves to another, or has failed.
+    fn server_failed(mut self, why: &str) -> Step {
+        let attempt = self.lease.phase.attempt();
+        let moves = u32::try_from(self.lease.failed.len()).unwrap_or(u32::MAX);
+        let phase = match moves < self.rules.moves {
+            true => Phase::Moving { attempt },
+            false => Phase::Failed { attempt },
         };
-        step.preceded_by(recorded)
+        self.lease.failed.push(self.lease.server.clone());
+        self.enter(phase, why, let_go(Release::Quarantined(why.to_owned())))
     }
 
-    fn give_up(self, why: &str) -> Step {
-        let phase = Phase::Failed {
-            attempt: self.lease.phase.attempt(),
-        };
-        let effects = vec![
-            Effect::RevokeTokens,
-            Effect::LetGo(Release::Quarantined(why.to_owned())),
-            power(PowerOrder::Off, Duration::ZERO),
-        ];
-        self.enter(phase, why, effects)
-    }
-
-    fn end_untouched(self, why: &str) -> Step {
+    pub(super) fn end_untouched(self, why: &str) -> Step {
         let phase = Phase::Ended {
             attempt: self.lease.phase.attempt(),
         };
@@ -367,12 +416,13 @@ impl Transition<'_> {
                 since: self.now,
                 reason,
                 deadline: wait.map(|wait| self.now + wait.at_most),
+                ..self.lease
             },
             effects: std::iter::once(transition).chain(effects).collect(),
         }
     }
 
-    fn with_new_deadline(self, effects: Vec<Effect>) -> Step {
+    pub(super) fn with_new_deadline(self, effects: Vec<Effect>) -> Step {
         let wait = self.rules.deadlines.wait(&self.lease.phase);
         let deadline = wait.map(|wait| self.now + wait.at_most);
         let mut step = self.unchanged(effects);
@@ -380,14 +430,14 @@ impl Transition<'_> {
         step
     }
 
-    fn unchanged(self, effects: Vec<Effect>) -> Step {
+    pub(super) fn unchanged(self, effects: Vec<Effect>) -> Step {
         Step {
             lease: self.lease,
             effects,
         }
     }
 
-    fn out_of_place(&self, advice: &'static str) -> OutOfPlace {
+    pub(super) fn out_of_place(&self, advice: &'static str) -> OutOfPlace {
         OutOfPlace {
             state: self.lease.phase.state(),
             advice,
@@ -395,17 +445,31 @@ impl Transition<'_> {
     }
 }
 
+/// The server is let go and switched off.
+pub(super) fn let_go(release: Release) -> Vec<Effect> {
+    vec![
+        Effect::RevokeTokens,
+        Effect::LetGo(release),
+        power(PowerOrder::Off, Duration::ZERO),
+    ]
+}
+
+/// The outermost sentence of an error.
+pub(super) fn first(error: Vec<String>) -> String {
+    error.into_iter().next().unwrap_or_default()
+}
+
 impl Step {
     /// A report stands in the history before what it brought about. The store writes the state after all of
     /// them beside each.
-    fn preceded_by(mut self, mut recorded: Vec<Effect>) -> Self {
+    pub(super) fn preceded_by(mut self, mut recorded: Vec<Effect>) -> Self {
         recorded.append(&mut self.effects);
         self.effects = recorded;
         self
     }
 }
 
-fn power(order: PowerOrder, after: Duration) -> Effect {
+pub(super) fn power(order: PowerOrder, after: Duration) -> Effect {
     Effect::Power { order, after }
 }
 

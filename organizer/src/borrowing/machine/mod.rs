@@ -5,11 +5,13 @@
 
 mod transitions;
 
+use crate::erasure::Erasure;
 use leaseboot_protocol::digest::Sha256;
 use leaseboot_protocol::ids::{LeaseId, ServerId};
 use leaseboot_protocol::lease::{LeaseEvent, LeaseState, LeaseView};
 use leaseboot_protocol::leases::Prepared;
 use leaseboot_protocol::network::WireguardPublicKey;
+use leaseboot_protocol::timestamp::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -117,6 +119,11 @@ pub enum State {
         /// What the LM was not told yet.
         owed: Owed,
     },
+    /// The server failed at the lender; another one is awaited, and will be looked at as the first was.
+    Moving {
+        /// The lease.
+        lease: LeaseId,
+    },
     /// The lease is being given back.
     Returning {
         /// The lease.
@@ -124,12 +131,24 @@ pub enum State {
         /// How it will end.
         outcome: Outcome,
     },
+    /// The lender has the server back; its erasure is awaited.
+    Wiping {
+        /// The lease.
+        lease: LeaseId,
+        /// How it will end.
+        outcome: Outcome,
+        /// Whether the lender has ended the lease, so that there is a record or there will be none.
+        ended: bool,
+    },
     /// Nothing more will happen.
     Over {
         /// The lease, when there was one.
         lease: Option<LeaseId>,
         /// How it ended.
         outcome: Outcome,
+        /// What is known of the server's erasure.
+        #[serde(default)]
+        erasure: Option<Erasure>,
     },
 }
 
@@ -146,8 +165,14 @@ pub enum Duty {
     Tell(LeaseId, Word),
     /// Wait for the next events.
     Follow(LeaseId),
+    /// Keep the server for another term.
+    Renew(LeaseId),
     /// Give the server back.
     Return(LeaseId),
+    /// Wait for the end of the erasure.
+    AwaitErasure(LeaseId),
+    /// Fetch its record.
+    Collect(LeaseId),
     /// Nothing.
     Rest,
 }
@@ -195,6 +220,14 @@ pub enum Event {
     Release,
     /// The LM took the server back.
     Returned,
+    /// The LM keeps the server lent until then.
+    Renewed(Timestamp),
+    /// The LM does not keep it lent for longer.
+    NotRenewed,
+    /// The LM has nothing more to tell of the lease.
+    Ended,
+    /// What the LM has to say about the erasure.
+    Erasure(Box<Erasure>),
 }
 
 impl State {
@@ -205,6 +238,7 @@ impl State {
             State::Preparing { lease, .. } => Duty::Prepare(lease.clone()),
             State::Ordering { boot } => Duty::Boot(boot.lease.clone(), boot.kickstart_sha256),
             State::Transferring { boot, .. } => Duty::Follow(boot.lease.clone()),
+            State::Moving { lease } => Duty::Follow(lease.clone()),
             State::Installed { boot, owed, .. }
             | State::Joining { boot, owed, .. }
             | State::InService { boot, owed, .. } => match owed {
@@ -213,6 +247,10 @@ impl State {
                 _ => Duty::Follow(boot.lease.clone()),
             },
             State::Returning { lease, .. } => Duty::Return(lease.clone()),
+            State::Wiping { lease, ended, .. } => match ended {
+                false => Duty::AwaitErasure(lease.clone()),
+                true => Duty::Collect(lease.clone()),
+            },
             State::Over { .. } => Duty::Rest,
         }
     }
@@ -279,7 +317,10 @@ impl State {
     pub fn lease(&self) -> Option<&LeaseId> {
         match self {
             State::Searching | State::Withdrawing { .. } => None,
-            State::Preparing { lease, .. } | State::Returning { lease, .. } => Some(lease),
+            State::Preparing { lease, .. }
+            | State::Moving { lease }
+            | State::Returning { lease, .. }
+            | State::Wiping { lease, .. } => Some(lease),
             State::Ordering { boot }
             | State::Transferring { boot, .. }
             | State::Installed { boot, .. }
@@ -307,7 +348,16 @@ impl State {
         match self {
             State::Withdrawing { outcome }
             | State::Returning { outcome, .. }
+            | State::Wiping { outcome, .. }
             | State::Over { outcome, .. } => Some(outcome),
+            _ => None,
+        }
+    }
+
+    /// What is known of the server's erasure.
+    pub fn erasure(&self) -> Option<&Erasure> {
+        match self {
+            State::Over { erasure, .. } => erasure.as_ref(),
             _ => None,
         }
     }
@@ -329,7 +379,9 @@ impl fmt::Display for State {
             State::Installed { .. } => "installed",
             State::Joining { .. } => "joining",
             State::InService { .. } => "in service",
+            State::Moving { .. } => "moving",
             State::Returning { .. } => "returning",
+            State::Wiping { .. } => "wiping",
             State::Over {
                 outcome: Outcome::Released,
                 ..

@@ -28,6 +28,8 @@ pub(crate) fn order() -> Order {
         kernel: "vmlinuz".into(),
         initrd: "initrd.img".into(),
         sealed: BTreeMap::from([("root".to_owned(), "root.sealed".into())]),
+        term_s: None,
+        renew: false,
     }
 }
 
@@ -53,7 +55,7 @@ fn merged(kickstart: &str) -> Event {
 fn lender(state: LeaseState, what: EventKind) -> Event {
     Event::Lender(Box::new(LeaseEvent {
         sequence: 1,
-        at: leaseboot_protocol::timestamp::Timestamp(0),
+        at: Timestamp(0),
         state,
         what,
     }))
@@ -62,6 +64,11 @@ fn lender(state: LeaseState, what: EventKind) -> Event {
 fn moved(state: LeaseState) -> Event {
     let reason = "because".to_owned();
     lender(state, EventKind::Transition { reason })
+}
+
+fn another_server() -> Event {
+    let (from, to) = ("s-1".parse().unwrap(), "s-2".parse().unwrap());
+    lender(LeaseState::Prepared, EventKind::Moved { from, to })
 }
 
 fn agent(n: u8) -> Event {
@@ -128,6 +135,51 @@ fn a_smooth_transfer() {
     assert!(!at(11).may_greet() && at(12).may_greet());
     assert!(matches!(at(13).duty(), Duty::Tell(_, Word::InService)));
     assert!(matches!(at(14).duty(), Duty::Follow(_)));
+}
+
+#[test]
+fn a_server_that_failed_is_followed_by_another_whose_merge_is_looked_at_anew() {
+    for cut in 3..=12 {
+        let mut events = smooth()[..cut].to_vec();
+        events.push(moved(LeaseState::Moving));
+        let state = run(&events);
+        assert_eq!(
+            (state.peers(), state.server()),
+            (Vec::new(), None),
+            "after {cut} events"
+        );
+        assert!(matches!(state.duty(), Duty::Follow(_)));
+        events.push(another_server());
+        let state = run(&events);
+        assert!(matches!(state.duty(), Duty::Prepare(_)), "{state:?}");
+        assert_eq!(state.server().unwrap().as_str(), "s-2");
+        events.push(merged(&format!("{OURS}user --name=x\n")));
+        assert!(
+            matches!(run(&events), State::Returning { .. }),
+            "no consent by habit"
+        );
+    }
+}
+
+#[test]
+fn a_server_that_went_back_is_waited_for_until_its_erasure_is_known() {
+    let mut events = smooth();
+    events.extend([Event::Release, Event::Returned]);
+    assert!(matches!(run(&events).duty(), Duty::AwaitErasure(_)));
+    events.push(moved(LeaseState::Returning));
+    events.push(moved(LeaseState::Wiping));
+    assert!(matches!(run(&events).duty(), Duty::AwaitErasure(_)));
+    events.push(moved(LeaseState::Ended));
+    assert!(matches!(run(&events).duty(), Duty::Collect(_)));
+    let erasure = Erasure::None {
+        reason: "x".to_owned(),
+    };
+    events.push(Event::Erasure(Box::new(erasure.clone())));
+    let state = run(&events);
+    assert_eq!(
+        (state.outcome(), state.erasure()),
+        (Some(&Outcome::Released), Some(&erasure))
+    );
 }
 
 #[test]
@@ -219,6 +271,8 @@ fn a_state_survives_json() {
 
 fn any_event() -> impl Strategy<Value = Event> {
     let lease_state = prop::sample::select(vec![
+        LeaseState::Moving,
+        LeaseState::Ended,
         LeaseState::Booting,
         LeaseState::Stage1,
         LeaseState::TunnelUp,
@@ -239,6 +293,8 @@ fn any_event() -> impl Strategy<Value = Event> {
         1 => word.prop_map(Event::Told),
         1 => Just(Event::Release),
         1 => Just(Event::Returned),
+        1 => Just(another_server()),
+        1 => Just(Event::Erasure(Box::new(Erasure::None { reason: "x".to_owned() }))),
         1 => Just(Event::Refused("no".to_owned())),
         1 => Just(Event::LeaseGone("gone".to_owned())),
         1 => any::<bool>().prop_map(|maybe_granted| Event::GaveUp { reason: "x".to_owned(), maybe_granted }),

@@ -2,6 +2,7 @@
 
 use super::{Boot, Event, Outcome, Owed, State, Word};
 use crate::borrowing::{Order, merged};
+use crate::erasure::Erasure;
 use leaseboot_protocol::digest::Sha256;
 use leaseboot_protocol::ids::{LeaseId, ServerId};
 use leaseboot_protocol::lease::{EventKind, LeaseEvent, LeaseState};
@@ -40,9 +41,20 @@ impl State {
                 stage: LeaseState::Booting,
                 agent: None,
             }),
-            (State::Returning { lease, outcome }, Event::Returned) => Some(State::Over {
+            (State::Returning { lease, outcome }, Event::Returned) => Some(State::Wiping {
+                lease: lease.clone(),
+                outcome: outcome.clone(),
+                ended: false,
+            }),
+            (State::Wiping { lease, outcome, .. }, Event::Ended) => Some(State::Wiping {
+                lease: lease.clone(),
+                outcome: outcome.clone(),
+                ended: true,
+            }),
+            (State::Wiping { lease, outcome, .. }, Event::Erasure(erasure)) => Some(State::Over {
                 lease: Some(lease.clone()),
                 outcome: outcome.clone(),
+                erasure: Some(Erasure::clone(erasure)),
             }),
             (_, Event::MemberKey(key)) => self.register(*key),
             (_, Event::MemberSeen | Event::MemberHello | Event::Told(_)) => self.arrive(event),
@@ -53,7 +65,7 @@ impl State {
     /// Gives the server back, or finds out whether there is one to give back.
     fn leave(&self, outcome: Outcome) -> Option<State> {
         match (self, self.lease()) {
-            (State::Withdrawing { .. } | State::Returning { .. }, _) => None,
+            (State::Withdrawing { .. } | State::Returning { .. } | State::Wiping { .. }, _) => None,
             (_, None) => Some(State::Withdrawing { outcome }),
             (_, Some(lease)) => Some(State::Returning {
                 lease: lease.clone(),
@@ -68,7 +80,9 @@ impl State {
             State::Withdrawing { outcome } => Some(State::Over {
                 lease: None,
                 outcome: outcome.clone(),
+                erasure: None,
             }),
+            State::Wiping { .. } => self.close(reason),
             _ => self.leave(failed(reason)),
         }
     }
@@ -79,21 +93,27 @@ impl State {
             State::Withdrawing { outcome } => Some(State::Over {
                 lease: None,
                 outcome: outcome.clone(),
+                erasure: None,
             }),
-            State::Returning { lease, outcome } => Some(State::Over {
-                lease: Some(lease.clone()),
-                outcome: outcome.clone(),
-            }),
+            State::Returning { .. } | State::Wiping { .. } => self.close(reason),
             _ => self.leave(failed(reason)),
         }
     }
 
+    /// The server is the lender's again, and nothing proves that it was erased.
+    fn close(&self, reason: &str) -> Option<State> {
+        Some(State::Over {
+            lease: self.lease().cloned(),
+            outcome: self.outcome()?.clone(),
+            erasure: Some(Erasure::None {
+                reason: reason.to_owned(),
+            }),
+        })
+    }
+
     fn lease_gone(&self, reason: &str) -> Option<State> {
         match self {
-            State::Returning { lease, outcome } => Some(State::Over {
-                lease: Some(lease.clone()),
-                outcome: outcome.clone(),
-            }),
+            State::Returning { .. } | State::Wiping { .. } => self.close(reason),
             _ => Some(over(self.lease().cloned(), reason)),
         }
     }
@@ -158,8 +178,11 @@ impl State {
         }
     }
 
-    /// The lender's word on a lease that is booting or in service.
+    /// The lender's word on a lease.
     fn hear(&self, event: &LeaseEvent) -> Option<State> {
+        if let Some(next) = self.hear_of_the_server(event) {
+            return Some(next);
+        }
         let (State::Transferring { boot, .. }
         | State::Installed { boot, .. }
         | State::Joining { boot, .. }
@@ -168,13 +191,6 @@ impl State {
             return None;
         };
         match (&event.what, event.state) {
-            (EventKind::Transition { reason }, LeaseState::Failed) => {
-                Some(over(Some(boot.lease.clone()), reason))
-            }
-            (EventKind::Transition { reason }, LeaseState::Returning | LeaseState::Ended) => {
-                let reason = format!("the lender took the server back: {reason}");
-                Some(over(Some(boot.lease.clone()), &reason))
-            }
             (EventKind::Transition { reason }, LeaseState::Booting) => self.boot_again(boot, None, reason),
             // A server that restarted by itself is in stage 1 again, without an order.
             (EventKind::Transition { reason }, LeaseState::Stage1) if self.has_passed(LeaseState::Stage1) => {
@@ -182,6 +198,44 @@ impl State {
             }
             (EventKind::AgentKey { key }, _) => self.agent_key(boot, *key, event.state),
             (_, stage) => self.advance(stage),
+        }
+    }
+
+    /// The lender's word on who has the server: it went back, it failed and another is awaited, or another has come.
+    fn hear_of_the_server(&self, event: &LeaseEvent) -> Option<State> {
+        let lease = match self {
+            // What was before the server was given back is of no interest any more.
+            State::Wiping { lease, outcome, .. } => {
+                return event.state.is_final().then(|| State::Wiping {
+                    lease: lease.clone(),
+                    outcome: outcome.clone(),
+                    ended: true,
+                });
+            }
+            State::Searching | State::Withdrawing { .. } | State::Returning { .. } | State::Over { .. } => {
+                return None;
+            }
+            held => held.lease()?.clone(),
+        };
+        match (&event.what, event.state) {
+            (EventKind::Moved { to, .. }, _) => Some(State::Preparing {
+                lease,
+                server: to.clone(),
+            }),
+            (EventKind::Transition { .. }, LeaseState::Moving) => Some(State::Moving { lease }),
+            (EventKind::Transition { reason }, LeaseState::Failed) => Some(State::Wiping {
+                lease,
+                outcome: failed(reason),
+                ended: true,
+            }),
+            (EventKind::Transition { reason }, state @ (LeaseState::Returning | LeaseState::Ended)) => {
+                Some(State::Wiping {
+                    lease,
+                    outcome: failed(&format!("the lender took the server back: {reason}")),
+                    ended: state.is_final(),
+                })
+            }
+            _ => None,
         }
     }
 
@@ -255,6 +309,7 @@ fn over(lease: Option<LeaseId>, reason: &str) -> State {
     State::Over {
         lease,
         outcome: failed(reason),
+        erasure: None,
     }
 }
 

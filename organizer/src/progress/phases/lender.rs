@@ -115,6 +115,12 @@ impl Phases {
     ) -> Vec<Update> {
         let theirs = Some(theirs);
         match state {
+            LeaseState::Moving => {
+                let mut updates = self.begin_attempt("the server failed");
+                self.booted = false;
+                updates.push(Update::Notice(format!("the server failed: {reason}")));
+                updates
+            }
             // The order to boot is shown already.
             LeaseState::Booting if !self.booted && self.running(Phase::Firmware).is_some() => {
                 self.booted = true;

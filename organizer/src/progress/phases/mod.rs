@@ -244,12 +244,17 @@ impl Phases {
                 });
                 Vec::new()
             }
+            Note::Moved { server } => {
+                let notice = Update::Notice(format!("the lease goes on with the server {server}"));
+                vec![notice, self.start(Phase::Merge, at, None)]
+            }
             Note::LenderSilent { error } => vec![Update::Notice(format!("{error}; trying again"))],
             Note::LenderBack => vec![Update::Notice("the lease manager answers again".to_owned())],
             Note::PeerIn { .. }
             | Note::PeerOut { .. }
             | Note::MemberKey
             | Note::MemberSeen
+            | Note::Erasure { .. }
             | Note::Unknown => Vec::new(),
         }
     }
