@@ -12,6 +12,7 @@ use crate::dhcp::DhcpConfig;
 use crate::fleet::InventoryPolicy;
 use crate::lease::{Deadlines, Rules, TermRules};
 use crate::power::PowerRules;
+use crate::store::{Location, LocationError};
 use ipnet::Ipv4Net;
 use leaseboot_protocol::ids::ServerId;
 use serde::Deserialize;
@@ -43,8 +44,8 @@ pub struct Config {
     pub metrics_listen: SocketAddr,
     /// CA, certificate and key of the API.
     pub identity: IdentityFiles,
-    /// The SQLite file.
-    pub store: PathBuf,
+    /// Where the store is.
+    pub store: Location,
     /// Where `cargo xtask image` left kernel, image and loaders; may also be named on the command line.
     pub boot_files: Option<PathBuf>,
     /// The `[dhcp]` table.
@@ -124,8 +125,8 @@ struct LmFile {
     mtu: Option<Spanned<u16>>,
     #[serde(default = "servers_file")]
     servers: PathBuf,
-    #[serde(default = "store_file")]
-    store: PathBuf,
+    store: Option<Spanned<String>>,
+    store_password_file: Option<PathBuf>,
     boot_files: Option<PathBuf>,
     #[serde(default)]
     api: ApiTable,
@@ -189,9 +190,8 @@ fn servers_file() -> PathBuf {
     "servers.toml".into()
 }
 
-fn store_file() -> PathBuf {
-    "lm.sqlite".into()
-}
+/// The store unless `lm.toml` says otherwise.
+const STORE_FILE: &str = "lm.sqlite";
 
 fn two() -> u32 {
     2
@@ -215,6 +215,7 @@ impl Config {
         let file: LmFile = source.parse()?;
         let folder = path.parent().unwrap_or(Path::new(""));
         let wire = wire(&source, &file)?;
+        let store = store(&source, folder, &file)?;
         let servers_path = folder.join(&file.servers);
         let servers = servers::load(&servers_path, &wire, file.dhcp.pool.as_ref())?;
         Ok(Self {
@@ -229,7 +230,7 @@ impl Config {
                 key: folder.join(&file.api.key),
                 erasure_key: folder.join(&file.erasure_key),
             },
-            store: folder.join(&file.store),
+            store,
             boot_files: file.boot_files.map(|files| folder.join(files)),
             dhcp: file.dhcp,
             rules: Rules {
@@ -280,6 +281,19 @@ impl Config {
             _ => Err(source.line_problem(1, "exactly one [[server]] is needed".to_owned())),
         }
     }
+}
+
+fn store(source: &Source, folder: &Path, file: &LmFile) -> Result<Location, ConfigError> {
+    let written = file.store.as_ref();
+    let words = written.map_or(STORE_FILE, |words| words.get_ref());
+    Location::parse(folder, words, file.store_password_file.as_deref()).map_err(|error| {
+        let span = written.map(Spanned::span).unwrap_or_default();
+        match error {
+            // The line itself would repeat what is in it.
+            LocationError::Password => source.problem_unquoted(span, error.to_string()),
+            error => source.problem(span, error.to_string()),
+        }
+    })
 }
 
 fn wire(source: &Source, file: &LmFile) -> Result<Wire, ConfigError> {
@@ -365,6 +379,21 @@ impl<'a> Source<'a> {
             line,
             problem,
             text: text.trim().to_owned(),
+        }
+    }
+
+    /// As [`Source::problem`], for a line that must not be repeated.
+    fn problem_unquoted(&self, span: Range<usize>, problem: String) -> ConfigError {
+        match self.problem(span, problem) {
+            ConfigError::Line {
+                path, line, problem, ..
+            } => ConfigError::Line {
+                path,
+                line,
+                problem,
+                text: "(not shown)".to_owned(),
+            },
+            other => other,
         }
     }
 

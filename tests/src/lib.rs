@@ -21,6 +21,7 @@ pub mod namespace;
 pub mod neighbour;
 pub mod network;
 pub mod phases;
+pub mod postgres;
 mod qemu;
 mod qmp;
 pub mod redfish;

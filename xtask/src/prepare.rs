@@ -17,8 +17,8 @@ pub(crate) fn require_root(command: &str) -> Result<()> {
     Ok(())
 }
 
-/// What the LM's unit tests talk to: foreign TFTP clients, and a management controller with its client.
-const UNIT_TEST_PACKAGES: [&str; 4] = ["atftp", "ipmitool", "openipmi", "tftp-hpa"];
+/// What the LM's unit tests talk to: foreign TFTP clients, a management controller with its client, and a database.
+const UNIT_TEST_PACKAGES: [&str; 5] = ["atftp", "ipmitool", "openipmi", "postgresql", "tftp-hpa"];
 
 /// Debian packages of the unit tests, the laboratory and the enterprise's installer.
 pub(crate) fn packages(folders: &Folders) -> Result<()> {

@@ -133,6 +133,9 @@ address = "{address}"
 
 servers = "servers.toml"
 store = "lm.sqlite"
+# Or a database that several Lease Managers share; its password stands in a file of its own.
+# store = "postgres://leaseboot@10.20.0.5/leaseboot"
+# store_password_file = "store.password"
 # Where `cargo xtask image` left kernel, stage-1 image and boot loaders; --boot-files goes before it.
 # boot_files = "image"
 

@@ -2,16 +2,15 @@
 //! server's custody.
 
 use super::leases::LeaseRecord;
-use super::{StoreError, column, failed, power, to_json, tokens};
+use super::{StoreError, Tx, column, failed, power, to_json, tokens};
 use crate::lease::{Effect, Release};
 use leaseboot_protocol::ids::{LeaseId, ServerId};
 use leaseboot_protocol::lease::{EventKind, LeaseState};
 use leaseboot_protocol::timestamp::Timestamp;
-use sqlx::{Sqlite, Transaction};
 
 /// Takes the server of [`Effect::Take`] for the lease; `false` when it is not free any more.
 pub(super) async fn take(
-    tx: &mut Transaction<'static, Sqlite>,
+    tx: &mut Tx,
     lease: &LeaseRecord,
     server: &ServerId,
     at: Timestamp,
@@ -32,7 +31,7 @@ pub(super) async fn take(
 /// Writes down what goes with a new state; gives the number of events that there are then. Power and custody are those of `server`, which
 /// the lease had before.
 pub(super) async fn carry_out(
-    tx: &mut Transaction<'static, Sqlite>,
+    tx: &mut Tx,
     lease: &LeaseRecord,
     server: &ServerId,
     effects: &[(LeaseState, Effect)],
@@ -63,14 +62,14 @@ pub(super) async fn carry_out(
 }
 
 async fn append(
-    tx: &mut Transaction<'static, Sqlite>,
+    tx: &mut Tx,
     lease: &LeaseId,
     sequence: i64,
     at: Timestamp,
     state: LeaseState,
     what: &EventKind,
 ) -> Result<(), StoreError> {
-    sqlx::query("INSERT INTO events (lease, sequence, at, state, what) VALUES (?, ?, ?, ?, ?)")
+    sqlx::query("INSERT INTO events (lease, sequence, at, state, what) VALUES ($1, $2, $3, $4, $5)")
         .bind(lease.as_str())
         .bind(sequence)
         .bind(column(at))
@@ -83,7 +82,7 @@ async fn append(
 }
 
 async fn let_go(
-    tx: &mut Transaction<'static, Sqlite>,
+    tx: &mut Tx,
     lease: &LeaseRecord,
     server: &ServerId,
     release: &Release,
@@ -95,7 +94,7 @@ async fn let_go(
         Release::Quarantined(why) => ("quarantined", format!("{}: {why}", lease.id)),
     };
     sqlx::query(
-        "UPDATE servers SET custody = ?, reason = ?, since = ?, lease = NULL WHERE name = ? AND lease = ?",
+        "UPDATE servers SET custody = $1, reason = $2, since = $3, lease = NULL WHERE name = $4 AND lease = $5",
     )
     .bind(custody)
     .bind(reason)

@@ -1,16 +1,11 @@
 //! The signed records of erasures. One is written once and never changed: a report that comes again finds the lease gone on.
 
-use super::{Store, StoreError, failed};
+use super::{Store, StoreError, Tx, failed};
 use leaseboot_protocol::erasure::SignedErasure;
 use leaseboot_protocol::ids::LeaseId;
-use sqlx::{Sqlite, Transaction};
 
 /// Keeps the record of a lease.
-pub(super) async fn keep(
-    tx: &mut Transaction<'static, Sqlite>,
-    lease: &LeaseId,
-    signed: &SignedErasure,
-) -> Result<(), StoreError> {
+pub(super) async fn keep(tx: &mut Tx, lease: &LeaseId, signed: &SignedErasure) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO erasures (lease, record, signature, public_key) VALUES ($1, $2, $3, $4) ON CONFLICT (lease) DO NOTHING",
     )

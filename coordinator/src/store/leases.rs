@@ -2,14 +2,13 @@
 
 use super::effects::{carry_out, take};
 use super::erasures;
-use super::{Store, StoreError, column, content, failed, from_json, power, timestamp, to_json};
+use super::{Store, StoreError, Tx, column, content, failed, from_json, power, timestamp, to_json};
 use crate::lease::{Effect, Lease, Step, Term};
 use leaseboot_protocol::erasure::SignedErasure;
 use leaseboot_protocol::ids::{LeaseId, ServerId, TenantId};
 use leaseboot_protocol::lease::{LeaseEvent, LeaseState};
 use leaseboot_protocol::settings::{InstallSettings, Requirements};
 use leaseboot_protocol::timestamp::Timestamp;
-use sqlx::{Sqlite, Transaction};
 
 /// Events that are read at once.
 const MOST_EVENTS: i64 = 500;
@@ -113,12 +112,12 @@ type LeaseRow = (
     i64,
 );
 
-const BY_ID: &str = "SELECT id, tenant, request_id, server, requirements, phase, reason, since, deadline, expires, warning, failed, events, version FROM leases WHERE id = ?";
+const BY_ID: &str = "SELECT id, tenant, request_id, server, requirements, phase, reason, since, deadline, expires, warning, failed, events, version FROM leases WHERE id = $1";
 const BY_REQUEST: &str = "SELECT id, tenant, request_id, server, requirements, phase, reason, since, deadline, expires, warning, failed, events, version FROM leases
-    WHERE tenant = ? AND request_id = ?";
-const ALL: &str = "SELECT id, tenant, request_id, server, requirements, phase, reason, since, deadline, expires, warning, failed, events, version FROM leases ORDER BY rowid";
+    WHERE tenant = $1 AND request_id = $2";
+const ALL: &str = "SELECT id, tenant, request_id, server, requirements, phase, reason, since, deadline, expires, warning, failed, events, version FROM leases ORDER BY number";
 const DUE: &str = "SELECT id, tenant, request_id, server, requirements, phase, reason, since, deadline, expires, warning, failed, events, version FROM leases
-    WHERE due <= ? ORDER BY due";
+    WHERE due <= $1 ORDER BY due";
 
 fn record(row: LeaseRow) -> Result<LeaseRecord, StoreError> {
     let (
@@ -180,10 +179,12 @@ impl Store {
             .await
             .map_err(failed(attempted))?;
         if let Some(known) = known {
+            // A neighbour in the group may have written it: it must be kept before it is told.
+            tx.commit().await.map_err(failed(attempted))?;
             return Ok(Taken::Known(record(known)?));
         }
         let taken = sqlx::query(
-            "UPDATE servers SET custody = 'lent', reason = ?, since = ?, lease = ? WHERE name = ? AND custody = 'free'",
+            "UPDATE servers SET custody = 'lent', reason = $1, since = $2, lease = $3 WHERE name = $4 AND custody = 'free'",
         )
         .bind(format!("lent to {}", new.tenant))
         .bind(column(at))
@@ -205,7 +206,14 @@ impl Store {
             events: 0,
             version: 1,
         };
-        insert(&mut tx, &written).await?;
+        if !insert(&mut tx, &written).await? {
+            // The same request, at another Lease Manager, at the same time: it has its lease by now.
+            drop(tx);
+            let known = self
+                .lease_of_request(&written.tenant, &written.request_id)
+                .await?;
+            return Ok(known.map_or(Taken::ServerGone, Taken::Known));
+        }
         let state = written.lease.phase.state();
         let effects: Vec<_> = new
             .first
@@ -310,6 +318,14 @@ impl Store {
     pub async fn commit(&self, before: &LeaseRecord, change: Change) -> Result<bool, StoreError> {
         let attempted = "write a lease's next state";
         let mut tx = self.write(attempted).await?;
+        let version: Option<i64> = sqlx::query_scalar(self.backend.hold_lease())
+            .bind(before.id.as_str())
+            .fetch_optional(&mut *tx)
+            .await
+            .map_err(failed(attempted))?;
+        if version != Some(before.version) {
+            return Ok(false);
+        }
         if let Some(order) = change.answered
             && !power::remove(&mut tx, order).await?
         {
@@ -353,7 +369,7 @@ impl Store {
     /// [`StoreError`].
     pub async fn events(&self, lease: &LeaseId, after: u64) -> Result<Vec<LeaseEvent>, StoreError> {
         let rows: Vec<(i64, i64, String, String)> = sqlx::query_as(
-            "SELECT sequence, at, state, what FROM events WHERE lease = ? AND sequence > ? ORDER BY sequence LIMIT ?",
+            "SELECT sequence, at, state, what FROM events WHERE lease = $1 AND sequence > $2 ORDER BY sequence LIMIT $3",
         )
         .bind(lease.as_str())
         .bind(i64::try_from(after).unwrap_or(i64::MAX))
@@ -379,7 +395,7 @@ impl Store {
     /// [`StoreError`].
     pub async fn kickstart(&self, lease: &LeaseId) -> Result<Option<KickstartRecord>, StoreError> {
         let row: Option<(String, String, String)> =
-            sqlx::query_as("SELECT merged, settings, disk FROM kickstarts WHERE lease = ?")
+            sqlx::query_as("SELECT merged, settings, disk FROM kickstarts WHERE lease = $1")
                 .bind(lease.as_str())
                 .fetch_optional(&self.pool)
                 .await
@@ -395,10 +411,11 @@ impl Store {
     }
 }
 
-async fn insert(tx: &mut Transaction<'static, Sqlite>, new: &LeaseRecord) -> Result<(), StoreError> {
-    sqlx::query(
+/// `false` when the request has its lease already.
+async fn insert(tx: &mut Tx, new: &LeaseRecord) -> Result<bool, StoreError> {
+    let made = sqlx::query(
         "INSERT INTO leases (id, tenant, request_id, server, requirements, phase, state, reason, since, deadline, events, version)
-         VALUES (?, ?, ?, ?, ?, '', '', '', 0, NULL, 0, ?)",
+         VALUES ($1, $2, $3, $4, $5, '', '', '', 0, NULL, 0, $6) ON CONFLICT (tenant, request_id) DO NOTHING",
     )
     .bind(new.id.as_str())
     .bind(new.tenant.as_str())
@@ -409,15 +426,11 @@ async fn insert(tx: &mut Transaction<'static, Sqlite>, new: &LeaseRecord) -> Res
     .execute(&mut **tx)
     .await
     .map_err(failed("write a new lease"))?;
-    Ok(())
+    Ok(made.rows_affected() == 1)
 }
 
 /// Writes `after` over the row that has `version`; `false` when there is none.
-async fn update(
-    tx: &mut Transaction<'static, Sqlite>,
-    after: &LeaseRecord,
-    version: i64,
-) -> Result<bool, StoreError> {
+async fn update(tx: &mut Tx, after: &LeaseRecord, version: i64) -> Result<bool, StoreError> {
     let lease = &after.lease;
     let changed = sqlx::query(
         "UPDATE leases SET phase = $1, state = $2, reason = $3, since = $4, deadline = $5, events = $6, version = $7, server = $8, expires = $9,
@@ -443,12 +456,11 @@ async fn update(
     Ok(changed.rows_affected() == 1)
 }
 
-async fn keep(
-    tx: &mut Transaction<'static, Sqlite>,
-    lease: &LeaseId,
-    kickstart: &KickstartRecord,
-) -> Result<(), StoreError> {
-    sqlx::query("INSERT OR REPLACE INTO kickstarts (lease, merged, settings, disk) VALUES (?, ?, ?, ?)")
+async fn keep(tx: &mut Tx, lease: &LeaseId, kickstart: &KickstartRecord) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO kickstarts (lease, merged, settings, disk) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (lease) DO UPDATE SET merged = excluded.merged, settings = excluded.settings, disk = excluded.disk",
+    )
         .bind(lease.as_str())
         .bind(&kickstart.merged)
         .bind(to_json("install settings", &kickstart.settings)?)

@@ -1,67 +1,94 @@
-//! Everything that the Lease Manager must not forget, in one SQLite file. SQL stands only here.
+//! Everything that the Lease Manager must not forget. SQL stands only here.
 //!
-//! Each change of a lease is one transaction: the new state, its events, and what must happen outside (power
-//! orders, revoked
-//! tokens, the server's custody). [`Store::commit`] checks that nobody changed the lease in between, so it may
-//! be called from
-//! anywhere; a second back end (PostgreSQL) would keep the same methods.
+//! There is one store over two back ends ([`Location`]): an SQLite file, or a PostgreSQL database that several Lease Managers share.
+//! The statements are the same text for both; in what they differ is [`backend`], a short trait. See `docs/decisions/` for why.
 //!
-//! Tables (`coordinator/migrations/`): `servers`, `leases`, `events`, `kickstarts`, `boot_tokens`, `sessions`,
-//! `power_orders`, `strangers`, `erasures`. The
-//! text that a server is given stands in `kickstarts.merged`; no digest of it is kept, so a text that is
-//! changed by hand is served
-//! as it is and refused by the agent, whose digest comes from the enterprise.
+//! Each change of a lease is one transaction: the new state, its events, and what must happen outside (power orders, revoked
+//! tokens, the server's custody). [`Store::commit`] checks that nobody changed the lease in between, so it may be called from
+//! anywhere, also from several Lease Managers at once.
+//!
+//! Tables (`coordinator/migrations/`): `servers`, `leases`, `events`, `kickstarts`, `boot_tokens`, `sessions`, `power_orders`,
+//! `strangers`, `erasures`. The text that a server is given stands in `kickstarts.merged`; no digest of it is kept, so a text that is
+//! changed by hand is served as it is and refused by the agent, whose digest comes from the enterprise.
+//!
+//! **To add a table**: a pair of migrations `migrations/{sqlite,postgres}/NNNN_subject.sql`, and a file here with its statements.
+//! Whoever writes asks [`Store::write`] or [`Store::execute`]; `pool` is for reading, and on SQLite cannot do more.
+//! Placeholders are `$1, $2, …`; columns are `TEXT` and `INTEGER`/`BIGINT` (`i64`); what exists is replaced by `ON CONFLICT … DO UPDATE`; a `sum` is `CAST(sum(x) AS BIGINT)`. A test of the store runs on both back ends by `on_both_back_ends!`.
 
+mod backend;
 mod counts;
 mod effects;
 mod erasures;
+mod group;
 mod leases;
+mod location;
+mod postgres;
 mod power;
 mod servers;
+mod sqlite;
 mod tokens;
+mod transaction;
 
 pub use counts::Counts;
 pub use leases::{Change, KickstartRecord, LeaseRecord, NewLease, Taken};
+pub use location::{Location, LocationError, PasswordError, PostgresLocation};
 pub use power::PowerRow;
 pub use servers::{Custody, NewServer, ServerRecord, StrangerRecord};
 pub use tokens::{BootTicket, NewBootToken, Redeemed, SessionRecord};
 
+use backend::Backend;
 use leaseboot_protocol::timestamp::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Sqlite, SqlitePool, Transaction};
-use std::path::{Path, PathBuf};
-use std::time::Duration;
-
-/// How long a writer waits for another: longer than any transaction here takes.
-const BUSY_TIME: Duration = Duration::from_secs(10);
-const CONNECTIONS: u32 = 4;
+use sqlx::any::AnyArguments;
+use sqlx::query::Query;
+use sqlx::{Any, AnyPool};
+use std::fmt;
+use std::sync::Arc;
+use transaction::Tx;
 
 /// The open store. Clones share it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Store {
-    pool: SqlitePool,
+    /// For reading. Writing goes through [`Store::write`].
+    pool: AnyPool,
+    backend: Arc<dyn Backend>,
+    place: Arc<str>,
 }
 
 /// The store failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The file cannot be opened.
+    /// The store cannot be opened.
     #[error(
-        "cannot open the store {path}: its folder must be writable and its file a store of this or an older version"
+        "cannot open the store {place}: the folder of a file must be writable and the file a store; a database must be there and let us in"
     )]
     Open {
-        /// The file.
-        path: PathBuf,
+        /// The file or the database.
+        place: String,
         /// Why it failed.
         source: sqlx::Error,
     },
+    /// The password of the database cannot be read.
+    #[error(transparent)]
+    Password(#[from] PasswordError),
+    /// A newer Lease Manager wrote it.
+    #[error(
+        "the store {place} has tables of version {found}, and this Lease Manager knows versions up to {known}: a newer one has used it; run that one, or restore a backup of before"
+    )]
+    Newer {
+        /// The file or the database.
+        place: String,
+        /// The version that is not known.
+        found: i64,
+        /// The newest that is.
+        known: i64,
+    },
     /// The tables cannot be brought to this version.
-    #[error("cannot bring the tables of {path} to this version: it may have been used by a newer one")]
+    #[error("cannot bring the tables of {place} to this version")]
     Migrate {
-        /// The file.
-        path: PathBuf,
+        /// The file or the database.
+        place: String,
         /// Why it failed.
         source: sqlx::migrate::MigrateError,
     },
@@ -73,6 +100,9 @@ pub enum StoreError {
         /// Why it failed.
         source: sqlx::Error,
     },
+    /// No random numbers.
+    #[error("cannot get random numbers from the kernel")]
+    Random(#[source] getrandom::Error),
     /// A row does not hold what it should.
     #[error("cannot understand {what} in the store: {problem}")]
     Content {
@@ -84,47 +114,57 @@ pub enum StoreError {
 }
 
 impl Store {
-    /// Opens the file, makes it if need be, and brings its tables to this version.
+    /// Opens the store, makes a file if need be, and brings the tables to this version.
     ///
     /// # Errors
-    /// [`StoreError::Open`], [`StoreError::Migrate`].
-    pub async fn open(path: &Path) -> Result<Self, StoreError> {
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(BUSY_TIME);
-        let pool = SqlitePoolOptions::new()
-            .max_connections(CONNECTIONS)
-            .connect_with(options)
-            .await
-            .map_err(|source| StoreError::Open {
-                path: path.to_owned(),
-                source,
-            })?;
-        sqlx::migrate!()
-            .run(&pool)
-            .await
-            .map_err(|source| StoreError::Migrate {
-                path: path.to_owned(),
-                source,
-            })?;
-        Ok(Self { pool })
+    /// [`StoreError::Open`], [`StoreError::Password`], [`StoreError::Newer`], [`StoreError::Migrate`].
+    pub async fn open(place: &Location) -> Result<Self, StoreError> {
+        sqlx::any::install_default_drivers();
+        let (pool, backend): (_, Arc<dyn Backend>) = match place {
+            Location::Sqlite(path) => {
+                let (pool, backend) = sqlite::open(path).await?;
+                (pool, Arc::new(backend))
+            }
+            Location::Postgres(database) => {
+                let (pool, backend) = postgres::open(database).await?;
+                (pool, Arc::new(backend))
+            }
+        };
+        Ok(Self {
+            pool,
+            backend,
+            place: place.to_string().into(),
+        })
     }
 
     /// Closes all connections; what was committed stays.
     pub async fn close(&self) {
+        self.backend.close().await;
         self.pool.close().await;
     }
 
-    /// A transaction that may write from its first statement, so that two of them wait for each other instead
-    /// of failing.
-    async fn write(&self, attempted: &'static str) -> Result<Transaction<'static, Sqlite>, StoreError> {
-        self.pool
-            .begin_with("BEGIN IMMEDIATE")
-            .await
-            .map_err(|source| StoreError::Query { attempted, source })
+    /// A transaction that may write from its first statement.
+    async fn write(&self, attempted: &'static str) -> Result<Tx, StoreError> {
+        self.backend.begin().await.map_err(failed(attempted))
+    }
+
+    /// One statement as a transaction of its own; gives the number of rows that it changed.
+    async fn execute(
+        &self,
+        attempted: &'static str,
+        statement: Query<'_, Any, AnyArguments>,
+    ) -> Result<u64, StoreError> {
+        let mut tx = self.write(attempted).await?;
+        let done = statement.execute(&mut *tx).await.map_err(failed(attempted))?;
+        tx.commit().await.map_err(failed(attempted))?;
+        Ok(done.rows_affected())
+    }
+}
+
+/// Without the pool, whose options know the password.
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Store").field(&self.place).finish()
     }
 }
 
@@ -141,7 +181,7 @@ fn from_json<T: DeserializeOwned>(what: &'static str, text: &str) -> Result<T, S
     serde_json::from_str(text).map_err(|error| content(what, error))
 }
 
-fn content(what: &'static str, problem: impl std::fmt::Display) -> StoreError {
+fn content(what: &'static str, problem: impl fmt::Display) -> StoreError {
     StoreError::Content {
         what,
         problem: problem.to_string(),

@@ -2,11 +2,10 @@
 //! its answer, so a restart
 //! finds exactly what is left to do.
 
-use super::{Store, StoreError, column, content, failed, timestamp};
+use super::{Store, StoreError, Tx, column, content, failed, timestamp};
 use crate::power::PowerOrder;
 use leaseboot_protocol::ids::{LeaseId, ServerId};
 use leaseboot_protocol::timestamp::Timestamp;
-use sqlx::{Sqlite, Transaction};
 
 /// An order that is to be carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,34 +43,38 @@ fn parse(text: &str) -> Result<PowerOrder, StoreError> {
     .ok_or_else(|| content("a power order", text))
 }
 
+/// Names an order among all that there were. Random, because several Lease Managers make them.
+fn new_id() -> Result<i64, StoreError> {
+    let number = getrandom::u64().map_err(StoreError::Random)?;
+    Ok(i64::from_ne_bytes(number.to_ne_bytes()))
+}
+
 /// Replaces what was ordered for the server before.
 pub(super) async fn order(
-    tx: &mut Transaction<'static, Sqlite>,
+    tx: &mut Tx,
     server: &ServerId,
     order: PowerOrder,
     lease: Option<&LeaseId>,
     not_before: Timestamp,
 ) -> Result<(), StoreError> {
-    let attempted = "write a power order";
-    sqlx::query("DELETE FROM power_orders WHERE server = ?")
-        .bind(server.as_str())
-        .execute(&mut **tx)
-        .await
-        .map_err(failed(attempted))?;
-    sqlx::query("INSERT INTO power_orders (server, power, lease, not_before) VALUES (?, ?, ?, ?)")
-        .bind(server.as_str())
-        .bind(name(order))
-        .bind(lease.map(LeaseId::as_str))
-        .bind(column(not_before))
-        .execute(&mut **tx)
-        .await
-        .map_err(failed(attempted))?;
+    sqlx::query(
+        "INSERT INTO power_orders (id, server, power, lease, not_before) VALUES ($1, $2, $3, $4, $5)
+         ON CONFLICT (server) DO UPDATE SET id = excluded.id, power = excluded.power, lease = excluded.lease, not_before = excluded.not_before",
+    )
+    .bind(new_id()?)
+    .bind(server.as_str())
+    .bind(name(order))
+    .bind(lease.map(LeaseId::as_str))
+    .bind(column(not_before))
+    .execute(&mut **tx)
+    .await
+    .map_err(failed("write a power order"))?;
     Ok(())
 }
 
 /// Removes an order; `false` when another has taken its place.
-pub(super) async fn remove(tx: &mut Transaction<'static, Sqlite>, id: i64) -> Result<bool, StoreError> {
-    let removed = sqlx::query("DELETE FROM power_orders WHERE id = ?")
+pub(super) async fn remove(tx: &mut Tx, id: i64) -> Result<bool, StoreError> {
+    let removed = sqlx::query("DELETE FROM power_orders WHERE id = $1")
         .bind(id)
         .execute(&mut **tx)
         .await
@@ -85,11 +88,12 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn power_orders(&self) -> Result<Vec<PowerRow>, StoreError> {
-        let rows: Vec<(i64, String, String, Option<String>, i64)> =
-            sqlx::query_as("SELECT id, server, power, lease, not_before FROM power_orders ORDER BY id")
-                .fetch_all(&self.pool)
-                .await
-                .map_err(failed("list the power orders"))?;
+        let rows: Vec<(i64, String, String, Option<String>, i64)> = sqlx::query_as(
+            "SELECT id, server, power, lease, not_before FROM power_orders ORDER BY not_before, id",
+        )
+        .fetch_all(&self.pool)
+        .await
+        .map_err(failed("list the power orders"))?;
         rows.into_iter()
             .map(|(id, server, order, lease, not_before)| {
                 Ok(PowerRow {
@@ -120,15 +124,17 @@ impl Store {
     ) -> Result<(), StoreError> {
         let attempted = "remove an inventory's power order";
         let mut tx = self.write(attempted).await?;
-        if remove(&mut tx, id).await?
-            && let Some(again_at) = again_at
-        {
-            sqlx::query("UPDATE servers SET inventory_deadline = ? WHERE name = ? AND hardware IS NULL")
+        if let Some(again_at) = again_at {
+            // The server before its order, as everywhere.
+            sqlx::query("UPDATE servers SET inventory_deadline = $1 WHERE name = $2 AND hardware IS NULL")
                 .bind(column(again_at))
                 .bind(server.as_str())
                 .execute(&mut *tx)
                 .await
                 .map_err(failed(attempted))?;
+        }
+        if !remove(&mut tx, id).await? {
+            return Ok(());
         }
         tx.commit().await.map_err(failed(attempted))
     }
@@ -146,8 +152,8 @@ impl Store {
         let attempted = "order a server's inventory";
         let mut tx = self.write(attempted).await?;
         let changed = sqlx::query(
-            "UPDATE servers SET inventory_boots = inventory_boots + 1, inventory_deadline = ?
-             WHERE name = ? AND custody = 'free' AND hardware IS NULL",
+            "UPDATE servers SET inventory_boots = inventory_boots + 1, inventory_deadline = $1
+             WHERE name = $2 AND custody = 'free' AND hardware IS NULL",
         )
         .bind(column(deadline))
         .bind(server.as_str())

@@ -110,7 +110,7 @@ type ServerRow = (
 );
 
 const SERVER_COLUMNS: &str = "SELECT name, custody, reason, since, lease, hardware, inventory_boots, inventory_deadline FROM servers ORDER BY name";
-const SERVER_BY_NAME: &str = "SELECT name, custody, reason, since, lease, hardware, inventory_boots, inventory_deadline FROM servers WHERE name = ?";
+const SERVER_BY_NAME: &str = "SELECT name, custody, reason, since, lease, hardware, inventory_boots, inventory_deadline FROM servers WHERE name = $1";
 
 fn server(row: ServerRow) -> Result<ServerRecord, StoreError> {
     let (name, custody, reason, since, lease, hardware, boots, deadline) = row;
@@ -151,8 +151,8 @@ impl Store {
                 .map(|report| to_json("a hardware report", report))
                 .transpose()?;
             sqlx::query(
-                "INSERT INTO servers (name, custody, reason, since, hardware) VALUES (?, ?, ?, ?, ?)
-                 ON CONFLICT (name) DO UPDATE SET hardware = coalesce(hardware, excluded.hardware)",
+                "INSERT INTO servers (name, custody, reason, since, hardware) VALUES ($1, $2, $3, $4, $5)
+                 ON CONFLICT (name) DO UPDATE SET hardware = coalesce(servers.hardware, excluded.hardware)",
             )
             .bind(server.name.as_str())
             .bind(custody.as_str())
@@ -196,15 +196,12 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn save_hardware(&self, name: &ServerId, report: &HardwareReport) -> Result<(), StoreError> {
-        sqlx::query(
-            "UPDATE servers SET hardware = ?, inventory_boots = 0, inventory_deadline = NULL WHERE name = ?",
+        let statement = sqlx::query(
+            "UPDATE servers SET hardware = $1, inventory_boots = 0, inventory_deadline = NULL WHERE name = $2",
         )
         .bind(to_json("a hardware report", report)?)
-        .bind(name.as_str())
-        .execute(&self.pool)
-        .await
-        .map_err(failed("keep a hardware report"))?;
-        Ok(())
+        .bind(name.as_str());
+        self.execute("keep a hardware report", statement).await.map(drop)
     }
 
     /// Keeps what a server that nobody wrote down is made of.
@@ -214,7 +211,10 @@ impl Store {
     pub async fn save_stranger(&self, stranger: &StrangerRecord) -> Result<(), StoreError> {
         let attempted = "keep a stranger's hardware report";
         let mut tx = self.write(attempted).await?;
-        sqlx::query("INSERT OR REPLACE INTO strangers (mac, address, hardware, seen) VALUES (?, ?, ?, ?)")
+        sqlx::query(
+            "INSERT INTO strangers (mac, address, hardware, seen) VALUES ($1, $2, $3, $4)
+             ON CONFLICT (mac) DO UPDATE SET address = excluded.address, hardware = excluded.hardware, seen = excluded.seen",
+        )
             .bind(stranger.mac.to_string())
             .bind(stranger.address.to_string())
             .bind(to_json("a hardware report", &stranger.hardware)?)
@@ -223,7 +223,7 @@ impl Store {
             .await
             .map_err(failed(attempted))?;
         sqlx::query(
-            "DELETE FROM strangers WHERE mac NOT IN (SELECT mac FROM strangers ORDER BY seen DESC LIMIT ?)",
+            "DELETE FROM strangers WHERE mac NOT IN (SELECT mac FROM strangers ORDER BY seen DESC LIMIT $1)",
         )
         .bind(MOST_STRANGERS)
         .execute(&mut *tx)
@@ -259,17 +259,14 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn set_free(&self, name: &ServerId, reason: &str, now: Timestamp) -> Result<bool, StoreError> {
-        let changed = sqlx::query(
-            "UPDATE servers SET custody = 'free', reason = ?, since = ?, lease = NULL, inventory_boots = 0, inventory_deadline = NULL
-             WHERE name = ? AND custody IN ('held', 'quarantined')",
+        let statement = sqlx::query(
+            "UPDATE servers SET custody = 'free', reason = $1, since = $2, lease = NULL, inventory_boots = 0, inventory_deadline = NULL
+             WHERE name = $3 AND custody IN ('held', 'quarantined')",
         )
         .bind(reason)
         .bind(column(now))
-        .bind(name.as_str())
-        .execute(&self.pool)
-        .await
-        .map_err(failed("set a server free"))?;
-        Ok(changed.rows_affected() == 1)
+        .bind(name.as_str());
+        Ok(self.execute("set a server free", statement).await? == 1)
     }
 
     /// Takes a free server out of service.
@@ -277,13 +274,12 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn quarantine(&self, name: &ServerId, reason: &str, now: Timestamp) -> Result<(), StoreError> {
-        sqlx::query("UPDATE servers SET custody = 'quarantined', reason = ?, since = ? WHERE name = ? AND custody = 'free'")
-            .bind(reason)
-            .bind(column(now))
-            .bind(name.as_str())
-            .execute(&self.pool)
-            .await
-            .map_err(failed("quarantine a server"))?;
-        Ok(())
+        let statement = sqlx::query(
+            "UPDATE servers SET custody = 'quarantined', reason = $1, since = $2 WHERE name = $3 AND custody = 'free'",
+        )
+        .bind(reason)
+        .bind(column(now))
+        .bind(name.as_str());
+        self.execute("quarantine a server", statement).await.map(drop)
     }
 }

@@ -9,17 +9,59 @@ use std::net::IpAddr;
 
 const NOW: Timestamp = Timestamp(1_000);
 
-struct Scratch {
+/// Runs each test on both back ends.
+
+macro_rules! on_both_back_ends {
+    ($($test:ident),* $(,)?) => {
+        mod on_sqlite {
+            $(#[tokio::test]
+            async fn $test() {
+                super::$test(super::Scratch::sqlite().await).await;
+            })*
+        }
+        mod on_postgres {
+            $(#[tokio::test]
+            async fn $test() {
+                super::$test(super::Scratch::postgres().await).await;
+            })*
+        }
+    };
+}
+
+on_both_back_ends!(
+    a_server_is_lent_once_and_a_request_brings_one_lease,
+    whoever_comes_second_changes_nothing,
+    power_orders_outlive_a_restart_and_are_answered_once,
+    a_server_that_failed_is_held_until_somebody_says_that_it_is_erased,
+    a_boot_token_is_good_once_for_its_own_server_in_its_time,
+    a_report_goes_before_what_the_lender_wrote_down,
+    a_newer_store_is_not_touched,
+    requests_at_once_bring_one_lease_for_each_server,
+);
+
+/// A store of one test, with two free servers `a` and `b`.
+pub(super) struct Scratch {
     _folder: tempfile::TempDir,
-    path: PathBuf,
-    store: Store,
+    pub(super) place: Location,
+    pub(super) store: Store,
 }
 
 impl Scratch {
-    async fn new() -> Self {
+    pub(super) async fn sqlite() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("lm.sqlite");
-        let store = Store::open(&path).await.unwrap();
+        let place = Location::Sqlite(folder.path().join("lm 100%.sqlite"));
+        Self::with(folder, place).await
+    }
+
+    pub(super) async fn postgres() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let address = leaseboot_tests::postgres::Cluster::shared().database();
+        let place = Location::parse(folder.path(), &address, None).unwrap();
+        Self::with(folder, place).await
+    }
+
+    async fn with(folder: tempfile::TempDir, place: Location) -> Self {
+        let store = Store::open(&place).await.unwrap();
         let server = |name: &str| NewServer {
             name: name.parse().unwrap(),
             wiped: true,
@@ -31,14 +73,14 @@ impl Scratch {
             .unwrap();
         Self {
             _folder: folder,
-            path,
+            place,
             store,
         }
     }
 
     async fn reopen(&mut self) {
         self.store.close().await;
-        self.store = Store::open(&self.path).await.unwrap();
+        self.store = Store::open(&self.place).await.unwrap();
     }
 
     async fn take(&self, request: &str, server: &str) -> Taken {
@@ -84,9 +126,7 @@ fn taken(taken: Taken) -> LeaseRecord {
     }
 }
 
-#[tokio::test]
-async fn a_server_is_lent_once_and_a_request_brings_one_lease() {
-    let scratch = Scratch::new().await;
+async fn a_server_is_lent_once_and_a_request_brings_one_lease(scratch: Scratch) {
     let first = taken(scratch.take("one", "a").await);
     assert!(matches!(scratch.take("two", "a").await, Taken::ServerGone));
     match scratch.take("one", "b").await {
@@ -105,9 +145,7 @@ async fn a_server_is_lent_once_and_a_request_brings_one_lease() {
     assert_eq!(scratch.store.lease(&first.id).await.unwrap(), Some(first));
 }
 
-#[tokio::test]
-async fn whoever_comes_second_changes_nothing() {
-    let scratch = Scratch::new().await;
+async fn whoever_comes_second_changes_nothing(scratch: Scratch) {
     let lease = taken(scratch.take("one", "a").await);
     assert!(
         scratch
@@ -135,9 +173,7 @@ async fn whoever_comes_second_changes_nothing() {
     );
 }
 
-#[tokio::test]
-async fn power_orders_outlive_a_restart_and_are_answered_once() {
-    let mut scratch = Scratch::new().await;
+async fn power_orders_outlive_a_restart_and_are_answered_once(mut scratch: Scratch) {
     let lease = taken(scratch.take("one", "a").await);
     scratch
         .store
@@ -168,9 +204,7 @@ async fn power_orders_outlive_a_restart_and_are_answered_once() {
     assert!(scratch.store.power_orders().await.unwrap().is_empty());
 }
 
-#[tokio::test]
-async fn a_server_that_failed_is_held_until_somebody_says_that_it_is_erased() {
-    let scratch = Scratch::new().await;
+async fn a_server_that_failed_is_held_until_somebody_says_that_it_is_erased(scratch: Scratch) {
     let lease = taken(scratch.take("one", "a").await);
     let ended = Change {
         effects: vec![(
@@ -190,9 +224,7 @@ async fn a_server_that_failed_is_held_until_somebody_says_that_it_is_erased() {
     taken(scratch.take("two", "a").await);
 }
 
-#[tokio::test]
-async fn a_boot_token_is_good_once_for_its_own_server_in_its_time() {
-    let scratch = Scratch::new().await;
+async fn a_boot_token_is_good_once_for_its_own_server_in_its_time(scratch: Scratch) {
     let lease: LeaseId = "l-one".parse().unwrap();
     let (mac, from): (_, IpAddr) = (
         "52:54:00:00:00:01".parse().unwrap(),
@@ -246,7 +278,7 @@ async fn a_boot_token_is_good_once_for_its_own_server_in_its_time() {
 
 #[tokio::test]
 async fn neither_tokens_nor_their_sessions_stand_in_the_file() {
-    let scratch = Scratch::new().await;
+    let scratch = Scratch::sqlite().await;
     let mac = "52:54:00:00:00:01".parse().unwrap();
     let from: IpAddr = "10.10.0.11".parse().unwrap();
     let new = NewBootToken {
@@ -266,16 +298,13 @@ async fn neither_tokens_nor_their_sessions_stand_in_the_file() {
         .await
         .unwrap();
     scratch.store.close().await;
-    let folder = scratch.path.parent().unwrap();
-    for file in std::fs::read_dir(folder).unwrap() {
+    for file in std::fs::read_dir(scratch._folder.path()).unwrap() {
         let bytes = std::fs::read(file.unwrap().path()).unwrap();
         assert!(!bytes.windows(11).any(|window| window == b"very-secret"));
     }
 }
 
-#[tokio::test]
-async fn a_report_goes_before_what_the_lender_wrote_down() {
-    let scratch = Scratch::new().await;
+async fn a_report_goes_before_what_the_lender_wrote_down(scratch: Scratch) {
     let report = |cores| HardwareReport {
         cpu: leaseboot_protocol::hardware::Cpu {
             cores,
@@ -315,14 +344,42 @@ async fn a_report_goes_before_what_the_lender_wrote_down() {
     );
 }
 
-#[tokio::test]
-async fn a_newer_store_is_not_touched() {
-    let scratch = Scratch::new().await;
-    let sql = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES (9999, 'x', 1, x'00', 0)";
-    sqlx::query(sql).execute(&scratch.store.pool).await.unwrap();
+async fn a_newer_store_is_not_touched(scratch: Scratch) {
+    let sql = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) SELECT 9999, 'x', success, checksum, 0 FROM _sqlx_migrations WHERE version = 1";
+    scratch
+        .store
+        .execute("make it newer", sqlx::query(sql))
+        .await
+        .unwrap();
     scratch.store.close().await;
-    assert!(matches!(
-        Store::open(&scratch.path).await,
-        Err(StoreError::Migrate { .. })
-    ));
+    let refused = Store::open(&scratch.place).await.unwrap_err();
+    assert!(
+        matches!(refused, StoreError::Newer { found: 9999, .. }),
+        "{refused:?}"
+    );
+}
+
+async fn requests_at_once_bring_one_lease_for_each_server(scratch: Scratch) {
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in 0..24 {
+        let (store, server) = (scratch.store.clone(), ["a", "b"][number % 2]);
+        // Each request is made twice, for two servers: another Lease Manager may have found another.
+        let new = new_lease(&format!("r{}", number / 2), server);
+        tasks.spawn(async move { store.take(new, NOW).await.unwrap() });
+    }
+    let outcomes = tasks.join_all().await;
+    let taken = outcomes
+        .iter()
+        .filter(|taken| matches!(taken, Taken::New(_)))
+        .count();
+    let leases = scratch.store.leases().await.unwrap();
+    assert_eq!(leases.len(), taken);
+    for server in scratch.store.servers().await.unwrap() {
+        let holders: Vec<_> = leases
+            .iter()
+            .filter(|lease| lease.server == server.name)
+            .collect();
+        assert!(holders.len() <= 1, "{holders:?}");
+        assert_eq!(server.lease.as_ref(), holders.first().map(|lease| &lease.id));
+    }
 }

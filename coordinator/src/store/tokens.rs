@@ -1,16 +1,16 @@
 //! Boot tokens and session tokens, of which only the digests are kept: whoever reads the store cannot speak for
 //! a server.
 
-use super::{Store, StoreError, column, content, failed};
+use super::{Store, StoreError, Tx, column, content, failed};
 use leaseboot_protocol::digest::Sha256;
 use leaseboot_protocol::ids::{LeaseId, ServerId};
 use leaseboot_protocol::network::MacAddress;
 use leaseboot_protocol::timestamp::Timestamp;
-use sqlx::{Sqlite, Transaction};
 use std::net::IpAddr;
 
 /// Boot tokens of servers that nobody wrote down, at most.
 const MOST_STRANGERS: i64 = 1024;
+const USED_BEFORE: &str = "the boot token was used before";
 
 /// A boot token that was just made. It replaces the one that the card had before.
 #[derive(Clone, Debug)]
@@ -67,7 +67,9 @@ impl Store {
         let attempted = "keep a boot token's digest";
         let mut tx = self.write(attempted).await?;
         sqlx::query(
-            "INSERT OR REPLACE INTO boot_tokens (sha256, mac, server, lease, address, expires) VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT INTO boot_tokens (sha256, mac, server, lease, address, expires) VALUES ($1, $2, $3, $4, $5, $6)
+             ON CONFLICT (mac) DO UPDATE SET sha256 = excluded.sha256, server = excluded.server, lease = excluded.lease,
+             address = excluded.address, expires = excluded.expires, used = NULL",
         )
         .bind(token.sha256.to_string())
         .bind(token.ticket.mac.to_string())
@@ -80,7 +82,7 @@ impl Store {
         .map_err(failed(attempted))?;
         sqlx::query(
             "DELETE FROM boot_tokens WHERE server IS NULL AND sha256 NOT IN
-             (SELECT sha256 FROM boot_tokens WHERE server IS NULL ORDER BY expires DESC LIMIT ?)",
+             (SELECT sha256 FROM boot_tokens WHERE server IS NULL ORDER BY expires DESC LIMIT $1)",
         )
         .bind(MOST_STRANGERS)
         .execute(&mut *tx)
@@ -104,7 +106,7 @@ impl Store {
         let attempted = "look a boot token up";
         let mut tx = self.write(attempted).await?;
         let row: Option<TokenRow> = sqlx::query_as(
-            "SELECT mac, server, lease, address, expires, used FROM boot_tokens WHERE sha256 = ?",
+            "SELECT mac, server, lease, address, expires, used FROM boot_tokens WHERE sha256 = $1",
         )
         .bind(token.to_string())
         .fetch_optional(&mut *tx)
@@ -114,7 +116,7 @@ impl Store {
             return Ok(Redeemed::Bad("the boot token is not known"));
         };
         let bad = if used.is_some() {
-            Some("the boot token was used before")
+            Some(USED_BEFORE)
         } else if expires <= column(now) {
             Some("the boot token is too old")
         } else if known_mac != mac.to_string() || address != from.to_string() {
@@ -125,13 +127,20 @@ impl Store {
         if let Some(bad) = bad {
             return Ok(Redeemed::Bad(bad));
         }
-        sqlx::query("UPDATE boot_tokens SET used = ? WHERE sha256 = ?")
+        // Two Lease Managers may have read that it was not used: one of them uses it.
+        let used = sqlx::query("UPDATE boot_tokens SET used = $1 WHERE sha256 = $2 AND used IS NULL")
             .bind(column(now))
             .bind(token.to_string())
             .execute(&mut *tx)
             .await
             .map_err(failed(attempted))?;
-        sqlx::query("INSERT OR REPLACE INTO sessions (sha256, mac, lease, address) VALUES (?, ?, ?, ?)")
+        if used.rows_affected() == 0 {
+            return Ok(Redeemed::Bad(USED_BEFORE));
+        }
+        sqlx::query(
+            "INSERT INTO sessions (sha256, mac, lease, address) VALUES ($1, $2, $3, $4)
+             ON CONFLICT (mac) DO UPDATE SET sha256 = excluded.sha256, lease = excluded.lease, address = excluded.address",
+        )
             .bind(session.to_string())
             .bind(mac.to_string())
             .bind(&lease)
@@ -155,7 +164,7 @@ impl Store {
     /// [`StoreError`].
     pub async fn session(&self, token: &Sha256) -> Result<Option<SessionRecord>, StoreError> {
         let row: Option<(String, Option<String>, String)> =
-            sqlx::query_as("SELECT mac, lease, address FROM sessions WHERE sha256 = ?")
+            sqlx::query_as("SELECT mac, lease, address FROM sessions WHERE sha256 = $1")
                 .bind(token.to_string())
                 .fetch_optional(&self.pool)
                 .await
@@ -178,10 +187,10 @@ fn parse_lease(lease: Option<String>) -> Result<Option<LeaseId>, StoreError> {
 }
 
 /// Tokens and sessions of a lease are good no more.
-pub(super) async fn revoke(tx: &mut Transaction<'static, Sqlite>, lease: &LeaseId) -> Result<(), StoreError> {
+pub(super) async fn revoke(tx: &mut Tx, lease: &LeaseId) -> Result<(), StoreError> {
     for statement in [
-        "DELETE FROM boot_tokens WHERE lease = ?",
-        "DELETE FROM sessions WHERE lease = ?",
+        "DELETE FROM boot_tokens WHERE lease = $1",
+        "DELETE FROM sessions WHERE lease = $1",
     ] {
         sqlx::query(statement)
             .bind(lease.as_str())

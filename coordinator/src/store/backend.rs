@@ -1,0 +1,41 @@
+//! In what the back ends differ. Everything else is one text of SQL for both: numbered placeholders, `TEXT` and 64-bit numbers,
+//! `ON CONFLICT … DO UPDATE`.
+//!
+//! | | SQLite | PostgreSQL |
+//! |---|---|---|
+//! | who writes | one transaction after the other | many at once; a lease's row is locked by whoever changes it |
+//! | where | a file of this machine | a server that several Lease Managers share |
+
+use super::StoreError;
+use super::transaction::Tx;
+use futures_util::future::BoxFuture;
+use sqlx::AnyPool;
+use sqlx::migrate::{MigrateError, Migrator};
+
+/// What a back end does in its own way.
+pub(super) trait Backend: Send + Sync {
+    /// Begins a transaction that may write from its first statement, so that two of them wait for each other instead of failing.
+    fn begin(&self) -> BoxFuture<'_, Result<Tx, sqlx::Error>>;
+
+    /// Reads the version of the lease `$1` and keeps others from changing the lease until the transaction ends.
+    fn hold_lease(&self) -> &'static str;
+
+    /// Ends what is not a connection of the pool.
+    fn close(&self) -> BoxFuture<'_, ()>;
+}
+
+/// Brings the tables to the version of `migrator`, unless they are newer.
+pub(super) async fn migrate(pool: &AnyPool, migrator: &Migrator, place: &str) -> Result<(), StoreError> {
+    let known = migrator.iter().map(|migration| migration.version).max();
+    migrator.run(pool).await.map_err(|source| match source {
+        MigrateError::VersionMissing(found) => StoreError::Newer {
+            place: place.to_owned(),
+            found,
+            known: known.unwrap_or_default(),
+        },
+        source => StoreError::Migrate {
+            place: place.to_owned(),
+            source,
+        },
+    })
+}
