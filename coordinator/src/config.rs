@@ -8,7 +8,7 @@
 mod servers;
 mod table;
 
-use crate::dhcp::DhcpConfig;
+use crate::dhcp::{DhcpConfig, PoolConfig, SubnetConfig};
 use crate::fleet::InventoryPolicy;
 use crate::lease::{Deadlines, Rules, TermRules};
 use crate::power::PowerRules;
@@ -73,6 +73,25 @@ pub struct Wire {
     pub router: Option<Ipv4Addr>,
     /// Largest IP packet in bytes.
     pub mtu: u16,
+    /// Networks of servers behind DHCP relays.
+    pub subnets: Vec<SubnetConfig>,
+    /// Addresses of the own network for cards that nobody wrote down.
+    pub pool: Option<PoolConfig>,
+}
+
+impl Wire {
+    /// The network that the address is of, as a [`SubnetConfig`]: the LM's own, or one behind a relay.
+    pub fn network_of(&self, address: Ipv4Addr) -> Option<SubnetConfig> {
+        let own = SubnetConfig {
+            network: self.address.trunc(),
+            router: self.router,
+            pool: self.pool,
+        };
+        std::iter::once(&own)
+            .chain(&self.subnets)
+            .find(|subnet| subnet.network.contains(&address))
+            .copied()
+    }
 }
 
 /// The files of the LM's identity, all PEM.
@@ -138,6 +157,8 @@ struct LmFile {
     inventory: InventoryPolicy,
     #[serde(default)]
     power: PowerRules,
+    #[serde(default)]
+    subnet: Vec<SubnetConfig>,
     #[serde(default)]
     deadlines: Deadlines,
     #[serde(default = "three")]
@@ -217,7 +238,7 @@ impl Config {
         let wire = wire(&source, &file)?;
         let store = store(&source, folder, &file)?;
         let servers_path = folder.join(&file.servers);
-        let servers = servers::load(&servers_path, &wire, file.dhcp.pool.as_ref())?;
+        let servers = servers::load(&servers_path, &wire)?;
         Ok(Self {
             path: path.to_owned(),
             wire,
@@ -261,7 +282,7 @@ impl Config {
     /// # Errors
     /// [`ConfigError`], the first that is found.
     pub fn read_servers(&self, path: &Path) -> Result<BTreeMap<ServerId, Server>, ConfigError> {
-        servers::load(path, &self.wire, self.dhcp.pool.as_ref())
+        servers::load(path, &self.wire)
     }
 
     /// Reads one server from a text of that form, which is not in a file; `origin` stands for its path.
@@ -274,7 +295,7 @@ impl Config {
             text,
             origin: None,
         };
-        let servers = servers::parse(&source, &self.wire, self.dhcp.pool.as_ref())?;
+        let servers = servers::parse(&source, &self.wire)?;
         let mut servers = servers.into_values();
         match (servers.next(), servers.next()) {
             (Some(server), None) => Ok(server),
@@ -338,6 +359,8 @@ fn wire(source: &Source, file: &LmFile) -> Result<Wire, ConfigError> {
         address,
         router: file.router.as_ref().map(|router| *router.get_ref()),
         mtu,
+        subnets: file.subnet.clone(),
+        pool: file.dhcp.pool,
     })
 }
 

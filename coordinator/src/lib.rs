@@ -21,6 +21,7 @@ pub mod api;
 pub mod boot;
 pub mod commands;
 pub mod config;
+mod datagrams;
 pub mod dhcp;
 pub mod erasure;
 pub mod fleet;

@@ -1,13 +1,17 @@
 //! The files that every boot needs: kernel, stage-1 image and first loaders, as `cargo xtask image` leaves them.
 //!
-//! They are read once, checked against the digests in `manifest.json`, and kept in memory (about 20 MB), so what is served is
+//! They are read once, checked against the digests in `manifest.json`, and kept in memory that is sealed against changes, so what is served is
 //! what was checked, whatever happens to the directory later.
 
+use super::memory_file::MemoryFile;
 use bytes::Bytes;
 use leaseboot_protocol::digest::Sha256;
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::ops::Range;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The kernel of stage 1.
 pub const KERNEL: &str = "vmlinuz";
@@ -18,17 +22,19 @@ pub const GRUB_EFI: &str = "grub/core.efi";
 /// More than this is no boot file.
 const LARGEST_FILE: u64 = 1 << 30;
 
-/// A file in memory.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A file in memory. Clones share it.
+#[derive(Clone, Debug)]
 pub struct BootFile {
     /// SHA-256 of the content.
     pub sha256: Sha256,
-    /// All bytes.
-    pub content: Bytes,
+    length: usize,
+    file: Arc<MemoryFile>,
+    /// All bytes of a file that TFTP serves: a name with a folder in front.
+    for_tftp: Option<Bytes>,
 }
 
 /// All boot files by name.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct BootFiles {
     files: BTreeMap<String, BootFile>,
 }
@@ -43,6 +49,16 @@ pub enum BootFilesError {
     Read {
         /// The file.
         path: PathBuf,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+    /// There is no memory for it.
+    #[error("cannot keep the boot file {name} in memory ({length} bytes)")]
+    Keep {
+        /// Its name.
+        name: String,
+        /// Its length.
+        length: usize,
         /// Why it failed.
         source: std::io::Error,
     },
@@ -106,6 +122,44 @@ struct ManifestFile {
     sha256: Sha256,
 }
 
+impl BootFile {
+    fn keep(name: &str, sha256: Sha256, content: Vec<u8>) -> Result<Self, BootFilesError> {
+        let length = content.len();
+        let file = MemoryFile::with(&content).map_err(|source| BootFilesError::Keep {
+            name: name.to_owned(),
+            length,
+            source,
+        })?;
+        Ok(Self {
+            sha256,
+            length,
+            file: Arc::new(file),
+            // Kernel and image go by HTTP only: over TFTP they would take minutes.
+            for_tftp: name.contains('/').then(|| content.into()),
+        })
+    }
+
+    /// Its length in bytes.
+    pub fn len(&self) -> usize {
+        self.length
+    }
+
+    /// Whether it has no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// All bytes, when TFTP may serve it.
+    pub fn for_tftp(&self) -> Option<&Bytes> {
+        self.for_tftp.as_ref()
+    }
+
+    /// Has the kernel send a part to a socket; gives the number of bytes that it took.
+    pub(super) fn send(&self, socket: impl AsFd, part: &Range<usize>) -> std::io::Result<usize> {
+        self.file.send(socket, part)
+    }
+}
+
 impl BootFiles {
     /// Reads and checks everything that the manifest in `directory` names.
     ///
@@ -125,7 +179,7 @@ impl BootFiles {
                 return Err(BootFilesError::Name { path, name });
             }
             let file = directory.join(&name);
-            let content = Bytes::from(read(&file)?);
+            let content = read(&file)?;
             let found = Sha256::of(&content);
             if found != sha256 {
                 return Err(BootFilesError::Digest {
@@ -141,7 +195,8 @@ impl BootFiles {
                     length: content.len(),
                 });
             }
-            files.insert(name, BootFile { sha256, content });
+            let file = BootFile::keep(&name, sha256, content)?;
+            files.insert(name, file);
         }
         let missing = [KERNEL, STAGE1]
             .into_iter()
@@ -153,17 +208,16 @@ impl BootFiles {
     }
 
     /// Files that are already in memory: for tests.
-    pub fn from_memory(files: impl IntoIterator<Item = (String, Bytes)>) -> Self {
-        let file = |content: Bytes| BootFile {
-            sha256: Sha256::of(&content),
-            content,
+    ///
+    /// # Errors
+    /// [`BootFilesError::Keep`].
+    pub fn from_memory(files: impl IntoIterator<Item = (String, Bytes)>) -> Result<Self, BootFilesError> {
+        let keep = |(name, content): (String, Bytes)| {
+            let file = BootFile::keep(&name, Sha256::of(&content), content.to_vec())?;
+            Ok((name, file))
         };
-        Self {
-            files: files
-                .into_iter()
-                .map(|(name, content)| (name, file(content)))
-                .collect(),
-        }
+        let files = files.into_iter().map(keep).collect::<Result<_, _>>()?;
+        Ok(Self { files })
     }
 
     /// The file of this name.
@@ -260,7 +314,11 @@ mod tests {
             files.path("grub/core.0").unwrap(),
             format!("/boot/files/{digest}/core.0")
         );
-        assert_eq!(files.at_path(&digest, "core.0").unwrap().content, "grub");
+        assert_eq!(
+            files.at_path(&digest, "core.0").unwrap().for_tftp().unwrap(),
+            "grub"
+        );
+        assert!(files.get(KERNEL).unwrap().for_tftp().is_none());
         assert!(files.at_path(&digest, "vmlinuz").is_none());
     }
 

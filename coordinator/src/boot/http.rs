@@ -1,4 +1,4 @@
-//! Plain HTTP for boot loaders.
+//! Plain HTTP for boot loaders: what is answered to a request.
 //!
 //! | path | content |
 //! |---|---|
@@ -6,157 +6,140 @@
 //! | `/boot/ipxe/<mac>.ipxe`, `/boot/grub/<mac>.cfg` | the server's script, rendered for this request |
 //! | `/boot/site/<id>.img` | the site archive of one boot |
 //!
-//! GRUB 2.06 compares the names of headers letter by letter, so they go out as `Content-Length`, which hyper does not do by
-//! itself; therefore the connections are served here and not by `axum::serve`.
+//! An HTTP library would copy each boot file through the process for each server that fetches it. Here a large file goes from memory to the socket inside the kernel, and what is left of HTTP
+//! for files that can only be read is little: [`Request`], [`Response`], and the connections in [`BootHttp`](super::BootHttp).
 
+use super::files::BootFile;
 use super::plan::SiteArchiveId;
 use super::range::{self, Wanted};
+use super::request::{Method, Request};
+use super::response::{Body, Response, Status};
 use super::script::Language;
 use super::service::BootService;
-use axum::Router;
-use axum::body::Body;
-use axum::extract::{ConnectInfo, Path, State};
-use axum::http::header::{
-    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_NONE_MATCH, IF_RANGE, RANGE,
-};
-use axum::http::{HeaderMap, HeaderName, StatusCode};
-use axum::response::{IntoResponse as _, Response};
-use axum::routing::get;
 use leaseboot_protocol::digest::Sha256;
 use leaseboot_protocol::network::MacAddress;
 use std::net::SocketAddr;
-use std::sync::Arc;
 
-/// The routes of the boot files. Needs the client's address as [`ConnectInfo`], as [`BootHttp`](super::BootHttp) and axum provide it.
-pub fn router(service: Arc<BootService>) -> Router {
-    Router::new()
-        .route("/boot/files/{sha256}/{name}", get(file))
-        .route("/boot/ipxe/{name}", get(ipxe))
-        .route("/boot/grub/{name}", get(grub))
-        .route("/boot/site/{name}", get(site))
-        .with_state(service)
+/// The answer to a request.
+pub(super) async fn respond(service: &BootService, request: &Request, from: SocketAddr) -> Response {
+    let parts: Vec<&str> = request.path.split('/').collect();
+    let known = matches!(
+        parts[..],
+        ["", "boot", "files", _, _] | ["", "boot", "ipxe" | "grub" | "site", _]
+    );
+    if known && request.method == Method::Other {
+        return Response {
+            headers: vec![("Allow", "GET, HEAD".to_owned())],
+            ..Status::MethodNotAllowed.into()
+        };
+    }
+    match parts[..] {
+        ["", "boot", "files", sha256, name] => file(service, sha256, name, request, from),
+        ["", "boot", "ipxe", name] => script(service, Language::Ipxe, name.strip_suffix(".ipxe"), from).await,
+        ["", "boot", "grub", name] => script(service, Language::Grub, name.strip_suffix(".cfg"), from).await,
+        ["", "boot", "site", name] => site(service, name, from).await,
+        _ => Status::NotFound.into(),
+    }
 }
 
-async fn file(
-    State(service): State<Arc<BootService>>,
-    Path((sha256, name)): Path<(String, String)>,
-    ConnectInfo(from): ConnectInfo<SocketAddr>,
-    headers: HeaderMap,
-) -> Response {
-    let Some(file) = sha256
-        .parse()
-        .ok()
-        .and_then(|digest: Sha256| service.files().at_path(&digest, &name))
-    else {
-        return not_found();
+fn file(service: &BootService, sha256: &str, name: &str, request: &Request, from: SocketAddr) -> Response {
+    let digest = sha256.parse().ok();
+    let Some(file) = digest.and_then(|digest: Sha256| service.files().at_path(&digest, name)) else {
+        return Status::NotFound.into();
     };
     let etag = format!("\"{}\"", file.sha256);
-    let header = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-    let common = [
-        (ETAG, etag.clone()),
-        (ACCEPT_RANGES, "bytes".to_owned()),
-        (CACHE_CONTROL, "public, max-age=31536000, immutable".to_owned()),
-        (CONTENT_TYPE, "application/octet-stream".to_owned()),
-    ];
-    if header(IF_NONE_MATCH)
-        .is_some_and(|tags| tags.split(',').any(|tag| tag.trim() == etag || tag.trim() == "*"))
-    {
-        return (StatusCode::NOT_MODIFIED, common).into_response();
+    let is_known = |tags: &String| tags.split(',').any(|tag| tag.trim() == etag || tag.trim() == "*");
+    if request.if_none_match.as_ref().is_some_and(is_known) {
+        return Response {
+            headers: kept_forever(etag),
+            ..Status::NotModified.into()
+        };
     }
-    let same = header(IF_RANGE).is_none_or(|tag| tag.trim() == etag);
-    let length = file.content.len();
-    match range::parse(header(RANGE).filter(|_| same), length) {
+    let same = request.if_range.as_ref().is_none_or(|tag| *tag == etag);
+    let length = file.len();
+    match range::parse(request.range.as_deref().filter(|_| same), length) {
         Wanted::Whole => {
             tracing::info!(%from, name, bytes = length, "http boot file");
-            (common, Body::from(file.content.clone())).into_response()
+            content(Status::Ok, kept_forever(etag), file, 0..length)
         }
         Wanted::Part(part) => {
             tracing::info!(%from, name, ?part, "http boot file");
-            let range = format!("bytes {}-{}/{length}", part.start, part.end - 1);
-            let body = Body::from(file.content.slice(part));
-            (
-                StatusCode::PARTIAL_CONTENT,
-                common,
-                [(CONTENT_RANGE, range)],
-                body,
-            )
-                .into_response()
+            let mut headers = kept_forever(etag);
+            headers.push((
+                "Content-Range",
+                format!("bytes {}-{}/{length}", part.start, part.end - 1),
+            ));
+            content(Status::PartialContent, headers, file, part)
         }
-        Wanted::Unsatisfiable => (
-            StatusCode::RANGE_NOT_SATISFIABLE,
-            [(CONTENT_RANGE, format!("bytes */{length}"))],
-        )
-            .into_response(),
+        Wanted::Unsatisfiable => Response {
+            headers: vec![("Content-Range", format!("bytes */{length}"))],
+            ..Status::RangeNotSatisfiable.into()
+        },
     }
 }
 
-async fn ipxe(
-    service: State<Arc<BootService>>,
-    name: Path<String>,
-    from: ConnectInfo<SocketAddr>,
+fn content(
+    status: Status,
+    headers: Vec<(&'static str, String)>,
+    file: &BootFile,
+    part: std::ops::Range<usize>,
 ) -> Response {
-    script(Language::Ipxe, ".ipxe", service, &name, from).await
+    Response {
+        status,
+        headers,
+        body: Body::File(file.clone(), part),
+    }
 }
 
-async fn grub(
-    service: State<Arc<BootService>>,
-    name: Path<String>,
-    from: ConnectInfo<SocketAddr>,
-) -> Response {
-    script(Language::Grub, ".cfg", service, &name, from).await
+/// The name has the content's digest in it, so any cache may keep it.
+fn kept_forever(etag: String) -> Vec<(&'static str, String)> {
+    vec![
+        ("Etag", etag),
+        ("Accept-Ranges", "bytes".to_owned()),
+        ("Cache-Control", "public, max-age=31536000, immutable".to_owned()),
+        ("Content-Type", "application/octet-stream".to_owned()),
+    ]
 }
 
-async fn script(
-    language: Language,
-    suffix: &str,
-    State(service): State<Arc<BootService>>,
-    name: &str,
-    ConnectInfo(from): ConnectInfo<SocketAddr>,
-) -> Response {
-    let Some(mac) = name
-        .strip_suffix(suffix)
-        .and_then(|mac| mac.parse::<MacAddress>().ok())
-    else {
-        return not_found();
+async fn script(service: &BootService, language: Language, card: Option<&str>, from: SocketAddr) -> Response {
+    let Some(mac) = card.and_then(|card| card.parse::<MacAddress>().ok()) else {
+        return Status::NotFound.into();
     };
     match service.script(language, mac, from.ip()).await {
-        Ok(script) => (for_this_boot("text/plain; charset=utf-8"), script).into_response(),
+        Ok(script) => for_this_boot("text/plain; charset=utf-8", script.into()),
         Err(error) => failed(&error),
     }
 }
 
-async fn site(
-    State(service): State<Arc<BootService>>,
-    Path(name): Path<String>,
-    ConnectInfo(from): ConnectInfo<SocketAddr>,
-) -> Response {
-    let Some(id) = name
+async fn site(service: &BootService, name: &str, from: SocketAddr) -> Response {
+    let id = name
         .strip_suffix(".img")
-        .and_then(|id| id.parse::<SiteArchiveId>().ok())
-    else {
-        return not_found();
+        .and_then(|id| id.parse::<SiteArchiveId>().ok());
+    let Some(id) = id else {
+        return Status::NotFound.into();
     };
     match service.site_archive(&id, from.ip()).await {
-        Ok(Some(archive)) => (for_this_boot("application/octet-stream"), Body::from(archive)).into_response(),
+        Ok(Some(archive)) => for_this_boot("application/octet-stream", archive),
         Ok(None) => {
             tracing::warn!(%from, archive = ?id, "a site archive that is unknown or used up was asked for");
-            not_found()
+            Status::NotFound.into()
         }
         Err(error) => failed(&error),
     }
 }
 
-fn for_this_boot(content_type: &'static str) -> [(HeaderName, &'static str); 2] {
-    [(CONTENT_TYPE, content_type), (CACHE_CONTROL, "no-store")]
-}
-
-// Refusals have no body: GRUB 2.06 takes the body of any answer for the script that it asked for, and would run the words.
-
-fn not_found() -> Response {
-    StatusCode::NOT_FOUND.into_response()
+fn for_this_boot(content_type: &str, bytes: bytes::Bytes) -> Response {
+    Response {
+        status: Status::Ok,
+        headers: vec![
+            ("Content-Type", content_type.to_owned()),
+            ("Cache-Control", "no-store".to_owned()),
+        ],
+        body: Body::Bytes(bytes),
+    }
 }
 
 fn failed(error: &(dyn std::error::Error + 'static)) -> Response {
     tracing::error!(error, "a boot file cannot be served");
-    StatusCode::SERVICE_UNAVAILABLE.into_response()
+    Status::Unavailable.into()
 }

@@ -1,26 +1,35 @@
-//! The TCP side of the boot files: connections with title-case headers, bounded in number and time.
+//! The TCP side of the boot files: connections, bounded in number, in number from one address, in size of what they may send, and in time.
 
 use super::http;
+use super::request::{LONGEST_HEAD, Malformed, Method, Request};
+use super::response::{Body, Response, Status};
 use super::service::BootService;
-use axum::extract::ConnectInfo;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
-use std::net::SocketAddr;
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-/// Connections at once; more wait in the kernel's queue.
-const MOST_CONNECTIONS: usize = 1024;
+/// Connections at once: a thousand servers, and some. More wait in the kernel's queue.
+const MOST_CONNECTIONS: usize = 2048;
+/// Connections at once from one address: a server opens one or two, a cache in front some dozens.
+const MOST_PER_ADDRESS: usize = 64;
 /// How long a client may take for the head of a request, and sit idle between two.
 const HEAD_TIME: Duration = Duration::from_secs(20);
+/// How long a client may take nothing of what it asked for.
+const STANDSTILL: Duration = Duration::from_secs(60);
 /// How long a connection may last in all: a boot over the slowest wire is much shorter.
 const CONNECTION_TIME: Duration = Duration::from_secs(1800);
 /// How long to wait when the process is out of file descriptors or the like.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Bytes that the kernel is given at once: enough to be worth a system call, few enough that other connections have their turn.
+const PIECE: usize = 1 << 20;
 
 /// The port cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -29,7 +38,7 @@ pub struct BootHttpError {
     /// Address and port.
     pub address: SocketAddr,
     /// Why it failed.
-    pub source: std::io::Error,
+    pub source: io::Error,
 }
 
 /// A bound port that nobody is served on yet.
@@ -61,16 +70,25 @@ impl BootHttp {
 
     /// Serves until `stop` is cancelled; connections are closed then.
     pub async fn run(self, service: Arc<BootService>, stop: CancellationToken) {
-        let router = http::router(service);
         let mut connections = JoinSet::new();
+        let mut per_address: HashMap<IpAddr, usize> = HashMap::new();
         loop {
             // Goal: one more connection, or one less. Accepting and joining are cancel-safe.
             tokio::select! {
                 () = stop.cancelled() => return,
-                Some(_) = connections.join_next() => {}
+                Some(ended) = connections.join_next() => match ended {
+                    Ok(from) => forget(&mut per_address, from),
+                    Err(error) => tracing::error!(%error, "a connection for boot files failed inside the LM"),
+                },
                 accepted = self.listener.accept(), if connections.len() < MOST_CONNECTIONS => match accepted {
                     Ok((stream, from)) => {
-                        connections.spawn(serve(stream, from, router.clone()));
+                        let count = per_address.entry(from.ip()).or_default();
+                        if *count < MOST_PER_ADDRESS {
+                            *count += 1;
+                            connections.spawn(serve(stream, from, service.clone()));
+                        } else {
+                            tracing::debug!(%from, "one connection too many for boot files is closed");
+                        }
                     }
                     Err(error) => {
                         tracing::warn!(%error, "a connection for boot files could not be taken");
@@ -82,17 +100,121 @@ impl BootHttp {
     }
 }
 
-async fn serve(stream: TcpStream, from: SocketAddr, router: axum::Router) {
-    let router = router.layer(axum::Extension(ConnectInfo(from)));
-    let mut builder = http1::Builder::new();
-    builder
-        .title_case_headers(true)
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIME);
-    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    match tokio::time::timeout(CONNECTION_TIME, connection).await {
+fn forget(per_address: &mut HashMap<IpAddr, usize>, from: IpAddr) {
+    if let Some(count) = per_address.get_mut(&from) {
+        *count -= 1;
+        if *count == 0 {
+            per_address.remove(&from);
+        }
+    }
+}
+
+/// Why a connection ended before its client was content.
+#[derive(Debug, thiserror::Error)]
+enum Broken {
+    #[error("the connection broke")]
+    Io(#[source] io::Error),
+    #[error("the client took too long to ask")]
+    SlowHead,
+    #[error("the client took nothing of its file for {} s", STANDSTILL.as_secs())]
+    Standstill,
+    #[error("the client sent what is no request")]
+    Malformed(#[source] Malformed),
+    #[error("the client sent a head of more than {LONGEST_HEAD} bytes")]
+    HeadTooLarge,
+}
+
+/// One connection to its end; gives the client's address back.
+async fn serve(mut stream: TcpStream, from: SocketAddr, service: Arc<BootService>) -> IpAddr {
+    match timeout(CONNECTION_TIME, requests(&mut stream, from, &service)).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(%from, %error, "a connection for boot files broke"),
+        Ok(Err(error)) => {
+            tracing::debug!(%from, error = &error as &dyn std::error::Error, "a connection for boot files ended early");
+            let refusal = match error {
+                Broken::Malformed(_) => Some(Status::BadRequest),
+                Broken::HeadTooLarge => Some(Status::HeadTooLarge),
+                _ => None,
+            };
+            if let Some(status) = refusal {
+                // Best effort: the client is at fault.
+                let _ = timeout(HEAD_TIME, stream.write_all(&Response::from(status).head(false))).await;
+            }
+        }
         Err(_) => tracing::info!(%from, "a connection for boot files lasted too long"),
     }
+    from.ip()
+}
+
+async fn requests(stream: &mut TcpStream, from: SocketAddr, service: &BootService) -> Result<(), Broken> {
+    stream.set_nodelay(true).map_err(Broken::Io)?;
+    let mut buffer = Vec::with_capacity(1024);
+    loop {
+        let head = timeout(HEAD_TIME, next_request(stream, &mut buffer)).await;
+        let Some(request) = head.map_err(|_| Broken::SlowHead)?? else {
+            return Ok(());
+        };
+        let response = http::respond(service, &request, from).await;
+        write_all(stream, &response.head(request.goes_on)).await?;
+        if request.method != Method::Head {
+            match &response.body {
+                Body::Empty => {}
+                Body::Bytes(bytes) => write_all(stream, bytes).await?,
+                Body::File(file, part) => {
+                    send_file(stream, |stream, part| file.send(stream, part), part.clone()).await?;
+                }
+            }
+        }
+        if !request.goes_on {
+            return stream.shutdown().await.map_err(Broken::Io);
+        }
+    }
+}
+
+/// The next request; what follows it stays in the buffer. `None` when the client has closed the connection instead.
+async fn next_request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Result<Option<Request>, Broken> {
+    loop {
+        if let Some((request, length)) = Request::parse(buffer).map_err(Broken::Malformed)? {
+            buffer.drain(..length);
+            return Ok(Some(request));
+        }
+        if buffer.len() >= LONGEST_HEAD {
+            return Err(Broken::HeadTooLarge);
+        }
+        let room = LONGEST_HEAD - buffer.len();
+        let count = stream
+            .take(room as u64)
+            .read_buf(buffer)
+            .await
+            .map_err(Broken::Io)?;
+        if count == 0 {
+            return Ok(None);
+        }
+    }
+}
+
+async fn write_all(stream: &mut TcpStream, bytes: &[u8]) -> Result<(), Broken> {
+    let written = timeout(STANDSTILL, stream.write_all(bytes)).await;
+    written.map_err(|_| Broken::Standstill)?.map_err(Broken::Io)
+}
+
+/// Has the kernel send a part of a file with `send`, which gives the bytes that the socket took.
+async fn send_file(
+    stream: &TcpStream,
+    send: impl Fn(&TcpStream, &Range<usize>) -> io::Result<usize>,
+    mut part: Range<usize>,
+) -> Result<(), Broken> {
+    while !part.is_empty() {
+        let piece = part.start..part.end.min(part.start + PIECE);
+        match stream.try_io(Interest::WRITABLE, || send(stream, &piece)) {
+            Ok(0) => return Err(Broken::Io(io::ErrorKind::UnexpectedEof.into())),
+            Ok(count) => part.start += count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let ready = timeout(STANDSTILL, stream.writable()).await;
+                ready.map_err(|_| Broken::Standstill)?.map_err(Broken::Io)?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(Broken::Io(error)),
+        }
+    }
+    Ok(())
 }

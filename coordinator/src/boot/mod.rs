@@ -7,15 +7,17 @@
 mod files;
 mod http;
 mod listener;
+mod memory_file;
 pub mod plan;
 mod range;
+mod request;
+mod response;
 pub mod script;
 mod service;
 #[cfg(test)]
 mod tests;
 
 pub use files::{BootFile, BootFiles, BootFilesError, GRUB_EFI, KERNEL, STAGE1};
-pub use http::router;
 pub use listener::{BootHttp, BootHttpError};
 pub use plan::{AgentBoot, BootDirectory, BootError, BootPlan, KernelWord, SiteArchiveId};
 pub use service::{BootService, SiteError};

@@ -1,6 +1,6 @@
 //! What HTTP and TFTP serve alike: boot files, scripts rendered at request, and the site archive of one boot.
 
-use super::files::{BootFiles, BootFilesError, GRUB_EFI, KERNEL, STAGE1};
+use super::files::{BootFiles, BootFilesError, KERNEL, STAGE1};
 use super::plan::{BootDirectory, BootError, SiteArchiveId};
 use super::script::{self, Language, RenderError, Stage1Places};
 use crate::tftp::TftpNames;
@@ -11,7 +11,7 @@ use leaseboot_protocol::BOOT_FACTS_PATH;
 use leaseboot_protocol::agent::BootFacts;
 use leaseboot_protocol::archive::{Archive, ArchiveError};
 use leaseboot_protocol::network::MacAddress;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -93,11 +93,21 @@ impl BootService {
         format!("http://{}", self.places.host)
     }
 
-    /// The URL of GRUB for UEFI HTTP boot: [`DhcpSettings::http_loader`](crate::dhcp::DhcpSettings::http_loader).
-    pub fn http_loader(&self) -> Option<String> {
-        self.files
-            .path(GRUB_EFI)
-            .map(|path| format!("{}{path}", self.http_base()))
+    /// Names of the boot programs: [`DhcpSettings::loaders`](crate::dhcp::DhcpSettings::loaders).
+    pub fn loaders(&self) -> BTreeSet<String> {
+        let loaders = self.files.iter().filter(|(_, file)| file.for_tftp().is_some());
+        loaders.map(|(name, _)| name.to_owned()).collect()
+    }
+
+    /// The URL of each boot program: [`DhcpSettings::http_loaders`](crate::dhcp::DhcpSettings::http_loaders).
+    pub fn http_loaders(&self) -> BTreeMap<String, String> {
+        let base = self.http_base();
+        let url = |name: String| Some((format!("{base}{}", self.files.path(&name)?), name));
+        self.loaders()
+            .into_iter()
+            .filter_map(url)
+            .map(|(url, name)| (name, url))
+            .collect()
     }
 
     /// The script for a server, rendered now. When the plan cannot be had, it is a script that says so and restarts.
@@ -161,8 +171,7 @@ impl TftpNames for BootService {
     fn open<'a>(&'a self, name: &'a str, from: IpAddr) -> BoxFuture<'a, Option<Bytes>> {
         async move {
             if let Some(file) = self.files.get(name) {
-                // Kernel and image go by HTTP only: over TFTP they would take minutes.
-                return (name.contains('/')).then(|| file.content.clone());
+                return file.for_tftp().cloned();
             }
             let mac = name.strip_prefix("boot/grub/")?.strip_suffix(".cfg")?.parse().ok()?;
             match self.script(Language::Grub, mac, from).await {

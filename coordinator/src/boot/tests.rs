@@ -91,7 +91,7 @@ async fn site() -> Site {
         (STAGE1, Bytes::from_static(b"imag")),
         ("grub/core.0", Bytes::from_static(b"core")),
     ];
-    let files = BootFiles::from_memory(names.map(|(name, content)| (name.to_owned(), content)));
+    let files = BootFiles::from_memory(names.map(|(name, content)| (name.to_owned(), content))).unwrap();
     let http = BootHttp::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let (address, stop) = (http.local_addr(), CancellationToken::new());
     let service = BootService::new(files, Arc::new(Directory::default()), address).unwrap();
@@ -292,4 +292,66 @@ async fn a_taken_port_is_named() {
     let site = site().await;
     let error = BootHttp::bind(site.address).await.unwrap_err().to_string();
     assert!(error.contains(&site.address.to_string()), "{error}");
+}
+
+/// Everything that comes after these bytes have been sent.
+async fn after(site: &Site, bytes: &[u8]) -> String {
+    let mut stream = TcpStream::connect(site.address).await.unwrap();
+    stream.write_all(bytes).await.unwrap();
+    let mut answer = Vec::new();
+    let read = tokio::time::timeout(
+        std::time::Duration::from_secs(10),
+        stream.read_to_end(&mut answer),
+    );
+    // A connection that was closed with unread bytes is reset.
+    let _ = read.await.expect("the connection stays open");
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test]
+async fn what_is_no_request_is_refused_and_closed() {
+    let site = site().await;
+    assert!(
+        after(&site, b"\x16\x03\x01\x02\0\x01\0\xfc")
+            .await
+            .starts_with("HTTP/1.1 400 ")
+    );
+    let long = format!("GET / HTTP/1.1\r\nX: {}", "x".repeat(9000));
+    let answer = after(&site, long.as_bytes()).await;
+    assert!(
+        answer.is_empty() || answer.starts_with("HTTP/1.1 431 "),
+        "{answer}"
+    );
+    let many = format!("GET / HTTP/1.1\r\n{}\r\n", "X: y\r\n".repeat(100));
+    assert!(after(&site, many.as_bytes()).await.starts_with("HTTP/1.1 400 "));
+}
+
+#[tokio::test]
+async fn requests_in_a_row_are_answered_in_their_order() {
+    let site = site().await;
+    let path = site.service.files().path(KERNEL).unwrap();
+    let ask =
+        |range, close| format!("GET {path} HTTP/1.1\r\nHost: lm\r\nRange: bytes={range}\r\n{close}\r\n");
+    let both = ask("0-9", "") + &ask("10-19", "Connection: close\r\n");
+    let answer = after(&site, both.as_bytes()).await;
+    assert!(
+        answer.contains("bytes 0-9/100000") && answer.contains("bytes 10-19/100000"),
+        "{answer}"
+    );
+    assert!(answer.as_bytes().ends_with(&kernel()[10..20]));
+}
+
+#[tokio::test]
+async fn connections_beyond_an_addresss_share_are_closed() {
+    let site = site().await;
+    let mut open = Vec::new();
+    for _ in 0..64 {
+        open.push(TcpStream::connect(site.address).await.unwrap());
+    }
+    // The last one has been taken when it is answered.
+    let last = open.last_mut().unwrap();
+    last.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    assert!(last.read_u8().await.is_ok());
+    assert_eq!(after(&site, b"").await, "");
+    drop(open);
 }

@@ -106,20 +106,20 @@ async fn prepare(config: Config, boot_files: Option<&Path>) -> anyhow::Result<Se
         address: wire.address,
         router: wire.router,
         http_base: boot.http_base(),
-        http_loader: boot.http_loader(),
+        loaders: boot.loaders(),
+        http_loaders: boot.http_loaders(),
+        subnets: wire.subnets.clone(),
         config: dhcp,
     };
     let tftp = TftpSettings {
         address,
         port: tftp::SERVER_PORT,
-        clients: wire.address.trunc(),
+        clients: dhcp.networks().collect(),
         mtu: wire.mtu,
     };
     Ok(Services {
         dhcp: DhcpService::bind(dhcp).context(holder("udp", dhcp::SERVER_PORT))?,
-        tftp: TftpService::bind(tftp)
-            .await
-            .context(holder("udp", tftp::SERVER_PORT))?,
+        tftp: TftpService::bind(tftp).context(holder("udp", tftp::SERVER_PORT))?,
         http: BootHttp::bind(SocketAddr::from((address, BOOT_HTTP_PORT)))
             .await
             .context(holder("tcp", BOOT_HTTP_PORT))?,

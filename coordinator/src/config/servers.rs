@@ -4,7 +4,7 @@
 
 use super::{ConfigError, Source, Wire};
 use crate::boot::KernelWord;
-use crate::dhcp::PoolConfig;
+use crate::dhcp::SubnetConfig;
 use crate::power::PowerConfig;
 use ipnet::Ipv4Net;
 use leaseboot_protocol::hardware::HardwareReport;
@@ -73,24 +73,16 @@ fn yes() -> bool {
     true
 }
 
-pub(super) fn load(
-    path: &Path,
-    wire: &Wire,
-    pool: Option<&PoolConfig>,
-) -> Result<BTreeMap<ServerId, Server>, ConfigError> {
+pub(super) fn load(path: &Path, wire: &Wire) -> Result<BTreeMap<ServerId, Server>, ConfigError> {
     let mut source = Source::read(path)?;
     if path.extension().is_some_and(|extension| extension == "csv") {
         source = super::table::as_toml(source)?;
     }
-    parse(&source, wire, pool)
+    parse(&source, wire)
 }
 
 /// The servers of a text of the form of `servers.toml`.
-pub(super) fn parse(
-    source: &Source,
-    wire: &Wire,
-    pool: Option<&PoolConfig>,
-) -> Result<BTreeMap<ServerId, Server>, ConfigError> {
+pub(super) fn parse(source: &Source, wire: &Wire) -> Result<BTreeMap<ServerId, Server>, ConfigError> {
     let file: ServersFile = source.parse()?;
     // The store may be read from another folder than this one.
     let folder = source.path.parent().unwrap_or(Path::new(""));
@@ -100,7 +92,7 @@ pub(super) fn parse(
         let line = source.line(entry.span().start);
         let entry = entry.into_inner();
         check_unlike_others(source, &entry, &servers)?;
-        check_address(source, &entry, wire, pool)?;
+        let subnet = check_address(source, &entry, wire)?;
         check_labels(source, &entry)?;
         let hardware = entry
             .hardware
@@ -109,8 +101,8 @@ pub(super) fn parse(
             .transpose()?;
         let place = LenderAddress {
             mac: *entry.mac.get_ref(),
-            address: place(*entry.address.get_ref(), wire),
-            router: entry.router.map(Spanned::into_inner).or(wire.router),
+            address: Ipv4Net::new_assert(*entry.address.get_ref(), subnet.network.prefix_len()),
+            router: entry.router.map(Spanned::into_inner).or(subnet.router),
             mtu: wire.mtu,
         };
         let name = entry.name.into_inner();
@@ -148,10 +140,6 @@ fn check_labels(source: &Source, entry: &Entry) -> Result<(), ConfigError> {
     }
 }
 
-fn place(address: Ipv4Addr, wire: &Wire) -> Ipv4Net {
-    Ipv4Net::new_assert(address, wire.address.prefix_len())
-}
-
 fn check_unlike_others(
     source: &Source,
     entry: &Entry,
@@ -177,35 +165,40 @@ fn check_unlike_others(
     Ok(())
 }
 
-fn check_address(
-    source: &Source,
-    entry: &Entry,
-    wire: &Wire,
-    pool: Option<&PoolConfig>,
-) -> Result<(), ConfigError> {
+/// The network that the server stands in.
+fn check_address(source: &Source, entry: &Entry, wire: &Wire) -> Result<SubnetConfig, ConfigError> {
     let address = *entry.address.get_ref();
-    let network = wire.address.trunc();
-    let problem = if !network.contains(&address) {
-        format!("{address} is not in the lender's network {network}")
-    } else if [network.network(), network.broadcast(), wire.address.addr()].contains(&address)
-        || wire.router == Some(address)
-    {
-        format!("{address} is the network's, the lease manager's or the router's own: choose another")
-    } else if pool.is_some_and(|pool| pool.contains(address)) {
-        format!("{address} lies in dhcp.pool, which is for servers that nobody wrote down: choose another")
-    } else {
-        return match &entry.router {
-            Some(router) if !network.contains(router.get_ref()) => Err(source.problem(
-                router.span(),
-                format!(
-                    "the router {} is not in the lender's network {network}",
-                    router.get_ref()
-                ),
-            )),
-            _ => Ok(()),
-        };
+    let Some(subnet) = wire.network_of(address) else {
+        let problem = format!(
+            "{address} is not in the lender's network {} nor in a [[subnet]]",
+            wire.address.trunc()
+        );
+        return Err(source.problem(entry.address.span(), problem));
     };
-    Err(source.problem(entry.address.span(), problem))
+    let network = subnet.network.trunc();
+    if [network.network(), network.broadcast(), wire.address.addr()].contains(&address)
+        || subnet.router == Some(address)
+    {
+        let problem =
+            format!("{address} is the network's, the lease manager's or the router's own: choose another");
+        return Err(source.problem(entry.address.span(), problem));
+    }
+    if subnet.pool.is_some_and(|pool| pool.contains(address)) {
+        let problem = format!(
+            "{address} lies in its network's pool, which is for servers that nobody wrote down: choose another"
+        );
+        return Err(source.problem(entry.address.span(), problem));
+    }
+    match &entry.router {
+        Some(router) if !network.contains(router.get_ref()) => {
+            let problem = format!(
+                "the router {} is not in the server's network {network}",
+                router.get_ref()
+            );
+            Err(source.problem(router.span(), problem))
+        }
+        _ => Ok(subnet),
+    }
 }
 
 /// The type is a report, which ignores what it does not know; what a person wrote must not be ignored, so every

@@ -144,7 +144,22 @@ fn errors_of_servers_toml_name_line_and_value() {
 #[test]
 fn an_address_of_the_pool_is_nobodys() {
     let lm = format!("{LM}[dhcp]\npool = {{ first = \"10.10.0.10\", last = \"10.10.0.20\" }}");
-    assert!(refused(&lm, &server(GOOD)).2.contains("lies in dhcp.pool"));
+    assert!(
+        refused(&lm, &server(GOOD))
+            .2
+            .contains("lies in its network's pool")
+    );
+}
+
+#[test]
+fn a_server_behind_a_relay_stands_in_its_subnet() {
+    let lm = format!("{LM}[[subnet]]\nnetwork = \"10.20.0.0/26\"\nrouter = \"10.20.0.1\"\n");
+    let servers = server(GOOD).replace("10.10.0.11", "10.20.0.11");
+    assert!(refused(LM, &servers).2.contains("nor in a [[subnet]]"));
+    let config = load(&lm, &servers).unwrap();
+    let place = &config.servers.values().next().unwrap().place;
+    assert_eq!(place.address.to_string(), "10.20.0.11/26");
+    assert_eq!(place.router, Some("10.20.0.1".parse().unwrap()));
 }
 
 #[test]

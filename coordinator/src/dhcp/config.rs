@@ -3,6 +3,7 @@
 
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -28,10 +29,36 @@ pub enum IpxeChain {
     Grub,
 }
 
+/// Whose the addresses are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DhcpMode {
+    /// Ours: no other DHCP server may stand on the wire.
+    #[default]
+    Authoritative,
+    /// Another DHCP server's, beside which the LM only says what to boot (proxyDHCP): iPXE, whatever `first_loader` and `ipxe_chain` say. Give the servers their
+    /// addresses on record there too: the installed system keeps its address.
+    Proxy,
+}
+
+/// A `[[subnet]]` of `lm.toml`: a network of servers behind a DHCP relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SubnetConfig {
+    /// The network, such as `10.20.0.0/24`.
+    pub network: Ipv4Net,
+    /// The router of its servers, mostly the relay itself.
+    pub router: Option<Ipv4Addr>,
+    /// Addresses for cards that nobody wrote down.
+    pub pool: Option<PoolConfig>,
+}
+
 /// The `[dhcp]` table of `lm.toml`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DhcpConfig {
+    /// Whose the addresses are.
+    pub mode: DhcpMode,
     /// How long a server that is on record keeps its address without asking again, in seconds.
     pub lease_time_s: u32,
     /// Name servers, three at most; none by default, because nothing in a transfer asks one.
@@ -49,6 +76,7 @@ pub struct DhcpConfig {
 impl Default for DhcpConfig {
     fn default() -> Self {
         Self {
+            mode: DhcpMode::default(),
             lease_time_s: 3600,
             name_servers: Vec::new(),
             first_loader: FirstLoader::default(),
@@ -97,8 +125,12 @@ pub struct DhcpSettings {
     pub router: Option<Ipv4Addr>,
     /// Where boot files are served, without a slash at the end, such as `http://10.10.0.1`.
     pub http_base: String,
-    /// The URL of the boot program for UEFI HTTP boot, when there is one.
-    pub http_loader: Option<String>,
+    /// Names of the boot programs that TFTP has, such as `grub/core.efi`.
+    pub loaders: BTreeSet<String>,
+    /// The URL of each of them, for UEFI HTTP boot.
+    pub http_loaders: BTreeMap<String, String>,
+    /// Networks behind relays.
+    pub subnets: Vec<SubnetConfig>,
     /// The lender's decisions.
     pub config: DhcpConfig,
 }
@@ -108,7 +140,7 @@ pub struct DhcpSettings {
 pub enum DhcpSettingsError {
     /// Part of the pool is elsewhere.
     #[error(
-        "dhcp.pool {first} to {last} does not lie inside the lender's network {network}: choose addresses of that network"
+        "the DHCP pool {first} to {last} does not lie inside its network {network}: choose addresses of that network"
     )]
     PoolOutside {
         /// First address of the pool.
@@ -119,13 +151,34 @@ pub enum DhcpSettingsError {
         network: Ipv4Net,
     },
     /// The pool is empty or too large.
-    #[error("dhcp.pool {first} to {last} must have between 1 and {MAX_POOL} addresses")]
+    #[error("the DHCP pool {first} to {last} must have between 1 and {MAX_POOL} addresses")]
     PoolSize {
         /// First address of the pool.
         first: Ipv4Addr,
         /// Last address of the pool.
         last: Ipv4Addr,
     },
+    /// Two networks overlap.
+    #[error("[[subnet]] {second} overlaps {first}: a relay's address must tell the networks apart")]
+    Overlap {
+        /// One of them.
+        first: Ipv4Net,
+        /// The other.
+        second: Ipv4Net,
+    },
+    /// A router that its servers cannot reach.
+    #[error("[[subnet]] {network}: the router {router} is not in it")]
+    Router {
+        /// The network.
+        network: Ipv4Net,
+        /// The router.
+        router: Ipv4Addr,
+    },
+    /// Only one server can give addresses.
+    #[error(
+        "dhcp.mode is \"proxy\", so the other DHCP server gives the addresses: remove the pool, or the mode"
+    )]
+    PoolOfProxy,
     /// A lease that clients would have to renew all the time.
     #[error("dhcp: a lease time of {seconds} s is too short: 60 s is the least")]
     LeaseTime {
@@ -147,11 +200,14 @@ impl DhcpSettings {
     /// [`DhcpSettingsError`], the first that applies.
     pub fn check(&self) -> Result<(), DhcpSettingsError> {
         let config = &self.config;
-        let times = [
-            Some(config.lease_time_s),
-            config.pool.map(|pool| pool.lease_time_s),
-        ];
-        if let Some(seconds) = times.into_iter().flatten().find(|seconds| *seconds < 60) {
+        let pools = || {
+            config
+                .pool
+                .iter()
+                .chain(self.subnets.iter().filter_map(|subnet| subnet.pool.as_ref()))
+        };
+        let mut times = pools().map(|pool| pool.lease_time_s).chain([config.lease_time_s]);
+        if let Some(seconds) = times.find(|seconds| *seconds < 60) {
             return Err(DhcpSettingsError::LeaseTime { seconds });
         }
         if config.name_servers.len() > 3 {
@@ -159,27 +215,60 @@ impl DhcpSettings {
                 count: config.name_servers.len(),
             });
         }
-        let Some(PoolConfig { first, last, .. }) = config.pool else {
-            return Ok(());
-        };
-        let network = self.address.trunc();
-        if !network.contains(&first) || !network.contains(&last) {
-            return Err(DhcpSettingsError::PoolOutside { first, last, network });
+        if config.mode == DhcpMode::Proxy && pools().next().is_some() {
+            return Err(DhcpSettingsError::PoolOfProxy);
         }
-        if first > last || u32::from(last) - u32::from(first) >= MAX_POOL {
-            return Err(DhcpSettingsError::PoolSize { first, last });
-        }
-        Ok(())
+        self.check_networks()?;
+        check_pool(self.address.trunc(), config.pool)?;
+        self.subnets
+            .iter()
+            .try_for_each(|subnet| check_pool(subnet.network, subnet.pool))
     }
 
-    /// Addresses of the network that are nobody's to lend.
-    pub(super) fn is_reserved(&self, address: Ipv4Addr) -> bool {
-        let network = self.address;
-        [network.addr(), network.network(), network.broadcast()].contains(&address)
-            || self.router == Some(address)
+    fn check_networks(&self) -> Result<(), DhcpSettingsError> {
+        let networks: Vec<Ipv4Net> = self.networks().collect();
+        for (index, second) in networks.iter().enumerate() {
+            let overlaps =
+                |first: &&Ipv4Net| first.contains(&second.network()) || second.contains(&first.network());
+            if let Some(first) = networks[..index].iter().find(overlaps) {
+                return Err(DhcpSettingsError::Overlap {
+                    first: *first,
+                    second: *second,
+                });
+            }
+        }
+        let outside = |subnet: &SubnetConfig| {
+            Some((
+                subnet.network,
+                subnet.router.filter(|r| !subnet.network.contains(r))?,
+            ))
+        };
+        match self.subnets.iter().find_map(outside) {
+            Some((network, router)) => Err(DhcpSettingsError::Router { network, router }),
+            None => Ok(()),
+        }
+    }
+
+    /// The LM's own network, then those behind relays.
+    pub fn networks(&self) -> impl Iterator<Item = Ipv4Net> {
+        let subnets = self.subnets.iter().map(|subnet| subnet.network.trunc());
+        std::iter::once(self.address.trunc()).chain(subnets)
     }
 
     pub(super) fn lease_time(&self) -> Duration {
         Duration::from_secs(self.config.lease_time_s.into())
     }
+}
+
+fn check_pool(network: Ipv4Net, pool: Option<PoolConfig>) -> Result<(), DhcpSettingsError> {
+    let Some(PoolConfig { first, last, .. }) = pool else {
+        return Ok(());
+    };
+    if !network.contains(&first) || !network.contains(&last) {
+        return Err(DhcpSettingsError::PoolOutside { first, last, network });
+    }
+    if first > last || u32::from(last) - u32::from(first) >= MAX_POOL {
+        return Err(DhcpSettingsError::PoolSize { first, last });
+    }
+    Ok(())
 }

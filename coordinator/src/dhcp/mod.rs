@@ -1,13 +1,15 @@
-//! DHCP for the lender's wire (RFC 2131, 2132; PXE: RFC 4578), authoritative there.
+//! DHCP for the lender's wire and the networks behind relays (RFC 2131, 2132, 3046; PXE: RFC 4578): authoritative, or beside another server as its [`proxy`].
 //!
 //! [`Request::parse`] turns a datagram into what matters of it, [`Dhcp::answer`] is the whole of the protocol without a socket or a clock, and
 //! [`DhcpService`] is the socket around the two. A server on record always gets its fixed address; any other gets one of a small
-//! pool so that it can report its hardware. Relays are not served: the LM stands on the wire itself.
+//! pool so that it can report its hardware.
 
 mod answer;
 mod bootfile;
 mod config;
 mod pool;
+pub mod proxy;
+mod relay;
 mod request;
 mod service;
 mod solicitation;
@@ -15,7 +17,11 @@ mod solicitation;
 mod tests;
 
 pub use answer::{Dhcp, Reply};
-pub use config::{DhcpConfig, DhcpSettings, DhcpSettingsError, FirstLoader, IpxeChain, MAX_POOL, PoolConfig};
+pub use config::{
+    DhcpConfig, DhcpMode, DhcpSettings, DhcpSettingsError, FirstLoader, IpxeChain, MAX_POOL, PoolConfig,
+    SubnetConfig,
+};
+pub use relay::Relay;
 pub use request::{Client, Ignored, Platform, Request};
 pub use service::{DhcpError, DhcpService, SERVER_PORT};
 

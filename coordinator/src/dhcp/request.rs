@@ -4,6 +4,8 @@
 //! such things, so the options are taken raw from its lazy reader and interpreted here, each for itself: an option
 //! that makes no sense is as good as absent, and never hides another.
 
+use super::proxy;
+use super::relay::Relay;
 use dhcproto::v4::borrowed::Message;
 use dhcproto::v4::{HType, MAGIC, MessageType, Opcode, OptionCode};
 use leaseboot_protocol::network::MacAddress;
@@ -31,6 +33,10 @@ pub enum Platform {
     Bios,
     /// x86-64 with UEFI: 7 and, from firmware that took the old name of it, 9; 16 over HTTP.
     Efi64,
+    /// x86 with UEFI of 32 bits: 6; 15 over HTTP.
+    Efi32,
+    /// 64-bit ARM with UEFI: 11; 19 over HTTP.
+    Arm64,
     /// Anything else.
     Other(u16),
 }
@@ -39,7 +45,9 @@ impl From<u16> for Platform {
     fn from(number: u16) -> Self {
         match number {
             0 => Platform::Bios,
+            6 | 15 => Platform::Efi32,
             7 | 9 | 16 => Platform::Efi64,
+            11 | 19 => Platform::Arm64,
             other => Platform::Other(other),
         }
     }
@@ -68,6 +76,10 @@ pub struct Request {
     pub client_id: Option<Vec<u8>>,
     /// Option 97, to be handed back (RFC 4578).
     pub machine_id: Option<Vec<u8>>,
+    /// The boot item in option 43 (PXE specification 2.1), to be handed back by a boot server.
+    pub boot_item: Option<[u8; 4]>,
+    /// Through whom it came.
+    pub relay: Option<Relay>,
 }
 
 /// Why a datagram was not taken for a message to this server.
@@ -82,9 +94,6 @@ pub enum Ignored {
     /// No Ethernet address of a single card.
     #[error("the hardware address is not of an Ethernet card")]
     Hardware,
-    /// Through a relay; the LM serves its own wire only.
-    #[error("came through a relay, and only the wire of the LM itself is served")]
-    Relayed,
     /// Plain BOOTP.
     #[error("no message type (option 53)")]
     NoType,
@@ -108,9 +117,6 @@ impl Request {
         if mac[0] & 1 == 1 || mac == [0; 6] {
             return Err(Ignored::Hardware);
         }
-        if !message.giaddr().is_unspecified() {
-            return Err(Ignored::Relayed);
-        }
         let options = Options::read(&message);
         Ok(Self {
             kind: options.kind.ok_or(Ignored::NoType)?,
@@ -123,6 +129,13 @@ impl Request {
             client: options.client(),
             client_id: options.client_id,
             machine_id: options.machine_id,
+            boot_item: options.boot_item,
+            relay: Some(message.giaddr())
+                .filter(|address| !address.is_unspecified())
+                .map(|address| Relay {
+                    address,
+                    information: options.relay_information,
+                }),
         })
     }
 }
@@ -134,9 +147,12 @@ struct Options {
     server: Option<Ipv4Addr>,
     class: Vec<u8>,
     user_class: Vec<u8>,
-    platforms: Vec<Platform>,
+    numbers: Vec<u16>,
     client_id: Option<Vec<u8>>,
     machine_id: Option<Vec<u8>>,
+    boot_item: Option<[u8; 4]>,
+    relay_information: Option<Vec<u8>>,
+    ipxe_options: bool,
 }
 
 impl Options {
@@ -154,7 +170,7 @@ impl Options {
                     let numbers = data
                         .chunks_exact(2)
                         .map(|pair| u16::from_be_bytes([pair[0], pair[1]]));
-                    options.platforms = numbers.map(Platform::from).collect();
+                    options.numbers = numbers.collect();
                 }
                 // RFC 2132 wants two bytes at least; 255 is what one option holds.
                 OptionCode::ClientIdentifier if (2..=255).contains(&data.len()) => {
@@ -163,6 +179,10 @@ impl Options {
                 OptionCode::ClientMachineIdentifier if data.len() == 17 => {
                     options.machine_id = Some(data.to_vec());
                 }
+                OptionCode::VendorExtensions => options.boot_item = proxy::boot_item(data),
+                OptionCode::RelayAgentInformation => options.relay_information = Some(data.to_vec()),
+                // iPXE's own options: a card's ROM may be built to leave option 77 to the site.
+                OptionCode::Unknown(175) => options.ipxe_options = true,
                 _ => {}
             }
         }
@@ -171,7 +191,7 @@ impl Options {
 
     fn client(&self) -> Client {
         let platform = self.platform();
-        if is_ipxe(&self.user_class) {
+        if is_ipxe(&self.user_class) || self.ipxe_options {
             Client::Ipxe(platform)
         } else if self.class.starts_with(b"PXEClient") {
             Client::Pxe(platform)
@@ -184,14 +204,14 @@ impl Options {
         }
     }
 
-    /// The first platform of option 93 that we can boot; without the option, the number in `PXEClient:Arch:00007:…`; else the oldest.
+    /// The platform of option 93, which may be a list: the first that most fleets boot, else the first that is known; without
+    /// the option, the number in `PXEClient:Arch:00007:…`; else the oldest.
     fn platform(&self) -> Platform {
-        let ours = self
-            .platforms
-            .iter()
-            .find(|platform| !matches!(platform, Platform::Other(_)));
-        ours.or(self.platforms.first())
-            .copied()
+        let platforms = || self.numbers.iter().copied().map(Platform::from);
+        platforms()
+            .find(|platform| matches!(platform, Platform::Bios | Platform::Efi64))
+            .or_else(|| platforms().find(|platform| !matches!(platform, Platform::Other(_))))
+            .or_else(|| platforms().next())
             .or_else(|| platform_in(&self.class))
             .unwrap_or(Platform::Bios)
     }

@@ -13,6 +13,7 @@ use super::driver::{Driver, DriverError, locked, now};
 use super::tokens;
 use crate::boot::{AgentBoot, BootDirectory, BootError, BootPlan, SiteArchiveId};
 use crate::config::Server;
+use crate::dhcp::DhcpMode;
 use crate::metrics::BootRequest;
 use crate::store::{BootTicket, NewBootToken};
 use futures_util::FutureExt as _;
@@ -122,8 +123,10 @@ impl Driver {
             return Ok(None);
         };
         let server = self.server_of_card(mac);
+        // Beside another DHCP server the place on record is a wish: the server asks for its address again.
+        let ours = self.config.dhcp.mode == DhcpMode::Authoritative;
         let place = server
-            .filter(|server| server.place.mac == mac)
+            .filter(|server| ours && server.place.mac == mac)
             .map(|server| server.place.clone());
         if let Some(place) = &place
             && IpAddr::from(place.address.addr()) != from

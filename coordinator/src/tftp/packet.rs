@@ -117,11 +117,10 @@ pub enum ErrorCode {
     Illegal = 4,
 }
 
-/// Writes a DATA packet over the buffer.
-pub(super) fn write_data(buffer: &mut Vec<u8>, number: u16, content: &[u8]) {
-    start(buffer, DATA);
-    buffer.extend_from_slice(&number.to_be_bytes());
-    buffer.extend_from_slice(content);
+/// What stands before the content in a DATA packet.
+pub(super) fn data_head(number: u16) -> [u8; 4] {
+    let ([a, b], [c, d]) = (DATA.to_be_bytes(), number.to_be_bytes());
+    [a, b, c, d]
 }
 
 /// Writes an OACK packet over the buffer.

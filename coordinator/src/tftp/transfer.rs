@@ -16,6 +16,7 @@
 use super::negotiation::Terms;
 use super::packet::{self, FromClient};
 use bytes::Bytes;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 /// How often the first packet is sent to an address that has not shown that it asked.
@@ -171,8 +172,23 @@ impl Transfer {
     pub fn encode(&self, outgoing: Outgoing, buffer: &mut Vec<u8>) {
         match outgoing {
             Outgoing::Oack => packet::write_oack(buffer, &self.terms.granted),
-            Outgoing::Block(number) => packet::write_data(buffer, wire_number(number), self.block(number)),
+            Outgoing::Block(number) => {
+                let (head, part) = self.block_packet(number);
+                buffer.clear();
+                buffer.extend_from_slice(&head);
+                buffer.extend_from_slice(&self.file[part]);
+            }
         }
+    }
+
+    /// The file that is sent.
+    pub fn file(&self) -> &Bytes {
+        &self.file
+    }
+
+    /// The packet of a block: its head, and the part of [`Transfer::file`] that follows it. Nothing is copied.
+    pub fn block_packet(&self, number: u64) -> ([u8; 4], Range<usize>) {
+        (packet::data_head(wire_number(number)), self.block(number))
     }
 
     fn acknowledged(mut self, number: u16, now: Instant, out: &mut Vec<Outgoing>) -> Result<Self, End> {
@@ -210,11 +226,10 @@ impl Transfer {
         (self.file.len() / self.terms.block_size) as u64 + 1
     }
 
-    fn block(&self, number: u64) -> &[u8] {
+    fn block(&self, number: u64) -> Range<usize> {
         let index = usize::try_from(number - 1).unwrap_or(usize::MAX);
         let start = index.saturating_mul(self.terms.block_size).min(self.file.len());
-        let end = (start + self.terms.block_size).min(self.file.len());
-        &self.file[start..end]
+        start..(start + self.terms.block_size).min(self.file.len())
     }
 }
 

@@ -3,6 +3,8 @@
 mod leases;
 mod noise;
 mod programs;
+mod proxies;
+mod relays;
 
 use super::*;
 use dhcproto::v4::{DhcpOption, Message, MessageType, OptionCode, UnknownOption};
@@ -16,13 +18,28 @@ const FIXED: Ipv4Addr = Ipv4Addr::new(10, 10, 0, 11);
 const KNOWN: MacAddress = MacAddress([0x52, 0x54, 0, 0, 0, 0x11]);
 const STRANGER: MacAddress = MacAddress([0x52, 0x54, 0, 0, 0, 0x99]);
 
+/// What `cargo xtask image` makes.
+const LOADERS: [&str; 4] = [
+    "grub/core.0",
+    "grub/core.efi",
+    "ipxe/undionly.kpxe",
+    "ipxe/snponly.efi",
+];
+
 fn settings(config: DhcpConfig) -> DhcpSettings {
     DhcpSettings {
         interface: "br0".to_owned(),
         address: "10.10.0.1/24".parse().unwrap(),
         router: Some(SERVER),
         http_base: "http://10.10.0.1".to_owned(),
-        http_loader: Some("http://10.10.0.1/boot/files/ab/core.efi".to_owned()),
+        loaders: LOADERS.map(str::to_owned).into(),
+        http_loaders: ["grub/core.efi", "ipxe/snponly.efi"]
+            .map(|name| {
+                let (_, last) = name.split_once('/').unwrap();
+                (name.to_owned(), format!("http://10.10.0.1/boot/files/ab/{last}"))
+            })
+            .into(),
+        subnets: Vec::new(),
         config,
     }
 }

@@ -95,10 +95,11 @@ fn the_largest_answer_fits_into_the_smallest_packet() {
         ..DhcpConfig::default()
     };
     let mut server = Dhcp::new(DhcpSettings {
-        http_loader: Some(format!(
-            "http://255.255.255.255/boot/files/{}/core.efi",
-            "a".repeat(64)
-        )),
+        http_loaders: [(
+            "grub/core.efi".to_owned(),
+            format!("http://255.255.255.255/boot/files/{}/core.efi", "a".repeat(64)),
+        )]
+        .into(),
         ..settings(config)
     });
     let options = [
@@ -113,4 +114,49 @@ fn the_largest_answer_fits_into_the_smallest_packet() {
             .boot_file()
             .is_some()
     );
+}
+
+#[test]
+fn the_rarer_architectures_get_theirs_when_it_is_there() {
+    let with = |loaders: &[&str]| {
+        let loaders = loaders.iter().map(|name| (*name).to_owned());
+        let urls = ["grub/core-ia32.efi", "grub/core-arm64.efi"]
+            .map(|name| (name.to_owned(), format!("http://lm/{name}")));
+        Dhcp::new(DhcpSettings {
+            loaders: loaders.collect(),
+            http_loaders: urls.into(),
+            ..settings(DhcpConfig::default())
+        })
+    };
+    let all = ["grub/core.efi", "grub/core-ia32.efi", "grub/core-arm64.efi"];
+    for (kind, number, expected) in [
+        ("PXEClient", 6, "grub/core-ia32.efi"),
+        ("PXEClient", 11, "grub/core-arm64.efi"),
+        ("HTTPClient", 15, "http://lm/grub/core-ia32.efi"),
+        ("HTTPClient", 19, "http://lm/grub/core-arm64.efi"),
+    ] {
+        let discover = message(
+            KNOWN,
+            MessageType::Discover,
+            [class(kind), architectures(&[number])],
+        );
+        let offer = ask(&mut with(&all), &discover).unwrap();
+        assert_eq!(offer.boot_file().as_deref(), Some(expected), "{number}");
+        // Without it: an address, and no program that it could not run.
+        assert_eq!(
+            ask(&mut with(&all[..1]), &discover).unwrap().boot_file(),
+            None,
+            "{number}"
+        );
+    }
+}
+
+#[test]
+fn ipxe_is_known_by_its_own_options_too() {
+    let options = [
+        class("PXEClient:Arch:00000:UNDI:002001"),
+        DhcpOption::Unknown(UnknownOption::new(OptionCode::from(175), vec![177, 1, 1])),
+    ];
+    let program = boot_file(DhcpConfig::default(), options).unwrap();
+    assert!(program.ends_with(".ipxe"), "{program}");
 }

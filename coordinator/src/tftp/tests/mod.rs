@@ -1,4 +1,5 @@
 //! The protocol against a simulated network, and the service against the clients that people use.
 
 mod peers;
+mod sessions;
 mod simulation;

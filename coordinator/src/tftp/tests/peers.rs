@@ -38,10 +38,10 @@ async fn serve(clients: &str) -> (SocketAddr, DropGuard) {
     let settings = TftpSettings {
         address: Ipv4Addr::LOCALHOST,
         port: 0,
-        clients: clients.parse().unwrap(),
+        clients: vec![clients.parse().unwrap()],
         mtu: u16::MAX,
     };
-    let service = TftpService::bind(settings).await.unwrap();
+    let service = TftpService::bind(settings).unwrap();
     let (address, stop) = (service.local_addr(), CancellationToken::new());
     tokio::spawn(service.run(Arc::new(shelf), stop.clone()));
     (address, stop.drop_guard())
@@ -253,9 +253,9 @@ async fn a_taken_port_is_named() {
     let settings = TftpSettings {
         address: Ipv4Addr::LOCALHOST,
         port: server.port(),
-        clients: "127.0.0.0/8".parse().unwrap(),
+        clients: vec!["127.0.0.0/8".parse().unwrap()],
         mtu: 1500,
     };
-    let error = TftpService::bind(settings).await.unwrap_err().to_string();
+    let error = TftpService::bind(settings).unwrap_err().to_string();
     assert!(error.contains(&server.to_string()), "{error}");
 }
