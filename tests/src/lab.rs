@@ -13,6 +13,7 @@
 
 use crate::assets::Assets;
 use crate::capture::Capture;
+use crate::daemon::Daemon;
 use crate::folders::{Folders, RunFolder};
 use crate::machine::Machine;
 use crate::managers::{Borrowing, LeaseManager, Organizer, Profile};
@@ -46,6 +47,7 @@ pub struct Plan {
     attempts: Option<i64>,
     deadlines: Vec<(&'static str, i64)>,
     rival: bool,
+    beside_dnsmasq: bool,
 }
 
 /// What the enterprise has its servers boot.
@@ -72,6 +74,7 @@ pub struct Lab {
     pub capture: Option<Capture>,
     _redfish: Redfish,
     _packages: Option<Service>,
+    _dnsmasq: Option<Daemon>,
     /// The wires.
     pub network: Network,
 }
@@ -88,6 +91,7 @@ impl Plan {
             attempts: None,
             deadlines: Vec::new(),
             rival: false,
+            beside_dnsmasq: false,
         }
     }
 
@@ -147,6 +151,13 @@ impl Plan {
         self
     }
 
+    /// Addresses on the lender's wire come from a dnsmasq that knows nothing of booting, and the LM is its proxy.
+    #[must_use]
+    pub fn beside_dnsmasq(mut self) -> Self {
+        self.beside_dnsmasq = true;
+        self
+    }
+
     /// Builds the laboratory, runs the scenario in it, and takes it down. When the scenario fails, the last lines of everything
     /// that speaks go to standard error.
     pub async fn run(self, scenario: impl AsyncFnOnce(&mut Lab) -> Result<()>) -> Result<()> {
@@ -184,6 +195,9 @@ impl Plan {
             for (state, seconds) in &self.deadlines {
                 set(config, "deadlines", state, *seconds);
             }
+            if self.beside_dnsmasq {
+                set(config, "dhcp", "mode", "proxy");
+            }
             if let Some(attempts) = self.attempts {
                 config.insert("attempts".to_owned(), attempts.into());
             }
@@ -193,6 +207,10 @@ impl Plan {
             BootImage::Installer => Some(add_web_profile(&network, folders, &po).await?),
             BootImage::Tiny => tiny_image::add(&po).await.map(|()| None)?,
             BootImage::None => None,
+        };
+        let dnsmasq = match self.beside_dnsmasq {
+            true => Some(start_dnsmasq(&network, folder).await?),
+            false => None,
         };
         lm.start().await?;
         po.start().await?;
@@ -209,6 +227,7 @@ impl Plan {
             capture,
             _redfish: redfish,
             _packages: packages,
+            _dnsmasq: dnsmasq,
             network,
         })
     }
@@ -307,6 +326,39 @@ async fn start_rival(
     let mut rival = Organizer::prepare_rival(network, folders, folder, &bundle).await?;
     rival.start().await?;
     Ok(rival)
+}
+
+/// The addresses that dnsmasq gives in [`Plan::beside_dnsmasq`] begin so.
+pub const DNSMASQ_ADDRESSES: &str = "10.10.0.2";
+
+/// A DHCP server by other authors, at a port of its own on the lender's bridge: 10.10.0.201 to 10.10.0.219, and not a word about booting.
+async fn start_dnsmasq(network: &Network, folder: &Path) -> Result<Daemon> {
+    let namespace = network.add_lender_port("dhcp", "10.10.0.2/24").await?;
+    let mut command = namespace.command("dnsmasq");
+    command.args([
+        "--keep-in-foreground",
+        "--conf-file=/dev/null",
+        "--port=0",
+        "--user=root",
+        "--pid-file=",
+        "--log-facility=-",
+        "--log-dhcp",
+        "--leasefile-ro",
+        "--dhcp-authoritative",
+        "--no-ping",
+        "--interface=dhcp",
+        "--bind-interfaces",
+        "--dhcp-range=10.10.0.201,10.10.0.219,255.255.255.0,1h",
+        "--dhcp-option=option:router,10.10.0.1",
+    ]);
+    let mut daemon = Daemon::start("dnsmasq", command, &folder.join("dnsmasq.log"))?;
+    daemon
+        .ready(
+            "DHCP, sockets bound exclusively to interface dhcp",
+            Duration::from_secs(10),
+        )
+        .await?;
+    Ok(daemon)
 }
 
 /// The enterprise's boot image, the profile `web`, and the packages that it installs.

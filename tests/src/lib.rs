@@ -31,10 +31,11 @@ pub mod tiny_image;
 pub mod transcript;
 
 /// The Debian packages that the laboratory runs.
-pub const HOST_PACKAGES: [&str; 15] = [
+pub const HOST_PACKAGES: [&str; 16] = [
     "busybox-static",
     "cpio",
     "curl",
+    "dnsmasq-base",
     "gzip",
     "iproute2",
     "ipxe-qemu",

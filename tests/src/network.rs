@@ -142,6 +142,21 @@ impl Network {
             .with_context(|| format!("cannot make the tap device {tap}"))
     }
 
+    /// Wires the namespace of the package repository to the lender's bridge as well, as a host of the lender with this address; gives the namespace.
+    pub(crate) async fn add_lender_port(&self, interface: &str, address: &str) -> Result<&Namespace> {
+        let wire = format!(
+            "link add name {interface} type veth peer name {interface} netns {}\nlink set {interface} master {LENDER_BRIDGE}\nlink set {interface} up\n",
+            self.repo.name()
+        );
+        self.lender
+            .ip_batch(&wire)
+            .await
+            .context("cannot add a port to the lender's bridge")?;
+        let there = format!("link set {interface} up\naddress add {address} dev {interface}\n");
+        self.repo.ip_batch(&there).await?;
+        Ok(&self.repo)
+    }
+
     async fn lay_wires(&self) -> Result<()> {
         let all = [
             &self.lender,

@@ -1,15 +1,18 @@
 //! An HTTP client that fetches one file again and again and looks at its length; what it costs us does not matter here.
 
+use super::wire::client_address;
 use anyhow::{Context as _, Result, bail, ensure};
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::task::JoinSet;
 
 const PORT: u16 = 80;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Fetches `path` `times` times over one connection; gives the bytes of content that came.
-pub fn fetch(server: Ipv4Addr, path: &str, length: u64, times: u32) -> Result<u64> {
+pub(super) fn fetch(server: Ipv4Addr, path: &str, length: u64, times: u32) -> Result<u64> {
     let address = SocketAddr::from((server, PORT));
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE).context("cannot connect")?;
     stream
@@ -29,6 +32,40 @@ pub fn fetch(server: Ipv4Addr, path: &str, length: u64, times: u32) -> Result<u6
         total += arrived;
     }
     Ok(total)
+}
+
+/// So many clients fetch `length` bytes from the beginning of `path` at one moment, each from its own address and over its own connection.
+pub(super) async fn storm(server: Ipv4Addr, path: &str, length: usize, clients: usize) -> Result<Duration> {
+    let begun = Instant::now();
+    let mut fetching = JoinSet::new();
+    for client in 0..clients {
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: {server}\r\nRange: bytes=0-{}\r\nConnection: close\r\n\r\n",
+            length - 1
+        );
+        fetching.spawn(async move {
+            let socket = tokio::net::TcpSocket::new_v4()?;
+            socket.bind((client_address(client), 0).into())?;
+            let mut stream = socket.connect((server, PORT).into()).await?;
+            stream.write_all(request.as_bytes()).await?;
+            let (mut buffer, mut total) = (vec![0; 64 << 10], 0);
+            loop {
+                match stream.read(&mut buffer).await? {
+                    0 => return std::io::Result::Ok(total),
+                    count => total += count,
+                }
+            }
+        });
+    }
+    while let Some(fetched) = fetching.join_next().await {
+        let total = fetched.context("a client panicked")?.context("a client failed")?;
+        // The rest is the head.
+        ensure!(
+            (length..length + 1024).contains(&total),
+            "a client got {total} instead of {length} bytes"
+        );
+    }
+    Ok(begun.elapsed())
 }
 
 /// Reads the head of an answer; gives the bytes of content that came with it.

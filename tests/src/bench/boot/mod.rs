@@ -3,6 +3,7 @@
 //! One wire (a veth pair of 1500 bytes) between two namespaces; at one end one server at a time, at the other the load. Each thing is measured [`ROUNDS`] times, ours and the peers in
 //! turn, and the medians are compared, because other work on the machine disturbs whole seconds.
 
+mod dhcp;
 mod http;
 mod servers;
 mod tftp;
@@ -48,7 +49,9 @@ pub fn run() -> Result<()> {
         files: &files.folder,
     };
     tftp_rows(&places, &files)?;
-    http_row(&places, &files)
+    http_row(&places, &files)?;
+    dhcp_rows(&places)?;
+    runtime.block_on(storm_rows(&places, &files))
 }
 
 impl Files {
@@ -276,4 +279,73 @@ fn http_cost(server: &Server, path: &str, files: &Files) -> Result<f64> {
     ensure!(cost.is_finite(), "nothing was fetched");
     println!("HTTP 64 MiB: {:<12} {cost:.3} CPU-s/GiB", server.name());
     Ok(cost)
+}
+
+/// Strangers' addresses, as many as the LM gives, which the peers' ranges begin with too.
+fn with_pool(table: &mut toml::Table) {
+    let mut pool = toml::Table::new();
+    pool.insert("first".to_owned(), "10.77.16.1".into());
+    pool.insert("last".to_owned(), "10.77.19.255".into());
+    let dhcp = table.entry("dhcp").or_insert_with(|| toml::Table::new().into());
+    if let Some(dhcp) = dhcp.as_table_mut() {
+        dhcp.insert("pool".to_owned(), pool.into());
+    }
+}
+
+fn dhcp_rows(places: &Places<'_>) -> Result<()> {
+    let server = places.lease_manager(|table, _| with_pool(table))?;
+    let ours = dhcp::exchanges(places.wire, &server)?;
+    drop(server);
+    let kea = dhcp::exchanges(
+        places.wire,
+        &places.kea()?.ready(|| Ok(dhcp::is_served(places.wire)))?,
+    )?;
+    let dnsmasq = dhcp::exchanges(
+        places.wire,
+        &places
+            .dnsmasq_dhcp()?
+            .ready(|| Ok(dhcp::is_served(places.wire)))?,
+    )?;
+    let name = "DHCP, four-way exchanges at under 2.5 % drops, against";
+    Measurement::new(format!("{name} kea"), "1/s", ours.rate)
+        .against("kea", kea.rate)
+        .goal(Goal::RatioAtLeast(2.0))
+        .say()?;
+    Measurement::new(format!("{name} dnsmasq"), "1/s", ours.rate)
+        .against("dnsmasq", dnsmasq.rate)
+        .say()?;
+    Measurement::new(
+        "DHCP, CPU of the server for a million of them",
+        "CPU-s",
+        ours.cpu_per_million,
+    )
+    .against("kea", kea.cpu_per_million)
+    .say()?;
+    Ok(())
+}
+
+/// A thousand servers at once, from the first DISCOVER to the last byte of kernel and image. Any that is left out is an error.
+async fn storm_rows(places: &Places<'_>, files: &Files) -> Result<()> {
+    let server = places.lease_manager(|table, _| with_pool(table))?;
+    process::forget_peak(server.pid())?;
+    let dhcp = dhcp::storm(1000)?;
+    println!("storm: DHCP {:?}, {} said again", dhcp.wall, dhcp.repeated);
+    let tftp = tftp::run(&load(files, 1000, 4, Duration::from_secs(60)))?;
+    println!("storm: TFTP {:?}, {} said again", tftp.wall, tftp.repeated);
+    let path = format!("/boot/files/{}/{LARGE}", Sha256::of(&files.large));
+    let http = http::storm(SERVER, &path, 8 << 20, 1000).await?;
+    println!("storm: HTTP {http:?}");
+    let name = "1,000 servers at once:";
+    for (what, wall) in [
+        ("the last has its address by DHCP", dhcp.wall),
+        ("the last has 1 MiB by TFTP", tftp.wall),
+        ("the last has 8 MiB by HTTP", http),
+    ] {
+        Measurement::new(format!("{name} {what}"), "s", wall.as_secs_f64())
+            .goal(Goal::AtMost(60.0))
+            .say()?;
+    }
+    let peak = process::peak_memory(server.pid())?;
+    Measurement::new(format!("{name} memory of the Lease Manager, peak"), "MB", peak).say()?;
+    Ok(())
 }

@@ -12,22 +12,22 @@ use std::time::{Duration, Instant};
 const READY: Duration = Duration::from_secs(30);
 
 /// A running server. Dropping it kills it.
-pub struct Server {
+pub(super) struct Server {
     name: &'static str,
     child: Child,
     log: PathBuf,
 }
 
 /// Where everything lies.
-pub struct Places<'a> {
+pub(super) struct Places<'a> {
     /// The wire.
-    pub wire: &'a Wire,
+    pub(super) wire: &'a Wire,
     /// A folder for configurations and logs.
-    pub folder: &'a Path,
+    pub(super) folder: &'a Path,
     /// The peers' unpacked packages.
-    pub peers: PathBuf,
+    pub(super) peers: PathBuf,
     /// The files that TFTP and HTTP serve.
-    pub files: &'a Path,
+    pub(super) files: &'a Path,
 }
 
 impl Server {
@@ -44,7 +44,7 @@ impl Server {
     }
 
     /// Its name.
-    pub fn name(&self) -> &'static str {
+    pub(super) fn name(&self) -> &'static str {
         self.name
     }
 
@@ -57,17 +57,17 @@ impl Server {
     }
 
     /// CPU seconds of the process and its children so far.
-    pub fn cpu_seconds(&self) -> Result<f64> {
+    pub(super) fn cpu_seconds(&self) -> Result<f64> {
         self.processes()?.into_iter().map(process::cpu_seconds).sum()
     }
 
     /// The process that was started.
-    pub fn pid(&self) -> u32 {
+    pub(super) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// Waits until `probe` finds it at work.
-    pub fn ready(mut self, probe: impl Fn() -> Result<bool>) -> Result<Self> {
+    pub(super) fn ready(mut self, probe: impl Fn() -> Result<bool>) -> Result<Self> {
         let until = Instant::now() + READY;
         while !probe()? {
             if let Some(status) = self
@@ -86,7 +86,7 @@ impl Server {
     }
 
     /// Its log.
-    pub fn said(&self) -> String {
+    pub(super) fn said(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 }
@@ -124,7 +124,7 @@ impl Places<'_> {
     }
 
     /// The Lease Manager with all its services. `change` edits its settings and list of servers.
-    pub fn lease_manager(&self, change: impl FnOnce(&mut toml::Table, &mut String)) -> Result<Server> {
+    pub(super) fn lease_manager(&self, change: impl FnOnce(&mut toml::Table, &mut String)) -> Result<Server> {
         let program = Folders::find()?.program("leaseboot-lm")?;
         let home = self.folder.join("lm");
         if home.exists() {
@@ -169,7 +169,7 @@ impl Places<'_> {
     }
 
     /// dnsmasq, serving TFTP only.
-    pub fn dnsmasq_tftp(&self) -> Result<Server> {
+    pub(super) fn dnsmasq_tftp(&self) -> Result<Server> {
         let mut command = self.wire.at_server("dnsmasq");
         command
             .args([
@@ -190,7 +190,7 @@ impl Places<'_> {
     }
 
     /// dnsmasq, serving DHCP only, leases in memory.
-    pub fn dnsmasq_dhcp(&self) -> Result<Server> {
+    pub(super) fn dnsmasq_dhcp(&self) -> Result<Server> {
         let mut command = self.wire.at_server("dnsmasq");
         command
             .args([
@@ -216,7 +216,7 @@ impl Places<'_> {
     }
 
     /// atftpd: a thread for each transfer.
-    pub fn atftpd(&self) -> Result<Server> {
+    pub(super) fn atftpd(&self) -> Result<Server> {
         let mut command = self.wire.at_server(self.peer("atftpd", "usr/sbin/atftpd")?);
         command
             .args([
@@ -243,7 +243,7 @@ impl Places<'_> {
     }
 
     /// tftpd-hpa: a process for each transfer.
-    pub fn tftpd_hpa(&self) -> Result<Server> {
+    pub(super) fn tftpd_hpa(&self) -> Result<Server> {
         let mut command = self.wire.at_server(self.peer("tftpd-hpa", "usr/sbin/in.tftpd")?);
         command
             .args([
@@ -259,7 +259,7 @@ impl Places<'_> {
     }
 
     /// nginx with sendfile and one worker for each core.
-    pub fn nginx(&self) -> Result<Server> {
+    pub(super) fn nginx(&self) -> Result<Server> {
         let text = format!(
             "daemon off;\nuser root;\nworker_processes auto;\npid {0}/nginx.pid;\nerror_log {0}/nginx-error.log;\n\
              events {{ worker_connections 1024; }}\n\
@@ -277,7 +277,7 @@ impl Places<'_> {
     }
 
     /// Kea, leases in memory only: its fastest way.
-    pub fn kea(&self) -> Result<Server> {
+    pub(super) fn kea(&self) -> Result<Server> {
         let config = serde_json::json!({ "Dhcp4": {
             "interfaces-config": { "interfaces": [INTERFACE], "dhcp-socket-type": "udp" },
             "lease-database": { "type": "memfile", "persist": false },

@@ -3,6 +3,7 @@
 //! Each client has a socket of its own and checks every byte that it gets. Blocks are acknowledged one window at a time; a client that hears nothing for a second says its last word again, as
 //! firmware does.
 
+use super::wire::client_address;
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::socket::{setsockopt, sockopt};
@@ -16,30 +17,30 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What the clients do.
 #[derive(Clone, Copy, Debug)]
-pub struct Load<'a> {
+pub(super) struct Load<'a> {
     /// Where the server listens.
-    pub server: Ipv4Addr,
+    pub(super) server: Ipv4Addr,
     /// How many fetch at once.
-    pub clients: usize,
+    pub(super) clients: usize,
     /// Option windowsize; 1 leaves it out.
-    pub window: u16,
+    pub(super) window: u16,
     /// The file's name.
-    pub name: &'a str,
+    pub(super) name: &'a str,
     /// What the file must contain.
-    pub content: &'a [u8],
+    pub(super) content: &'a [u8],
     /// After so long it has failed.
-    pub within: Duration,
+    pub(super) within: Duration,
 }
 
 /// How it went.
 #[derive(Clone, Copy, Debug)]
-pub struct Outcome {
+pub(super) struct Outcome {
     /// From the first request to the last byte.
-    pub wall: Duration,
+    pub(super) wall: Duration,
     /// Bytes of files that arrived, in all.
-    pub bytes: u64,
+    pub(super) bytes: u64,
     /// How often a client had to say something again.
-    pub repeated: u64,
+    pub(super) repeated: u64,
 }
 
 struct Client {
@@ -61,13 +62,13 @@ struct Client {
 }
 
 /// Runs the load to its end.
-pub fn run(load: &Load<'_>) -> Result<Outcome> {
+pub(super) fn run(load: &Load<'_>) -> Result<Outcome> {
     let epoll = Epoll::new(EpollCreateFlags::empty()).context("cannot make an epoll")?;
     let request = request(load);
     let begun = Instant::now();
     let mut clients = Vec::with_capacity(load.clients);
     for index in 0..load.clients {
-        let client = Client::new(begun)?;
+        let client = Client::new(index, begun)?;
         let event = EpollEvent::new(EpollFlags::EPOLLIN, index as u64);
         epoll
             .add(&client.socket, event)
@@ -131,8 +132,8 @@ fn request(load: &Load<'_>) -> Vec<u8> {
 }
 
 impl Client {
-    fn new(now: Instant) -> Result<Self> {
-        let socket = UdpSocket::bind("0.0.0.0:0").context("cannot make a client's socket")?;
+    fn new(index: usize, now: Instant) -> Result<Self> {
+        let socket = UdpSocket::bind((client_address(index), 0)).context("cannot make a client's socket")?;
         socket.set_nonblocking(true).context("cannot set a socket")?;
         // A window of 64 blocks, with what the kernel counts for each.
         setsockopt(&socket, sockopt::RcvBufForce, &(1 << 20)).context("cannot enlarge a socket's buffer")?;

@@ -7,15 +7,21 @@ use std::fs::File;
 use std::net::Ipv4Addr;
 use std::process::{Command, Stdio};
 
-/// The server's address; its network is [`NETWORK`].
-pub const SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
-/// The network of the wire.
-pub const NETWORK: &str = "10.77.0.0/16";
-/// The server's interface.
-pub const INTERFACE: &str = "lan";
+/// The server's address, in a network of 16 bits.
+pub(super) const SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
+/// The interface at both ends.
+pub(super) const INTERFACE: &str = "lan";
+/// Addresses at the clients' end. A thousand would overflow the kernel's table of neighbours (1024 on the whole machine), so clients share them, four to one.
+const CLIENT_ADDRESSES: usize = 250;
+
+/// The address of a client.
+pub(super) fn client_address(client: usize) -> Ipv4Addr {
+    let number = u8::try_from(client % CLIENT_ADDRESSES).unwrap_or(0);
+    Ipv4Addr::new(10, 77, 128, number + 1)
+}
 
 /// Two namespaces and a veth pair, which go away with it.
-pub struct Wire {
+pub(super) struct Wire {
     server: Namespace,
     clients: Namespace,
     _guardian: Guardian,
@@ -23,7 +29,7 @@ pub struct Wire {
 
 impl Wire {
     /// Lays it. The clients' end has the address 10.77.255.1.
-    pub async fn lay() -> Result<Self> {
+    pub(super) async fn lay() -> Result<Self> {
         ensure!(
             nix::unistd::geteuid().is_root(),
             "the bench makes network namespaces: run as root"
@@ -47,6 +53,10 @@ impl Wire {
                 format!("link set lo up\nlink set {INTERFACE} up\naddress add {address} dev {INTERFACE}\n");
             namespace.ip_batch(&lines).await?;
         }
+        // All of these are the clients' own, without being configured one by one.
+        clients
+            .ip_batch("route add local 10.77.128.0/24 dev lo\n")
+            .await?;
         Ok(Self {
             server,
             clients,
@@ -55,17 +65,17 @@ impl Wire {
     }
 
     /// A command at the server's end; the process keeps its identifier.
-    pub fn at_server(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+    pub(super) fn at_server(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         inside(&self.server, program)
     }
 
     /// A command at the clients' end.
-    pub fn at_clients(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+    pub(super) fn at_clients(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         inside(&self.clients, program)
     }
 
     /// Moves the calling thread to the clients' end: the sockets that it opens from now on belong there.
-    pub fn go_to_clients(&self) -> Result<()> {
+    pub(super) fn go_to_clients(&self) -> Result<()> {
         let path = format!("/run/netns/{}", self.clients.name());
         let namespace = File::open(&path).with_context(|| format!("cannot open {path}"))?;
         nix::sched::setns(&namespace, nix::sched::CloneFlags::CLONE_NEWNET)
