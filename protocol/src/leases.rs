@@ -106,6 +106,17 @@ pub struct Offer {
     pub weight: i64,
 }
 
+/// The answer to a [`LeaseRequest`]: one lease, or, when it had a group, those of the group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(untagged)]
+pub enum Lent {
+    /// Of a request without group.
+    One(Box<LeaseView>),
+    /// Of a group: one lease for each server, the best first.
+    Several(LeaseList),
+}
+
 /// All leases of the tenant, oldest first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

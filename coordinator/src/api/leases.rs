@@ -10,7 +10,9 @@ use axum::http::StatusCode;
 use leaseboot_protocol::erasure::{ErasureKey, SignedErasure};
 use leaseboot_protocol::ids::LeaseId;
 use leaseboot_protocol::lease::LeaseView;
-use leaseboot_protocol::leases::{BootOrder, LeaseList, LeaseRequest, Prepared, RenewRequest};
+use leaseboot_protocol::leases::{
+    BootOrder, LeaseList, LeaseRequest, Lent, Prepared, RenewRequest, SearchAnswer, SearchRequest,
+};
 use leaseboot_protocol::settings::InstallSettings;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -20,6 +22,7 @@ type Taken = Result<(StatusCode, Json<LeaseView>), Problem>;
 
 pub(super) fn routes() -> Routes {
     OpenApiRouter::new()
+        .routes(routes!(search))
         .routes(routes!(list, borrow))
         .routes(routes!(show, release))
         .routes(routes!(settings))
@@ -31,13 +34,34 @@ pub(super) fn routes() -> Routes {
         .routes(routes!(erasure_key))
 }
 
-/// Takes a server that fits
+/// Says what a request for servers would find, without taking anything
+#[utoipa::path(
+    post, path = "/v1/search", tag = "leases", security(("tenant" = [])),
+    request_body = SearchRequest,
+    responses((status = 200, description = "what fits, or what is in the way", body = SearchAnswer))
+)]
+async fn search(
+    State(lm): Lm,
+    Tenant(_): Tenant,
+    Body(request): Body<SearchRequest>,
+) -> Result<Json<SearchAnswer>, Problem> {
+    Ok(Json(lm.search(&request).await?))
+}
+
+/// Takes a server that fits, or several at once
 #[utoipa::path(
     post, path = "/v1/leases", tag = "leases", security(("tenant" = [])),
     request_body = LeaseRequest,
-    responses((status = 201, description = "the lease, also when the same request made it before", body = LeaseView))
+    responses((
+        status = 201, body = Lent,
+        description = "the lease, or those of the group; also when the same request made them before"
+    ))
 )]
-async fn borrow(State(lm): Lm, Tenant(tenant): Tenant, Body(request): Body<LeaseRequest>) -> Taken {
+async fn borrow(
+    State(lm): Lm,
+    Tenant(tenant): Tenant,
+    Body(request): Body<LeaseRequest>,
+) -> Result<(StatusCode, Json<Lent>), Problem> {
     Ok((StatusCode::CREATED, Json(lm.borrow(&tenant, request).await?)))
 }
 
@@ -129,7 +153,7 @@ async fn renew(lm: Lm, tenant: Tenant, lease: Lease, Body(request): Body<RenewRe
 
 /// The signed record of the server's erasure, once it was erased
 #[utoipa::path(
-    get, path = "/v1/leases/{id}/erasure", tag = "leases", security(("tenant" = [])),
+    get, path = "/v1/leases/{id}/erasure", tag = "leases", operation_id = "erasure_record", security(("tenant" = [])),
     params(("id" = LeaseId, Path, description = "the lease")),
     responses((status = 200, description = "the record and its signature", body = SignedErasure))
 )]

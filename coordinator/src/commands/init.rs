@@ -168,6 +168,11 @@ listen = "0.0.0.0:{API_PORT}"
 # attempts = 3
 # rack_limit = {{ starts = 4, within_s = 10 }}   # servers with the same label `rack` that may be switched on within a time
 
+# What happens when a server reports other hardware than is on record: "note" or "quarantine", also by kind (chassis, cpu, memory, disk, nic, pci, firmware, tpm).
+# [inventory]
+# on_change = "note"
+# kinds = {{ disk = "quarantine", memory = "quarantine" }}
+
 # Seconds that each state of a lease may last.
 # [deadlines]
 # leased = 900

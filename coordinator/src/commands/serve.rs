@@ -15,8 +15,6 @@ use crate::power::PowerController;
 use crate::store::Store;
 use crate::tftp::{self, TftpService, TftpSettings};
 use anyhow::{Context as _, anyhow, bail};
-use leaseboot_protocol::ids::ServerId;
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -93,12 +91,12 @@ async fn prepare(config: Config, boot_files: Option<&Path>) -> anyhow::Result<Se
     let identity = &config.identity;
     let tls = pki::server_config(&identity.ca, &identity.certificate, &identity.key)?;
     let ca_pem = pki::read_ca(&identity.ca)?;
-    let power = power(&config)?;
+    check_power(&config)?;
     let store = Store::open(&config.store).await?;
     let (wire, dhcp) = (config.wire.clone(), config.dhcp.clone());
     let (listen, metrics) = (config.api_listen, config.metrics_listen);
     let signer = Signer::load(&config.identity.erasure_key)?;
-    let driver = Driver::new(config, store, power, ca_pem, signer).await?;
+    let driver = Driver::new(config, store, ca_pem, signer).await?;
     let address = wire.address.addr();
     let boot = BootService::new(files, driver.clone(), SocketAddr::from((address, BOOT_HTTP_PORT)))?;
     let dhcp = DhcpSettings {
@@ -135,21 +133,19 @@ fn holder(protocol: &str, port: u16) -> String {
     format!("cannot take {protocol} port {port}; `ss {listing} 'sport = :{port}'` shows who holds it")
 }
 
-fn power(config: &Config) -> anyhow::Result<BTreeMap<ServerId, PowerController>> {
-    let folder = config.servers_path.parent().unwrap_or(Path::new(""));
-    let controllers = config.servers.values().map(|server| {
-        let place = || {
+/// What `servers.toml` gets wrong is told before anything runs, with its line.
+fn check_power(config: &Config) -> anyhow::Result<()> {
+    for server in config.servers.values() {
+        PowerController::new(&server.power, &server.folder).with_context(|| {
             format!(
                 "{}:{}: the server {} cannot be powered",
                 config.servers_path.display(),
                 server.line,
                 server.name
             )
-        };
-        let controller = PowerController::new(&server.power, folder).with_context(place)?;
-        Ok((server.name.clone(), controller))
-    });
-    controllers.collect()
+        })?;
+    }
+    Ok(())
 }
 
 fn start(services: Services, stop: &CancellationToken) -> JoinSet<Ended> {

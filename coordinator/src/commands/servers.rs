@@ -1,18 +1,95 @@
-//! `leaseboot-lm servers erased`: the operator's word that a server may be lent again.
-//!
-//! A returned server is erased by the agent and free again by itself. A server that failed, or whose disks could not be erased, is quarantined:
-//! somebody looks at it, erases it, and says so here.
+//! `leaseboot-lm servers`: the lender's word about its servers. Every command writes into the store and may be given while Lease Managers run:
+//! they follow it within a second.
+
+mod change;
+mod show;
 
 use super::ConfigPath;
 use crate::config::Config;
-use crate::lease::driver::now;
-use crate::store::Store;
-use anyhow::bail;
+use crate::store::{FleetRow, Store};
+use anyhow::Context as _;
 use leaseboot_protocol::ids::ServerId;
+use leaseboot_protocol::network::MacAddress;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
 
-/// Gives servers free that were held back
+/// Declares, shows and changes servers
 #[derive(Debug, clap::Subcommand)]
 pub enum Servers {
+    /// Lists the servers, and the strangers that wait for approval
+    List {
+        /// Where the configuration is
+        #[command(flatten)]
+        config: ConfigPath,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Shows one server: what it is made of, what is different about it, and its history
+    Show {
+        /// The server
+        name: ServerId,
+        /// Where the configuration is
+        #[command(flatten)]
+        config: ConfigPath,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Takes servers in from a file
+    Import {
+        /// A file of the form of servers.toml, or a table whose columns are named as its keys (.csv)
+        file: PathBuf,
+        /// Where the configuration is
+        #[command(flatten)]
+        config: ConfigPath,
+    },
+    /// Makes a stranger that reported itself one of the servers
+    Approve(Approve),
+    /// Takes what a server reported last for what it is from now on
+    Accept {
+        /// The server
+        name: ServerId,
+        /// Where the configuration is
+        #[command(flatten)]
+        config: ConfigPath,
+    },
+    /// Changes labels: NAME=VALUE gives one, -NAME takes one away
+    Label {
+        /// The server
+        name: ServerId,
+        /// The changes
+        #[arg(required = true, allow_hyphen_values = true, value_name = "NAME=VALUE|-NAME")]
+        changes: Vec<String>,
+        /// Where the configuration is
+        #[arg(long, value_name = "LM.TOML", default_value = "lm.toml")]
+        config: PathBuf,
+    },
+    /// Keeps a server from being lent again, or ends that
+    Maintenance {
+        /// The server
+        name: ServerId,
+        /// Whether it is in maintenance
+        #[arg(value_enum)]
+        switch: Switch,
+        /// Why, for those who look at it
+        #[arg(long, default_value = "in maintenance")]
+        reason: String,
+        /// Where the configuration is
+        #[command(flatten)]
+        config: ConfigPath,
+    },
+    /// Takes a server that nobody has out of the fleet
+    Retire {
+        /// The server
+        name: ServerId,
+        /// Bring it back instead
+        #[arg(long)]
+        undo: bool,
+        /// Where the configuration is
+        #[command(flatten)]
+        config: ConfigPath,
+    },
     /// Says that a quarantined server's disks were erased and nothing is wrong with it
     Erased {
         /// The server
@@ -23,27 +100,89 @@ pub enum Servers {
     },
 }
 
-/// Runs the command; the Lease Manager may be running.
+/// A stranger becomes a server.
+#[derive(Debug, clap::Args)]
+pub struct Approve {
+    /// The card that it booted from
+    mac: MacAddress,
+    /// Its name from now on
+    #[arg(long)]
+    name: ServerId,
+    /// Its address; without one, the first that is free
+    #[arg(long)]
+    address: Option<Ipv4Addr>,
+    /// The keys of [server.power]: a file, or an inline table such as '{ kind = "command", on = [...], off = [...] }'
+    #[arg(long)]
+    power: String,
+    /// Its console, such as ttyS0,115200
+    #[arg(long)]
+    console: Option<String>,
+    /// A label; may be repeated
+    #[arg(long = "label", value_name = "NAME=VALUE")]
+    labels: Vec<String>,
+    /// Its disks are known to be empty: it may be lent at once
+    #[arg(long)]
+    wiped: bool,
+    /// Where the configuration is
+    #[command(flatten)]
+    config: ConfigPath,
+}
+
+/// On or off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Switch {
+    /// From now on.
+    On,
+    /// No more.
+    Off,
+}
+
+/// Runs the command.
 ///
 /// # Errors
-/// When the server is not held back, or the store fails.
+/// When the server is not there or not in the state that the command needs, or the store fails.
 pub async fn run(servers: &Servers) -> anyhow::Result<()> {
-    let Servers::Erased { name, config } = servers;
-    let config = Config::load(&config.config)?;
+    let config = Config::load(servers.config())?;
     let store = Store::open(&config.store).await?;
-    if !store
-        .set_free(name, "erased, as its operator said", now())
-        .await?
-    {
-        match store.server(name).await? {
-            Some(server) => bail!(
-                "the server {name} is {}, so there is nothing to set free",
-                server.custody
-            ),
-            None => bail!("there is no server {name} on record: `leaseboot-lm status` lists them"),
+    let outcome = carry_out(servers, &config, &store).await;
+    store.close().await;
+    outcome
+}
+
+async fn carry_out(servers: &Servers, config: &Config, store: &Store) -> anyhow::Result<()> {
+    match servers {
+        Servers::List { json, .. } => show::list(store, *json).await,
+        Servers::Show { name, json, .. } => show::one(store, name, *json).await,
+        Servers::Import { file, .. } => change::import(config, store, file).await,
+        Servers::Approve(approve) => change::approve(config, store, approve).await,
+        Servers::Accept { name, .. } => change::accept(store, name).await,
+        Servers::Label { name, changes, .. } => change::label(store, name, changes).await,
+        Servers::Maintenance {
+            name, switch, reason, ..
+        } => change::maintenance(store, name, *switch, reason).await,
+        Servers::Retire { name, undo, .. } => change::retire(store, name, *undo).await,
+        Servers::Erased { name, .. } => change::erased(store, name).await,
+    }
+}
+
+impl Servers {
+    fn config(&self) -> &std::path::Path {
+        match self {
+            Servers::List { config, .. }
+            | Servers::Show { config, .. }
+            | Servers::Import { config, .. }
+            | Servers::Approve(Approve { config, .. })
+            | Servers::Accept { config, .. }
+            | Servers::Maintenance { config, .. }
+            | Servers::Retire { config, .. }
+            | Servers::Erased { config, .. } => &config.config,
+            Servers::Label { config, .. } => config,
         }
     }
-    println!("{name} is free");
-    store.close().await;
-    Ok(())
+}
+
+/// The server of this name, or who is there instead.
+async fn find(store: &Store, name: &ServerId) -> anyhow::Result<FleetRow> {
+    let found = store.fleet_server(name).await?;
+    found.with_context(|| format!("there is no server {name}: `leaseboot-lm servers list` names them"))
 }

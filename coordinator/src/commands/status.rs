@@ -5,7 +5,7 @@ use super::leases;
 use super::table::{Table, ago, say};
 use crate::config::Config;
 use crate::lease::driver::now;
-use crate::store::{LeaseRecord, ServerRecord, Store, StrangerRecord};
+use crate::store::{FleetRow, LeaseRecord, ServerRecord, Store, StrangerRecord};
 use leaseboot_protocol::hardware::HardwareReport;
 use leaseboot_protocol::timestamp::Timestamp;
 use serde_json::json;
@@ -34,7 +34,7 @@ pub async fn run(status: &Status) -> anyhow::Result<()> {
         servers: store.servers().await?,
         leases: store.leases().await?,
         strangers: store.strangers().await?,
-        config: &config,
+        fleet: store.fleet_changes(0).await?.0,
         now: now(),
         all: status.all,
     };
@@ -46,8 +46,8 @@ pub async fn run(status: &Status) -> anyhow::Result<()> {
     Ok(())
 }
 
-struct Shown<'a> {
-    config: &'a Config,
+struct Shown {
+    fleet: Vec<FleetRow>,
     servers: Vec<ServerRecord>,
     leases: Vec<LeaseRecord>,
     strangers: Vec<StrangerRecord>,
@@ -55,9 +55,10 @@ struct Shown<'a> {
     all: bool,
 }
 
-impl Shown<'_> {
+impl Shown {
     fn json(&self) -> serde_json::Value {
-        let servers = self.config.servers.values().map(|server| {
+        let servers = self.fleet.iter().map(|row| {
+            let server = &row.declared;
             let record = self.record(server.name.as_str());
             json!({
                 "name": server.name,
@@ -93,7 +94,7 @@ impl Shown<'_> {
 
     fn servers_table(&self) -> Table {
         let mut table = Table::new(&["SERVER", "CARD", "ADDRESS", "STATE", "LEASE", "HARDWARE", "WHY"]);
-        for server in self.config.servers.values() {
+        for FleetRow { declared: server, .. } in &self.fleet {
             let record = self.record(server.name.as_str());
             let reported = record.and_then(|record| record.hardware.as_ref());
             let lease = record.and_then(|record| record.lease.as_ref());
@@ -128,7 +129,7 @@ impl Shown<'_> {
     }
 }
 
-fn hardware(report: &HardwareReport) -> String {
+pub(super) fn hardware(report: &HardwareReport) -> String {
     let gib = |bytes: u64| (bytes + (1 << 29)) >> 30;
     let disks: Vec<_> = report
         .disks

@@ -7,8 +7,8 @@
 use super::driver::Extras;
 use super::driver::{Driver, DriverError, locked, now};
 use super::{Event, tokens};
-use crate::config::Server;
 use crate::erasure;
+use crate::fleet::Member;
 use crate::store::{BootTicket, KickstartRecord, LeaseRecord, Redeemed, SessionRecord, StrangerRecord};
 use leaseboot_protocol::agent::{Directive, Hello, InstallTask, KeyOffer, Report, Task, Welcome};
 use leaseboot_protocol::erasure::{ErasureRecord, ErasureReport, WipeTask};
@@ -16,6 +16,7 @@ use leaseboot_protocol::ids::{LeaseId, ServerId};
 use leaseboot_protocol::network::MacAddress;
 use leaseboot_protocol::secret::Secret;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Wrong tokens are written into one server's history at most this often.
@@ -69,16 +70,12 @@ impl Driver {
         session_token: Secret,
         hello: Hello,
     ) -> Result<Welcome, AgentError> {
+        let mut unfit = None;
         let server = match &ticket.server {
             // What goes back is compared with what is on record: a disk that is missing now must not be forgotten.
             Some(name) if self.wipes(ticket.lease.as_ref()).await? => name.clone(),
             Some(name) => {
-                self.store.save_hardware(name, &hello.hardware).await?;
-                let mut cards = locked(&self.cards);
-                for nic in &hello.hardware.nics {
-                    // A card that servers.toml gives to a server stays that server's.
-                    cards.entry(nic.mac).or_insert_with(|| name.clone());
-                }
+                unfit = self.take_report(name, &hello.hardware).await?;
                 name.clone()
             }
             None => {
@@ -93,7 +90,7 @@ impl Driver {
             }
         };
         let task = match &ticket.lease {
-            Some(lease) => self.task(lease, &server, hello).await?,
+            Some(lease) => self.task(lease, &server, hello, unfit).await?,
             None => Task::PowerOff,
         };
         // A free server that was booted for its hardware report may wait for it.
@@ -112,10 +109,16 @@ impl Driver {
         }
     }
 
-    async fn task(&self, id: &LeaseId, server: &ServerId, hello: Hello) -> Result<Task, AgentError> {
+    async fn task(
+        &self,
+        id: &LeaseId,
+        server: &ServerId,
+        hello: Hello,
+        unfit: Option<String>,
+    ) -> Result<Task, AgentError> {
         match self.wipes(Some(id)).await? {
             true => self.wipe_task(id, server, hello).await,
-            false => self.install_task(id, server, hello).await,
+            false => self.install_task(id, server, hello, unfit).await,
         }
     }
 
@@ -136,9 +139,16 @@ impl Driver {
         }))
     }
 
-    async fn install_task(&self, id: &LeaseId, server: &ServerId, hello: Hello) -> Result<Task, AgentError> {
+    async fn install_task(
+        &self,
+        id: &LeaseId,
+        server: &ServerId,
+        hello: Hello,
+        unfit: Option<String>,
+    ) -> Result<Task, AgentError> {
         let kickstart = self.kickstart_of(id).await?;
         let mut events = vec![Event::Hello];
+        events.extend(unfit.map(Event::Unfit));
         if !hello
             .hardware
             .disks
@@ -155,7 +165,8 @@ impl Driver {
         if lease.lease.phase.boot().is_none() {
             return Ok(Task::PowerOff);
         }
-        let server = self.configured(&lease, server)?;
+        let member = self.configured(&lease, server)?;
+        let server = &member.server;
         Ok(Task::Install(Box::new(InstallTask {
             lease: id.clone(),
             address: server.place.clone(),
@@ -165,14 +176,15 @@ impl Driver {
         })))
     }
 
-    pub(super) fn configured(&self, lease: &LeaseRecord, server: &ServerId) -> Result<&Server, DriverError> {
-        self.config
-            .servers
-            .get(server)
-            .ok_or_else(|| DriverError::NoServer {
-                server: server.clone(),
-                lease: lease.id.clone(),
-            })
+    pub(super) fn configured(
+        &self,
+        lease: &LeaseRecord,
+        server: &ServerId,
+    ) -> Result<Arc<Member>, DriverError> {
+        self.fleet.get(server).ok_or_else(|| DriverError::NoServer {
+            server: server.clone(),
+            lease: lease.id.clone(),
+        })
     }
 
     async fn kickstart_of(&self, lease: &LeaseId) -> Result<KickstartRecord, AgentError> {
@@ -182,15 +194,12 @@ impl Driver {
     }
 
     async fn wrong_token(&self, mac: MacAddress, from: IpAddr, why: &str) -> Result<(), DriverError> {
-        let by_address = self
-            .config
-            .servers
-            .values()
-            .find(|server| IpAddr::from(server.place.address.addr()) == from);
-        let Some(server) = by_address.or_else(|| self.server_of_card(mac)) else {
+        let by_address = self.fleet.by_address(from);
+        let Some(member) = by_address.or_else(|| self.fleet.by_card(mac)) else {
             tracing::warn!(%mac, %from, why, "a hello of a stranger was refused");
             return Ok(());
         };
+        let server = &member.server;
         tracing::warn!(server = %server.name, %mac, %from, why, "a hello was refused");
         if !self.may_write_wrong_token(&server.name) {
             return Ok(());

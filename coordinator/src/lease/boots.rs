@@ -12,7 +12,6 @@
 use super::driver::{Driver, DriverError, locked, now};
 use super::tokens;
 use crate::boot::{AgentBoot, BootDirectory, BootError, BootPlan, SiteArchiveId};
-use crate::config::Server;
 use crate::dhcp::DhcpMode;
 use crate::metrics::BootRequest;
 use crate::store::{BootTicket, NewBootToken};
@@ -78,11 +77,6 @@ enum Purpose {
 }
 
 impl Driver {
-    pub(super) fn server_of_card(&self, mac: MacAddress) -> Option<&Server> {
-        let name = locked(&self.cards).get(&mac).cloned()?;
-        self.config.servers.get(&name)
-    }
-
     async fn purpose(&self, server: Option<&ServerId>) -> Result<Purpose, DriverError> {
         let Some(name) = server else {
             return Ok(Purpose::Agent(None));
@@ -99,7 +93,8 @@ impl Driver {
     }
 
     async fn boot_plan(&self, mac: MacAddress) -> Result<BootPlan, DriverError> {
-        let server = self.server_of_card(mac);
+        let member = self.fleet.by_card(mac);
+        let server = member.as_ref().map(|member| &member.server);
         match self.purpose(server.map(|server| &server.name)).await? {
             Purpose::Disk => Ok(BootPlan::LocalDisk),
             Purpose::Agent(_) => {
@@ -122,7 +117,8 @@ impl Driver {
         let Some(mac) = locked(&self.sites).redeem(id) else {
             return Ok(None);
         };
-        let server = self.server_of_card(mac);
+        let member = self.fleet.by_card(mac);
+        let server = member.as_ref().map(|member| &member.server);
         // Beside another DHCP server the place on record is a wish: the server asks for its address again.
         let ours = self.config.dhcp.mode == DhcpMode::Authoritative;
         let place = server
@@ -192,10 +188,10 @@ impl BootDirectory for Driver {
 
     fn address(&self, mac: MacAddress) -> BoxFuture<'_, Result<Option<LenderAddress>, BootError>> {
         self.metrics.boot_request(BootRequest::Dhcp);
-        let mut servers = self.config.servers.values();
-        let place = servers
-            .find(|server| server.place.mac == mac)
-            .map(|server| server.place.clone());
+        let member = self.fleet.by_card(mac);
+        let place = member
+            .filter(|member| member.server.place.mac == mac)
+            .map(|member| member.server.place.clone());
         std::future::ready(Ok(place)).boxed()
     }
 }

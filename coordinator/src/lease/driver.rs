@@ -12,18 +12,19 @@ use super::machine::{Effect, Event, Lease, OutOfPlace, Phase};
 use super::power_queue::PowerQueue;
 use crate::config::Config;
 use crate::erasure::Signer;
+use crate::fleet::Fleet;
 use crate::metrics::Metrics;
-use crate::power::{PowerController, RackLimiter};
-use crate::store::{Change, Custody, KickstartRecord, LeaseRecord, Store, StoreError};
+use crate::power::RackLimiter;
+use crate::store::{Change, DeclareError, KickstartRecord, LeaseRecord, Store, StoreError};
 use leaseboot_protocol::erasure::SignedErasure;
 use leaseboot_protocol::ids::{LeaseId, ServerId};
 use leaseboot_protocol::lease::LeaseState;
-use leaseboot_protocol::network::MacAddress;
 use leaseboot_protocol::timestamp::Timestamp;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
@@ -40,7 +41,7 @@ const LONGEST_NAP: Duration = Duration::from_secs(30);
 pub struct Driver {
     pub(super) config: Config,
     pub(super) store: Store,
-    pub(super) power: BTreeMap<ServerId, PowerController>,
+    pub(super) fleet: Fleet,
     /// The CA that servers are given to trust, in PEM.
     pub(super) ca_pem: String,
     pub(super) metrics: Metrics,
@@ -48,8 +49,6 @@ pub struct Driver {
     pub(super) signer: Signer,
     /// Counted up at each change of any lease.
     changes: watch::Sender<u64>,
-    /// Cards of servers on record, also of those cards that `servers.toml` does not name.
-    pub(super) cards: Mutex<HashMap<MacAddress, ServerId>>,
     /// Site archives that were promised to a card and not yet fetched.
     pub(super) sites: Mutex<super::boots::Sites>,
     /// When a wrong token was last written down for a server, so that nobody can fill its history.
@@ -82,8 +81,11 @@ pub enum DriverError {
     /// No random numbers.
     #[error("cannot get random numbers from the kernel")]
     Random(#[from] getrandom::Error),
-    /// A lease is on a server that is not in `servers.toml` any more.
-    #[error("the server {server} of the lease {lease} is not in servers.toml any more: put it back")]
+    /// The lender's servers cannot be put on record.
+    #[error("the servers of servers.toml cannot be put on record")]
+    Declare(#[from] DeclareError),
+    /// A lease is on a server that is not in the fleet any more.
+    #[error("the server {server} of the lease {lease} is not in the fleet any more: declare it again")]
     NoServer {
         /// The server.
         server: ServerId,
@@ -117,50 +119,28 @@ pub fn now() -> Timestamp {
 }
 
 impl Driver {
-    /// Puts the configured servers on record and learns their cards.
+    /// Puts the servers of `servers.toml` on record and learns of all others.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`DriverError::Declare`], [`DriverError::Store`].
     pub async fn new(
         config: Config,
         store: Store,
-        power: BTreeMap<ServerId, PowerController>,
         ca_pem: String,
         signer: Signer,
-    ) -> Result<Arc<Self>, StoreError> {
-        let servers: Vec<_> = config
-            .servers
-            .values()
-            .map(|server| crate::store::NewServer {
-                name: server.name.clone(),
-                wiped: server.wiped,
-                hardware: server.hardware.clone(),
-            })
-            .collect();
-        store.adopt_servers(&servers, now()).await?;
-        let mut cards = HashMap::new();
-        for record in store.servers().await? {
-            if config.servers.contains_key(&record.name) {
-                let nics = record.hardware.iter().flat_map(|hardware| &hardware.nics);
-                cards.extend(nics.map(|nic| (nic.mac, record.name.clone())));
-            }
-        }
-        // What the lender wrote down goes before what was reported.
-        cards.extend(
-            config
-                .servers
-                .values()
-                .map(|server| (server.place.mac, server.name.clone())),
-        );
+    ) -> Result<Arc<Self>, DriverError> {
+        store
+            .declare_servers(config.servers.values(), false, now())
+            .await?;
+        let fleet = Fleet::open(store.clone()).await?;
         Ok(Arc::new(Self {
             config,
             store,
-            power,
+            fleet,
             ca_pem,
             metrics: Metrics::default(),
             signer,
             changes: watch::Sender::new(0),
-            cards: Mutex::new(cards),
             sites: Mutex::default(),
             wrong_tokens: Mutex::default(),
             next_search: Mutex::new(Timestamp(0)),
@@ -175,6 +155,11 @@ impl Driver {
     /// What is counted.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    /// The lender's servers.
+    pub fn fleet(&self) -> &Fleet {
+        &self.fleet
     }
 
     /// What the lender wrote down.
@@ -281,6 +266,10 @@ impl Driver {
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         let mut queue = PowerQueue::new(RackLimiter::new(self.config.power.rack_limit));
         let mut changes = self.changes();
+        // A task of its own: a future that rests between two rounds could hold what a round waits for. It ends with this function.
+        let mut follower = JoinSet::new();
+        let driver = self.clone();
+        follower.spawn(async move { driver.fleet.follow(|| driver.announce_change()).await });
         loop {
             changes.borrow_and_update();
             let nap = match self.look(&mut queue).await {
@@ -311,6 +300,7 @@ impl Driver {
 
     /// One round: everything that is due. Gives the time until the next.
     async fn look(self: &Arc<Self>, queue: &mut PowerQueue) -> Result<Duration, DriverError> {
+        self.fleet.sync().await?;
         for lease in self.store.due_leases(now()).await? {
             let span = tracing::info_span!("deadline", lease = %lease.id, server = %lease.server);
             let applied = self.apply(&lease.id, &[Event::DeadlinePassed]).instrument(span);
@@ -353,36 +343,6 @@ impl Driver {
             }
         }
         Ok(None)
-    }
-
-    /// A free server that never told what it is made of is booted for that, a bounded number of times. Gives
-    /// the time of the next look.
-    async fn order_inventories(&self) -> Result<Option<Timestamp>, StoreError> {
-        let at = now();
-        let mut next: Option<Timestamp> = None;
-        let rules = self.rules();
-        let patience = rules.deadlines.booting.get() + rules.deadlines.stage1.get();
-        for server in self.store.servers().await? {
-            let known = server.hardware.is_some() || server.custody != Custody::Free;
-            if known || !self.config.servers.contains_key(&server.name) {
-                continue;
-            }
-            if let Some(deadline) = server.inventory_deadline.filter(|deadline| *deadline > at) {
-                next = Some(next.map_or(deadline, |next| next.min(deadline)));
-                continue;
-            }
-            if server.inventory_boots >= rules.attempts.get() {
-                let reason = format!("no hardware report after {} boots", server.inventory_boots);
-                tracing::error!(server = %server.name, reason, "a server is quarantined");
-                self.store.quarantine(&server.name, &reason, at).await?;
-            } else {
-                tracing::info!(server = %server.name, "a server is booted for its hardware report");
-                let deadline = at + Duration::from_secs(patience.into());
-                self.store.order_inventory(&server.name, at, deadline).await?;
-                next = Some(next.map_or(deadline, |next| next.min(deadline)));
-            }
-        }
-        Ok(next)
     }
 }
 

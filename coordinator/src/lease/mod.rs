@@ -10,6 +10,8 @@ pub mod agent;
 pub mod boots;
 pub mod deadline;
 pub mod driver;
+mod groups;
+mod inventory;
 pub mod machine;
 mod power_queue;
 mod replacement;

@@ -131,9 +131,14 @@ fn panicked(error: &tokio::task::JoinError) {
 
 async fn carry_out(driver: Arc<Driver>, racks: Arc<Mutex<RackLimiter>>, row: PowerRow) -> Done {
     let PowerRow { server, order, .. } = &row;
-    let outcome = match driver.power.get(server) {
-        None => Err(format!("the server {server} is not in servers.toml any more")),
-        Some(controller) => try_often(&driver, &racks, controller, &row)
+    let member = driver.fleet.get(server);
+    let outcome = match member.as_ref().map(|member| &member.power) {
+        None => Err(format!("the server {server} is not in the fleet any more")),
+        Some(Err(_)) => Err(
+            "the server's power cannot be reached as it is declared; the lender's log has the cause"
+                .to_owned(),
+        ),
+        Some(Ok(controller)) => try_often(&driver, &racks, controller, &row)
             .await
             .map_err(|error| {
                 tracing::error!(%server, %order, error = &error as &dyn Error, "a power order failed");
@@ -175,8 +180,10 @@ async fn try_often(
 }
 
 async fn wait_for_room(driver: &Driver, racks: &Mutex<RackLimiter>, server: &ServerId) {
-    let configured = driver.config.servers.get(server);
-    let rack = configured.and_then(|server| server.labels.get(RACK_LABEL));
+    let member = driver.fleet.get(server);
+    let rack = member
+        .as_ref()
+        .and_then(|member| member.server.labels.get(RACK_LABEL));
     let rack = rack.map_or("", String::as_str);
     loop {
         let at = now();

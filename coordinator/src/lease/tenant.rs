@@ -1,24 +1,28 @@
 //! What the PO orders. Every order may be repeated: one that is already carried out answers as the first time.
 
 use super::driver::{Driver, DriverError, Extras, concern, now};
+use super::groups::MOST_SERVERS;
 use super::{Event, Lease, tokens};
 use crate::config::Server;
 use crate::merge::{self, Lender, Merged};
-use crate::search::{self, Candidate};
-use crate::store::{Custody, KickstartRecord, LeaseRecord, NewLease, ServerRecord, StoreError, Taken};
+use crate::search::Query;
+use crate::store::{KickstartRecord, LeaseRecord, NewLease, StoreError, Taken};
 use leaseboot_protocol::digest::Sha256;
 use leaseboot_protocol::erasure::{ErasureKey, SignedErasure};
 use leaseboot_protocol::hardware::HardwareReport;
 use leaseboot_protocol::ids::{LeaseId, ServerId, TenantId};
 use leaseboot_protocol::lease::{LeaseState, LeaseView};
-use leaseboot_protocol::leases::{BootOrder, EventBatch, LeaseRequest, MergeProblem, Prepared, Refusal};
-use leaseboot_protocol::settings::{InstallSettings, Requirements};
+use leaseboot_protocol::leases::{
+    BootOrder, EventBatch, LeaseRequest, Lent, MergeProblem, Prepared, Refusal,
+};
+use leaseboot_protocol::requirements::{Group, Requirements};
+use leaseboot_protocol::settings::InstallSettings;
 use std::time::Duration;
 
 /// The longest time that a question for events is held.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// How often another tenant may be faster.
-const MOST_SEARCHES: u32 = 20;
+pub(super) const MOST_SEARCHES: u32 = 20;
 /// A request's name is no longer than this.
 const LONGEST_REQUEST_ID: usize = 128;
 
@@ -68,28 +72,31 @@ fn no_lease(id: &LeaseId) -> OrderError {
 }
 
 impl Driver {
-    /// Finds and takes a server.
+    /// Finds and takes what is asked for: a server, or those of a group.
     ///
     /// # Errors
     /// [`Refusal::NothingFits`] and [`Refusal::Invalid`], or a failure inside.
-    pub async fn borrow(&self, tenant: &TenantId, request: LeaseRequest) -> Result<LeaseView, OrderError> {
+    pub async fn borrow(&self, tenant: &TenantId, request: LeaseRequest) -> Result<Lent, OrderError> {
+        let id = &request.request_id;
+        if id.is_empty() || id.len() > LONGEST_REQUEST_ID || id.contains('#') {
+            return Err(invalid(format!(
+                "request_id must have 1 to {LONGEST_REQUEST_ID} bytes and no '#'"
+            )));
+        }
+        check(&request.requirements, request.group.as_ref())?;
+        match &request.group {
+            Some(group) => Ok(Lent::Several(self.borrow_group(tenant, &request, group).await?)),
+            None => Ok(Lent::One(Box::new(self.borrow_one(tenant, request).await?))),
+        }
+    }
+
+    async fn borrow_one(&self, tenant: &TenantId, request: LeaseRequest) -> Result<LeaseView, OrderError> {
         let LeaseRequest {
             request_id,
             requirements,
             term_s,
-            group,
+            group: _,
         } = request;
-        if request_id.is_empty() || request_id.len() > LONGEST_REQUEST_ID {
-            return Err(invalid(format!(
-                "request_id must have 1 to {LONGEST_REQUEST_ID} bytes"
-            )));
-        }
-        requirements.check().map_err(invalid)?;
-        if group.is_some() {
-            return Err(invalid(
-                "this lease manager lends one server at a time: leave group out".to_owned(),
-            ));
-        }
         if let Some(known) = self.store.lease_of_request(tenant, &request_id).await? {
             return Ok(self.view(known).await?);
         }
@@ -114,9 +121,7 @@ impl Driver {
                 Taken::ServerGone => {}
             }
         }
-        Err(invalid(
-            "other requests were faster again and again: ask once more".to_owned(),
-        ))
+        Err(busy())
     }
 
     /// The free server that suits best, without those in `not_these`.
@@ -125,23 +130,9 @@ impl Driver {
         requirements: &Requirements,
         not_these: &[ServerId],
     ) -> Result<Result<ServerId, Refusal>, StoreError> {
-        let servers = self.store.servers().await?;
-        let candidates: Vec<_> = servers
-            .iter()
-            .filter(|record| !not_these.contains(&record.name))
-            .filter_map(|record| self.candidate(record))
-            .collect();
-        Ok(search::find(requirements, &candidates))
-    }
-
-    fn candidate<'a>(&'a self, record: &'a ServerRecord) -> Option<Candidate<'a>> {
-        let server = self.config.servers.get(&record.name)?;
-        Some(Candidate {
-            name: &record.name,
-            free: record.custody == Custody::Free,
-            labels: &server.labels,
-            hardware: record.hardware.as_ref(),
-        })
+        self.fleet.sync().await?;
+        let query = Query::new(requirements).without(not_these);
+        Ok(self.fleet.find(&query))
     }
 
     /// All leases of the tenant, oldest first.
@@ -179,7 +170,7 @@ impl Driver {
             .ok_or_else(|| no_lease(id))
     }
 
-    async fn view(&self, record: LeaseRecord) -> Result<LeaseView, DriverError> {
+    pub(super) async fn view(&self, record: LeaseRecord) -> Result<LeaseView, DriverError> {
         let hardware = self.hardware(&record.lease.server).await?;
         let LeaseRecord {
             id, tenant, lease, ..
@@ -253,7 +244,8 @@ impl Driver {
         server: &ServerId,
         settings: InstallSettings,
     ) -> Result<Result<KickstartRecord, Vec<MergeProblem>>, DriverError> {
-        let configured = self.configured(lease, server)?;
+        let member = self.configured(lease, server)?;
+        let configured = &member.server;
         let hardware = self.hardware(server).await?;
         let merged = merge::merge(&lender(configured, &hardware, lease), &settings);
         Ok(merged.map(|Merged { kickstart, disk }| KickstartRecord {
@@ -357,7 +349,23 @@ impl Driver {
     }
 }
 
-fn new_lease_id() -> Result<LeaseId, OrderError> {
+pub(super) fn busy() -> OrderError {
+    invalid("other requests were faster again and again: ask once more".to_owned())
+}
+
+/// What a search could not work with.
+pub(super) fn check(requirements: &Requirements, group: Option<&Group>) -> Result<(), OrderError> {
+    requirements.check().map_err(invalid)?;
+    match group {
+        Some(group) if group.count.get() > MOST_SERVERS => Err(invalid(format!(
+            "group.count is {}: {MOST_SERVERS} servers are the most in one request",
+            group.count
+        ))),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn new_lease_id() -> Result<LeaseId, OrderError> {
     let name = tokens::lease_name().map_err(DriverError::from)?;
     Ok(name.parse().expect("letters, digits and a dash"))
 }

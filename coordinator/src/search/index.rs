@@ -205,7 +205,7 @@ impl<'a> Judge<'a> {
     }
 
     pub(super) fn is_free(&self, place: usize) -> bool {
-        self.index.slots[place].free
+        self.index.slots[place].free && !self.query.leaves_out(self.index.name(place))
     }
 
     pub(super) fn fits(&mut self, place: usize) -> bool {

@@ -29,8 +29,6 @@ pub use index::{Candidate, Index};
 pub use query::Query;
 
 use leaseboot_protocol::hardware::Disk;
-use leaseboot_protocol::ids::ServerId;
-use leaseboot_protocol::leases::Refusal;
 use leaseboot_protocol::requirements::{DiskRequirement, Requirements};
 
 const GIB: u64 = 1 << 30;
@@ -40,15 +38,6 @@ const MIB: u64 = 1 << 20;
 /// as 2048 MiB reports some 1960. A sixteenth is added.
 pub fn plugged_in_mib(memory_bytes: u64) -> u64 {
     memory_bytes.saturating_add(memory_bytes / 16) / MIB
-}
-
-/// The best server for `requirements` among `candidates`, without an index that is kept: for a single search.
-///
-/// # Errors
-/// [`Refusal::NothingFits`].
-pub fn find(requirements: &Requirements, candidates: &[Candidate<'_>]) -> Result<ServerId, Refusal> {
-    let index: Index = candidates.iter().copied().collect();
-    index.find(&Query::new(requirements)).cloned()
 }
 
 /// The disks of a server that the first requirement asks for, or all when there is none.

@@ -2,6 +2,7 @@
 
 use super::check::{Check, LabelCheck};
 use super::shape::Shape;
+use leaseboot_protocol::ids::ServerId;
 use leaseboot_protocol::labels::{LabelExpression, Labels};
 use leaseboot_protocol::requirements::{MOST_ENTRIES, Preference, Requirements};
 
@@ -14,6 +15,8 @@ pub struct Query {
     pub(super) labels: Vec<LabelCheck>,
     pub(super) hardware: Vec<Check>,
     prefer: Vec<Preference>,
+    /// Servers that count as not free.
+    not: Vec<ServerId>,
 }
 
 impl Query {
@@ -28,6 +31,7 @@ impl Query {
             labels,
             hardware: hardware(requirements),
             prefer: first(&requirements.prefer).to_vec(),
+            not: Vec::new(),
         }
     }
 
@@ -36,6 +40,17 @@ impl Query {
     pub fn restricted_to(mut self, expression: LabelExpression) -> Self {
         self.labels.push(LabelCheck::Where(expression));
         self
+    }
+
+    /// As if these servers were not free.
+    #[must_use]
+    pub fn without(mut self, names: &[ServerId]) -> Self {
+        self.not.extend_from_slice(names);
+        self
+    }
+
+    pub(super) fn leaves_out(&self, name: &ServerId) -> bool {
+        self.not.contains(name)
     }
 
     pub(super) fn failed_by_labels(&self, labels: &Labels) -> Failed {

@@ -1,5 +1,7 @@
 use super::*;
 use leaseboot_protocol::hardware::{Cpu, DiskKind, Firmware, HardwareReport, MemoryModule, Nic, PciDevice};
+use leaseboot_protocol::ids::ServerId;
+use leaseboot_protocol::leases::Refusal;
 use leaseboot_protocol::requirements::{FirmwareRequirement, NicRequirement, PciRequirement, TpmRequirement};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -51,8 +53,9 @@ impl Rack {
     }
 
     fn find(&self, requirements: &Requirements) -> Result<String, Refusal> {
-        let candidates: Vec<_> = self.candidates().collect();
-        find(requirements, &candidates).map(String::from)
+        let index: Index = self.candidates().collect();
+        let found = index.find(&Query::new(requirements))?;
+        Ok(found.to_string())
     }
 }
 

@@ -16,7 +16,8 @@ pub(super) async fn take(
     at: Timestamp,
 ) -> Result<bool, StoreError> {
     let taken = sqlx::query(
-        "UPDATE servers SET custody = 'lent', reason = $1, since = $2, lease = $3 WHERE name = $4 AND custody = 'free'",
+        "UPDATE servers SET custody = 'lent', reason = $1, since = $2, lease = $3
+         WHERE name = $4 AND custody = 'free' AND maintenance IS NULL AND retired IS NULL",
     )
     .bind(format!("lent to {}", lease.tenant))
     .bind(column(at))

@@ -183,48 +183,19 @@ impl Store {
             tx.commit().await.map_err(failed(attempted))?;
             return Ok(Taken::Known(record(known)?));
         }
-        let taken = sqlx::query(
-            "UPDATE servers SET custody = 'lent', reason = $1, since = $2, lease = $3 WHERE name = $4 AND custody = 'free'",
-        )
-        .bind(format!("lent to {}", new.tenant))
-        .bind(column(at))
-        .bind(new.id.as_str())
-        .bind(new.first.lease.server.as_str())
-        .execute(&mut *tx)
-        .await
-        .map_err(failed(attempted))?;
-        if taken.rows_affected() == 0 {
-            return Ok(Taken::ServerGone);
+        let (tenant, request_id) = (new.tenant.clone(), new.request_id.clone());
+        match take_one(&mut tx, new, at).await? {
+            TakenOne::New(lease) => {
+                tx.commit().await.map_err(failed(attempted))?;
+                Ok(Taken::New(*lease))
+            }
+            TakenOne::ServerGone => Ok(Taken::ServerGone),
+            TakenOne::RequestKnown => {
+                drop(tx);
+                let known = self.lease_of_request(&tenant, &request_id).await?;
+                Ok(known.map_or(Taken::ServerGone, Taken::Known))
+            }
         }
-        let mut written = LeaseRecord {
-            id: new.id,
-            tenant: new.tenant,
-            request_id: new.request_id,
-            requirements: new.requirements,
-            server: new.first.lease.server.clone(),
-            lease: new.first.lease,
-            events: 0,
-            version: 1,
-        };
-        if !insert(&mut tx, &written).await? {
-            // The same request, at another Lease Manager, at the same time: it has its lease by now.
-            drop(tx);
-            let known = self
-                .lease_of_request(&written.tenant, &written.request_id)
-                .await?;
-            return Ok(known.map_or(Taken::ServerGone, Taken::Known));
-        }
-        let state = written.lease.phase.state();
-        let effects: Vec<_> = new
-            .first
-            .effects
-            .into_iter()
-            .map(|effect| (state, effect))
-            .collect();
-        written.events = carry_out(&mut tx, &written, &written.lease.server, &effects, at).await?;
-        update(&mut tx, &written, written.version).await?;
-        tx.commit().await.map_err(failed(attempted))?;
-        Ok(Taken::New(written))
     }
 
     /// One lease.
@@ -412,6 +383,52 @@ impl Store {
 }
 
 /// `false` when the request has its lease already.
+/// What came of one server in a transaction.
+pub(super) enum TakenOne {
+    New(Box<LeaseRecord>),
+    ServerGone,
+    /// The same request, at another Lease Manager, at the same time: it has its lease by now.
+    RequestKnown,
+}
+
+/// Takes the server, if it is free and not withheld, and writes the lease. Unless the lease is new, the transaction must be dropped.
+pub(super) async fn take_one(tx: &mut Tx, new: NewLease, at: Timestamp) -> Result<TakenOne, StoreError> {
+    let attempted = "write a new lease";
+    let taken = sqlx::query(
+        "UPDATE servers SET custody = 'lent', reason = $1, since = $2, lease = $3
+         WHERE name = $4 AND custody = 'free' AND maintenance IS NULL AND retired IS NULL",
+    )
+    .bind(format!("lent to {}", new.tenant))
+    .bind(column(at))
+    .bind(new.id.as_str())
+    .bind(new.first.lease.server.as_str())
+    .execute(&mut **tx)
+    .await
+    .map_err(failed(attempted))?;
+    if taken.rows_affected() == 0 {
+        return Ok(TakenOne::ServerGone);
+    }
+    let mut written = LeaseRecord {
+        id: new.id,
+        tenant: new.tenant,
+        request_id: new.request_id,
+        requirements: new.requirements,
+        server: new.first.lease.server.clone(),
+        lease: new.first.lease,
+        events: 0,
+        version: 1,
+    };
+    if !insert(tx, &written).await? {
+        return Ok(TakenOne::RequestKnown);
+    }
+    let state = written.lease.phase.state();
+    let effects = new.first.effects.into_iter();
+    let effects: Vec<_> = effects.map(|effect| (state, effect)).collect();
+    written.events = carry_out(tx, &written, &written.lease.server, &effects, at).await?;
+    update(tx, &written, written.version).await?;
+    Ok(TakenOne::New(Box::new(written)))
+}
+
 async fn insert(tx: &mut Tx, new: &LeaseRecord) -> Result<bool, StoreError> {
     let made = sqlx::query(
         "INSERT INTO leases (id, tenant, request_id, server, requirements, phase, state, reason, since, deadline, events, version)

@@ -27,7 +27,7 @@ pub enum Custody {
 }
 
 impl Custody {
-    fn as_str(self) -> &'static str {
+    pub(super) fn as_str(self) -> &'static str {
         match self {
             Custody::Free => "free",
             Custody::Lent => "lent",
@@ -36,7 +36,7 @@ impl Custody {
         }
     }
 
-    fn parse(text: &str) -> Result<Self, StoreError> {
+    pub(super) fn parse(text: &str) -> Result<Self, StoreError> {
         [Custody::Free, Custody::Lent, Custody::Held, Custody::Quarantined]
             .into_iter()
             .find(|custody| custody.as_str() == text)

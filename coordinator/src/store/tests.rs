@@ -10,7 +10,6 @@ use std::net::IpAddr;
 const NOW: Timestamp = Timestamp(1_000);
 
 /// Runs each test on both back ends.
-
 macro_rules! on_both_back_ends {
     ($($test:ident),* $(,)?) => {
         mod on_sqlite {
@@ -27,6 +26,7 @@ macro_rules! on_both_back_ends {
         }
     };
 }
+pub(super) use on_both_back_ends;
 
 on_both_back_ends!(
     a_server_is_lent_once_and_a_request_brings_one_lease,
@@ -83,14 +83,14 @@ impl Scratch {
         self.store = Store::open(&self.place).await.unwrap();
     }
 
-    async fn take(&self, request: &str, server: &str) -> Taken {
+    pub(super) async fn take(&self, request: &str, server: &str) -> Taken {
         self.store.take(new_lease(request, server), NOW).await.unwrap()
     }
 }
 
-fn new_lease(request: &str, server: &str) -> NewLease {
+pub(super) fn new_lease(request: &str, server: &str) -> NewLease {
     NewLease {
-        id: format!("l-{request}").parse().unwrap(),
+        id: format!("l-{}", request.replace('#', "-")).parse().unwrap(),
         tenant: tenant(),
         request_id: request.to_owned(),
         requirements: Requirements::default(),

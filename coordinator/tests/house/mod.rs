@@ -10,7 +10,6 @@ use leaseboot_lm::config::Config;
 use leaseboot_lm::erasure::Signer;
 use leaseboot_lm::lease::Driver;
 use leaseboot_lm::pki;
-use leaseboot_lm::power::PowerController;
 use leaseboot_lm::store::{ServerRecord, Store};
 use leaseboot_protocol::agent::{
     BootFacts, Directive, Hello, KeyOffer, Outcome, Report, Reports, Task, Welcome,
@@ -570,16 +569,10 @@ impl Agent {
 async fn start(dir: &Path) -> (Arc<Driver>, SocketAddr, CancellationToken, JoinSet<()>) {
     let config = Config::load(&dir.join("lm.toml")).unwrap();
     let store = Store::open(&config.store).await.unwrap();
-    let power = config.servers.values().map(|server| {
-        (
-            server.name.clone(),
-            PowerController::new(&server.power, dir).unwrap(),
-        )
-    });
-    let (power, identity) = (power.collect(), config.identity.clone());
+    let identity = config.identity.clone();
     let ca = pki::read_ca(&identity.ca).unwrap();
     let signer = Signer::load(&identity.erasure_key).unwrap();
-    let driver = Driver::new(config, store, power, ca, signer).await.unwrap();
+    let driver = Driver::new(config, store, ca, signer).await.unwrap();
     let tls = pki::server_config(&identity.ca, &identity.certificate, &identity.key).unwrap();
     let api = Api::bind(SocketAddr::from(([127, 0, 0, 1], 0)), tls)
         .await

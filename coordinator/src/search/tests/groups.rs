@@ -196,6 +196,11 @@ fn a_tenant_can_be_kept_to_some_servers() {
     let hall = Hall::new(vec![(Some(1), None, 1, true), (Some(2), None, 9, true)]);
     let query = Query::new(&Requirements::default()).restricted_to("rack = ra2".parse().unwrap());
     assert_eq!(hall.index().find(&query).unwrap().as_str(), "s1");
+    let not_that = query.without(&[hall.names[1].clone()]);
+    assert!(matches!(
+        hall.index().find(&not_that),
+        Err(Refusal::NothingFits { free: 1, busy: 1, .. })
+    ));
 }
 
 fn any_hall() -> impl Strategy<Value = Hall> {
