@@ -13,6 +13,7 @@
 
 use crate::digest::Sha256;
 use crate::ids::{Hostname, LeaseId};
+use crate::installer::Installer;
 use crate::network::{TunnelSettings, WireguardPublicKey};
 use crate::secret::Secret;
 use crate::settings::BootImage;
@@ -24,8 +25,11 @@ use std::collections::BTreeMap;
 pub struct SessionManifest {
     /// The lease that the peer belongs to.
     pub lease: LeaseId,
-    /// The merged kickstart that the PO agreed to.
+    /// The merged text that the PO agreed to.
     pub kickstart_sha256: Sha256,
+    /// The installer that reads it.
+    #[serde(default)]
+    pub installer: Installer,
     /// The boot image.
     pub image: BootImage,
 }

@@ -19,16 +19,21 @@ pub mod erasure;
 pub mod gateway;
 pub mod hardware;
 pub mod ids;
+pub mod installer;
 pub mod labels;
 pub mod lease;
 pub mod leases;
 pub mod marks;
 pub mod network;
+#[cfg(feature = "texts")]
+pub mod preseed;
 pub mod requirements;
 pub mod secret;
 pub mod settings;
 pub mod stage2;
 pub mod timestamp;
+#[cfg(feature = "texts")]
+pub mod yaml;
 
 /// Where the site archive's facts stand in stage 1's root file system, as [`agent::BootFacts`] in JSON.
 pub const BOOT_FACTS_PATH: &str = "/leaseboot/boot.json";
@@ -36,11 +41,10 @@ pub const BOOT_FACTS_PATH: &str = "/leaseboot/boot.json";
 pub const WRAPPER_PATH: &str = "/leaseboot/init";
 /// Where the appended archive puts [`stage2::Stage2Facts`] in JSON, readable by root only.
 pub const STAGE2_FACTS_PATH: &str = "/leaseboot/stage2.json";
-/// Where the appended archive puts the merged kickstart with its sealed values filled in.
-pub const KICKSTART_PATH: &str = "/leaseboot/ks.cfg";
 /// Where the wrapper leaves agent and member facts for `%post`; a tmpfs that survives `switch_root`.
 pub const RUNTIME_DIRECTORY: &str = "/run/leaseboot";
-/// The one command that the LM's merge adds as `%post --nochroot`: it makes the member's key and leaves its tunnel in the installed
-/// system. LM and PO share the text, so that the PO can refuse anything else. Anaconda sets the variable.
+/// The same facts beside the wrapper in the initramfs, for installers that never leave it and mount a `/run` of their own.
+pub const ARCHIVED_FACTS_PATH: &str = "/leaseboot/facts.json";
+/// A kickstart's [`installer::Installer::member_install`], in `%post --nochroot`. Anaconda sets the variable.
 pub const MEMBER_INSTALL: &str =
     "/run/leaseboot/agent member install --root \"${ANA_INSTALL_PATH:-/mnt/sysimage}\"";

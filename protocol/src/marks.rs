@@ -91,8 +91,10 @@ fn walk<'a>(
     mut visit: impl FnMut(Piece<'a>) -> Result<(), MarkError>,
 ) -> Result<(), MarkError> {
     let mut rest = text;
+    let mut line = 1;
     while let Some(at) = rest.find(OPEN) {
-        let line = 1 + text[..text.len() - rest.len() + at].matches('\n').count();
+        // A mark holds no line break, so counting what lies between marks counts each byte once.
+        line += rest[..at].matches('\n').count();
         let after = &rest[at + OPEN.len()..];
         let end = after.find(CLOSE).ok_or(MarkError::Malformed { line })?;
         let name = &after[..end];

@@ -2,12 +2,15 @@
 
 use crate::digest::Sha256;
 use crate::ids::Hostname;
+use crate::installer::Installer;
 use crate::network::TunnelSettings;
 pub use crate::requirements::{DiskRequirement, Requirements};
 use serde::{Deserialize, Serialize};
 
 /// All that the enterprise gives the lender for one installation. Values that the lender must not learn stand in the
-/// kickstart as marks ([`crate::marks`]) and are listed by name only.
+/// text as marks ([`crate::marks`]) and are listed by name only.
+///
+/// The text keeps the field's name `kickstart` from the first version, when there was no other language; [`Installer`] says what it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct InstallSettings {
@@ -15,11 +18,14 @@ pub struct InstallSettings {
     pub profile: String,
     /// The server's name inside the enterprise.
     pub hostname: Hostname,
-    /// The kickstart of the profile, without the lines that the lender owns.
+    /// The installer that reads the text; absent means a kickstart of RHEL 9.
+    #[serde(default)]
+    pub installer: Installer,
+    /// The text of the profile in that installer's language, without the lines that the lender owns.
     pub kickstart: String,
     /// Where in the enterprise that text stands, such as `profiles/web/web.ks`: errors name it with the line.
     pub kickstart_origin: String,
-    /// The names of the marks in the kickstart.
+    /// The names of the marks in the text.
     pub sealed: Vec<String>,
     /// The server's end of the tunnel.
     pub tunnel: TunnelSettings,
@@ -27,6 +33,9 @@ pub struct InstallSettings {
     pub image: BootImage,
     /// Memory that the installer needs, in MiB; a smaller server is refused before it is powered on.
     pub min_memory_mib: u64,
+    /// The machine that the image is built for, as uname(2) names it; absent means: nobody said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub architecture: Option<String>,
 }
 
 /// The enterprise's installer: kernel, initrd and the command line that its makers want.

@@ -5,9 +5,9 @@ use super::{AGENT_PATH, FACTS_PATH};
 use crate::backoff::Backoff;
 use crate::errors::{AnyError, chain};
 use crate::gateway::Gateway;
-use leaseboot_protocol::RUNTIME_DIRECTORY;
 use leaseboot_protocol::network::{LenderAddress, TunnelSettings, WireguardPublicKey};
 use leaseboot_protocol::stage2::{MemberFacts, RuntimeFacts};
+use leaseboot_protocol::{ARCHIVED_FACTS_PATH, RUNTIME_DIRECTORY};
 use leaseboot_tunnel::PrivateKey;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -37,11 +37,13 @@ pub(crate) fn main(root: &Path) -> Result<(), AnyError> {
         return Err(format!("{} holds no installed system: it has no /etc", root.display()).into());
     }
     let facts_path = Path::new(RUNTIME_DIRECTORY).join("facts.json");
-    let facts = fs::read(&facts_path).map_err(|error| {
-        format!(
-            "cannot read {}: this runs only in the %post --nochroot of a lent server: {error}",
-            facts_path.display()
-        )
+    let facts = fs::read(&facts_path).or_else(|error| {
+        fs::read(ARCHIVED_FACTS_PATH).map_err(|_| {
+            format!(
+                "cannot read {}: this runs only at the end of a lent server's installation: {error}",
+                facts_path.display()
+            )
+        })
     })?;
     let runtime: RuntimeFacts = serde_json::from_slice(&facts)?;
     let key = PrivateKey::generate();

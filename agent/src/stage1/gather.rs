@@ -9,12 +9,15 @@ use crate::report::{Fault, StepFailed, Steps};
 use leaseboot_protocol::agent::InstallTask;
 use leaseboot_protocol::archive::Archive;
 use leaseboot_protocol::digest::Sha256;
+use leaseboot_protocol::ids::LeaseId;
+use leaseboot_protocol::installer::{Installer, SEED_FOLDER};
 use leaseboot_protocol::lease::Step;
 use leaseboot_protocol::marks;
+use leaseboot_protocol::network::MacAddress;
 use leaseboot_protocol::secret::Secret;
 use leaseboot_protocol::settings::Blob;
 use leaseboot_protocol::stage2::Stage2Facts;
-use leaseboot_protocol::{KICKSTART_PATH, STAGE2_FACTS_PATH, WRAPPER_PATH};
+use leaseboot_protocol::{STAGE2_FACTS_PATH, WRAPPER_PATH};
 
 const REQUEST_ATTEMPTS: u32 = 30;
 const FETCH_ATTEMPTS: u32 = 3;
@@ -23,7 +26,7 @@ const DEFAULT_INIT: &str = "/init";
 /// What came from the lender is not what the enterprise agreed to.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "the merged kickstart is not the one that the enterprise agreed to: its digest is {found}, agreed was {agreed}; it was not used"
+    "the merged text is not the one that the enterprise agreed to: its digest is {found}, agreed was {agreed}; it was not used"
 )]
 struct ForeignKickstart {
     agreed: Sha256,
@@ -53,8 +56,12 @@ impl Tunnelled {
                 let ramdisk = initrd
                     .with_archive(&archive)
                     .map_err(|error| failed(error.into()))?;
-                let command_line =
-                    command_line(&self.manifest.image.command_line, &install.lender_command_line);
+                let command_line = command_line(
+                    self.manifest.installer,
+                    install.address.mac,
+                    &self.manifest.image.command_line,
+                    &install.lender_command_line,
+                );
                 kexec::load(&kernel, &ramdisk, &command_line).map_err(|error| failed(error.into()))
             })
             .await
@@ -120,7 +127,15 @@ impl Tunnelled {
         let mut archive = Archive::new();
         archive.file(WRAPPER_PATH, 0o755, std::fs::read("/proc/self/exe")?)?;
         archive.file(STAGE2_FACTS_PATH, 0o600, serde_json::to_vec(&facts)?)?;
-        archive.file(KICKSTART_PATH, 0o600, kickstart.expose().as_bytes())?;
+        let installer = self.manifest.installer;
+        archive.file(installer.text_path(), 0o600, kickstart.expose().as_bytes())?;
+        if matches!(installer, Installer::Autoinstall {}) {
+            archive.file(
+                &format!("{SEED_FOLDER}/meta-data"),
+                0o600,
+                meta_data(&install.lease).as_bytes(),
+            )?;
+        }
         Ok(archive.to_bytes())
     }
 }
@@ -134,34 +149,78 @@ fn image_init(command_line: &str) -> String {
     named.unwrap_or(DEFAULT_INIT).to_owned()
 }
 
-/// The image's own words, the lender's, and ours; of repeated words the kernel takes the last.
-fn command_line(image: &str, lender: &str) -> String {
+/// cloud-init takes user data for new when the instance has a new name.
+fn meta_data(lease: &LeaseId) -> String {
+    format!("instance-id: leaseboot-{lease}\n")
+}
+
+/// The image's own words, the lender's, and ours; of repeated words the kernel takes the last. Where the installer keeps what
+/// stands after `---` for the installed system, the lender's words go there: they are about its console.
+fn command_line(installer: Installer, card: MacAddress, image: &str, lender: &str) -> String {
     let image = image
         .split_whitespace()
         .filter(|word| !word.starts_with("rdinit="));
-    let ours = [
-        format!("rdinit={WRAPPER_PATH}"),
-        format!("inst.ks=file:{KICKSTART_PATH}"),
-    ];
-    image
-        .chain(lender.split_whitespace())
-        .map(str::to_owned)
-        .chain(ours)
-        .collect::<Vec<_>>()
-        .join(" ")
+    let (before, after): (Vec<_>, Vec<_>) = match image.clone().position(|word| word == "---") {
+        Some(at) => (image.clone().take(at).collect(), image.skip(at + 1).collect()),
+        None => (image.collect(), Vec::new()),
+    };
+    let rdinit = format!("rdinit={WRAPPER_PATH}");
+    let bootif = format!("BOOTIF=01-{}", card.to_string().replace(':', "-"));
+    let ours = [rdinit.as_str()]
+        .into_iter()
+        .chain(installer.kernel_arguments().iter().copied())
+        // debian-installer's netcfg/choose_interface knows cards by name only, or by this word.
+        .chain(matches!(installer, Installer::Preseed {}).then_some(bootif.as_str()));
+    let lender = lender.split_whitespace();
+    let words: Vec<_> = if installer.keeps_words_after_dashes() {
+        let kept = ["---"].into_iter().chain(after).chain(lender);
+        before.into_iter().chain(ours).chain(kept).collect()
+    } else {
+        before
+            .into_iter()
+            .chain(after)
+            .chain(lender)
+            .chain(ours)
+            .collect()
+    };
+    words.join(" ")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const CARD: MacAddress = MacAddress([0x52, 0x54, 0, 0x4c, 0x42, 1]);
+
     #[test]
     fn the_images_own_init_is_kept_for_the_wrapper() {
         assert_eq!(image_init("quiet rdinit=/sbin/first rdinit=/linuxrc"), "/linuxrc");
         assert_eq!(image_init("quiet"), "/init");
         assert_eq!(
-            command_line("inst.text rdinit=/linuxrc", "console=ttyS0,115200"),
+            command_line(
+                Installer::default(),
+                CARD,
+                "inst.text rdinit=/linuxrc",
+                "console=ttyS0,115200"
+            ),
             "inst.text console=ttyS0,115200 rdinit=/leaseboot/init inst.ks=file:/leaseboot/ks.cfg"
+        );
+    }
+
+    #[test]
+    fn each_installer_is_told_where_its_text_is() {
+        assert_eq!(
+            command_line(
+                Installer::Preseed {},
+                CARD,
+                "theme=dark --- quiet",
+                "console=ttyS0"
+            ),
+            "theme=dark rdinit=/leaseboot/init auto=true priority=critical preseed/file=/leaseboot/preseed.cfg BOOTIF=01-52-54-00-4c-42-01 --- quiet console=ttyS0"
+        );
+        assert_eq!(
+            command_line(Installer::Autoinstall {}, CARD, "ip=dhcp", "console=ttyS0"),
+            "ip=dhcp rdinit=/leaseboot/init autoinstall ds=nocloud;s=file:///run/leaseboot/seed/ --- console=ttyS0"
         );
     }
 }

@@ -15,13 +15,14 @@ use crate::console::say;
 use crate::errors::{AnyError, chain};
 use crate::mounts::{self, KernelMounts};
 use crate::power;
+use leaseboot_protocol::installer::{LIVE_SEED_FOLDER, SEED_FOLDER};
 use leaseboot_protocol::stage2::{RuntimeFacts, Stage2Facts};
-use leaseboot_protocol::{RUNTIME_DIRECTORY, STAGE2_FACTS_PATH, WRAPPER_PATH};
+use leaseboot_protocol::{ARCHIVED_FACTS_PATH, RUNTIME_DIRECTORY, STAGE2_FACTS_PATH, WRAPPER_PATH};
 use std::convert::Infallible;
-use std::fs::{self, Permissions};
+use std::fs::{self, DirBuilder, Permissions};
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -68,7 +69,22 @@ fn leave_for_post(facts: &Stage2Facts) -> Result<(), AnyError> {
         address: facts.address.clone(),
         tunnel: facts.tunnel.clone(),
     };
-    fs::write(folder.join("facts.json"), serde_json::to_vec(&runtime)?)?;
+    let json = serde_json::to_vec(&runtime)?;
+    fs::write(folder.join("facts.json"), &json)?;
+    fs::write(ARCHIVED_FACTS_PATH, &json)?;
+    leave_seed(Path::new(SEED_FOLDER), Path::new(LIVE_SEED_FOLDER))
+}
+
+/// Copies autoinstall's seed, when there is one, to where the live system finds it; only root may read it.
+fn leave_seed(archived: &Path, live: &Path) -> Result<(), AnyError> {
+    if !archived.is_dir() {
+        return Ok(());
+    }
+    DirBuilder::new().mode(0o700).create(live)?;
+    for name in ["user-data", "meta-data"] {
+        fs::copy(archived.join(name), live.join(name))
+            .map_err(|error| format!("cannot copy {name} to {}: {error}", live.display()))?;
+    }
     Ok(())
 }
 
@@ -88,5 +104,25 @@ fn start_tunnel(facts: &[u8]) -> Result<(), AnyError> {
         Ok(())
     } else {
         Err("the tunnel did not come up; its own lines above tell why".into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_is_copied_for_root_alone_and_its_absence_is_no_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let (archived, live) = (folder.path().join("seed"), folder.path().join("live"));
+        leave_seed(&archived, &live).unwrap();
+        assert!(!live.exists());
+        fs::create_dir(&archived).unwrap();
+        for name in ["user-data", "meta-data"] {
+            fs::write(archived.join(name), name).unwrap();
+        }
+        leave_seed(&archived, &live).unwrap();
+        assert_eq!(fs::read_to_string(live.join("user-data")).unwrap(), "user-data");
+        assert_eq!(fs::metadata(&live).unwrap().permissions().mode() & 0o777, 0o700);
     }
 }

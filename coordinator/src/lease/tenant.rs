@@ -4,7 +4,7 @@ use super::driver::{Driver, DriverError, Extras, concern, now};
 use super::groups::MOST_SERVERS;
 use super::{Event, Lease, tokens};
 use crate::config::Server;
-use crate::merge::{self, Lender, Merged};
+use crate::merge::{self, Lender, Merged, TenantFacts};
 use crate::search::Query;
 use crate::store::{KickstartRecord, LeaseRecord, NewLease, StoreError, Taken};
 use leaseboot_protocol::digest::Sha256;
@@ -248,7 +248,7 @@ impl Driver {
         let configured = &member.server;
         let hardware = self.hardware(server).await?;
         let merged = merge::merge(&lender(configured, &hardware, lease), &settings);
-        Ok(merged.map(|Merged { kickstart, disk }| KickstartRecord {
+        Ok(merged.map(|Merged { kickstart, disk, .. }| KickstartRecord {
             merged: kickstart,
             settings,
             disk,
@@ -384,5 +384,6 @@ fn lender<'a>(server: &'a Server, hardware: &'a HardwareReport, lease: &'a Lease
         console: server.console.as_ref(),
         hardware,
         requirements: &lease.requirements,
+        tenant: TenantFacts::default(),
     }
 }

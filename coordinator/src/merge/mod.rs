@@ -1,39 +1,37 @@
-//! The merge of a kickstart: what the enterprise wants installed, joined with what the lender knows of its
-//! hardware and wire.
+//! The merge of install settings: what the enterprise wants installed, joined with what the lender knows of its hardware and wire.
 //!
-//! Pure, and far below a millisecond, so that it is made anew for every lease. The text of the enterprise stays
-//! as it is, line by
-//! line; the lender's lines are added before the first section and a `%post` at the end, each with a comment
-//! that says whose it is.
+//! Pure, and far below a millisecond, so that it is made anew for every lease. The enterprise's text stays as it is, line by line;
+//! the lender's lines go between its lines at places that each language fixes, and every line of the result knows whose it is, where
+//! that is written and why it stands there ([`MergedLine`]).
 //!
-//! | line | owner |
-//! |---|---|
-//! | `network --device=…` and all addresses on it | lender |
-//! | `network --hostname=` | enterprise |
-//! | `ignoredisk`, `zerombr`, `clearpart`, disks by name | lender |
-//! | `bootloader --location= --boot-drive=`, `console=` in `--append=` | lender |
-//! | the rest of `bootloader`, `part` without disk names, packages, users, services, scripts | enterprise |
-//! | `reboot` | lender; the enterprise may say the same |
+//! ```text
+//! settings ─► limits, marks ─► kickstart │ preseed │ autoinstall: read, check ownership, place ─┐
+//! hardware ─► disk, memory, machine, card, address ────────────────────────────────────────────┴─► Merged, or every problem
+//! ```
 //!
-//! Nothing is ever overridden: a clash is a problem that names both lines, and all problems are told at once,
-//! before any power goes on.
+//! Nothing is ever overridden: a clash is a problem that names both lines, and all problems are told at once, before any power goes
+//! on. Who owns which setting in which language stands in `docs/merge.md` and in the `ownership` of each language's module.
 
-mod commands;
+mod autoinstall;
+mod checks;
 mod disk;
-mod lender;
-mod ownership;
-mod reader;
+mod kickstart;
+mod preseed;
+mod problems;
+mod provenance;
+mod sealing;
 
 use crate::boot::KernelWord;
-use crate::search;
 use leaseboot_protocol::hardware::HardwareReport;
-use leaseboot_protocol::ids::ServerId;
-use leaseboot_protocol::leases::{Line, MergeProblem};
-use leaseboot_protocol::marks::{self, MarkError};
+use leaseboot_protocol::ids::{LeaseId, ServerId};
+use leaseboot_protocol::installer::Installer;
+use leaseboot_protocol::leases::MergeProblem;
 use leaseboot_protocol::network::LenderAddress;
-use leaseboot_protocol::settings::{InstallSettings, Requirements};
-use lender::LenderLines;
-use reader::{Command, Script};
+use leaseboot_protocol::requirements::Requirements;
+use leaseboot_protocol::settings::InstallSettings;
+use problems::Problems;
+pub use provenance::{LineOwner, MergedLine};
+use std::net::IpAddr;
 
 /// What the lender knows.
 #[derive(Clone, Copy, Debug)]
@@ -48,13 +46,26 @@ pub struct Lender<'a> {
     pub hardware: &'a HardwareReport,
     /// What the tenant asked for when it took the server: says which disk is meant.
     pub requirements: &'a Requirements,
+    /// What the tenant's policy and its other leases add.
+    pub tenant: TenantFacts<'a>,
+}
+
+/// What the merge must know of the tenant beyond this one lease.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TenantFacts<'a> {
+    /// Addresses inside the enterprise that its other live leases hold.
+    pub taken: &'a [(IpAddr, LeaseId)],
+    /// Whether every password and key must be sealed.
+    pub sealed_secrets: bool,
 }
 
 /// A merge that can work.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Merged {
-    /// The kickstart, sealed marks in place.
+    /// The text, sealed marks in place.
     pub kickstart: String,
+    /// The same, line by line, each with its origin.
+    pub lines: Vec<MergedLine>,
     /// The disk that is installed on, as `/dev/disk/by-id` names it.
     pub disk: String,
 }
@@ -67,124 +78,35 @@ pub fn console_words(console: Option<&KernelWord>) -> String {
 /// Merges, or says everything that is in the way.
 ///
 /// # Errors
-/// Every problem at once.
+/// Every problem at once, at most a hundred.
 pub fn merge(lender: &Lender<'_>, settings: &InstallSettings) -> Result<Merged, Vec<MergeProblem>> {
-    let mut problems = Problems {
-        origin: &settings.kickstart_origin,
-        found: Vec::new(),
+    let mut problems = Problems::new(&settings.kickstart_origin);
+    checks::size(settings, &mut problems);
+    if !problems.is_empty() {
+        // What is too large is not read any further.
+        return Err(problems.finish());
+    }
+    checks::all(lender, settings, &mut problems);
+    let origin = format!("lender's settings of {}", lender.server);
+    let merged = match settings.installer {
+        Installer::Kickstart { syntax } => kickstart::merge(lender, settings, syntax, &origin, &mut problems),
+        Installer::Preseed {} => preseed::merge(lender, settings, &origin, &mut problems),
+        Installer::Autoinstall {} => autoinstall::merge(lender, settings, &origin, &mut problems),
     };
-    let script = Script::read(&settings.kickstart, &mut problems);
-    check_marks(settings, &mut problems);
-    check_hardware(lender, settings, &mut problems);
-    let disk = disk::choose(lender, &script, &mut problems);
-    let lines = LenderLines::new(lender, disk.unwrap_or("unknown"));
-    ownership::check(&script, &lines, &mut problems);
-    check_hostname(&script, settings, &mut problems);
-    match (disk, problems.found.is_empty()) {
-        (Some(disk), true) => Ok(Merged {
-            kickstart: lines.join(&script, settings),
-            disk: disk.to_owned(),
+    match merged {
+        Some(Placed { lines, disk }) if problems.is_empty() => Ok(Merged {
+            kickstart: provenance::text_of(&lines),
+            lines,
+            disk,
         }),
-        _ => Err(problems.found),
+        _ => Err(problems.finish()),
     }
 }
 
-/// What is in the way so far.
-struct Problems<'a> {
-    origin: &'a str,
-    found: Vec<MergeProblem>,
-}
-
-impl Problems<'_> {
-    fn general(&mut self, message: String) {
-        self.found.push(MergeProblem {
-            message,
-            enterprise: None,
-            lender: None,
-        });
-    }
-
-    fn line(&mut self, number: usize, text: &str, message: String) {
-        let enterprise = Some(self.enterprise_line(number, text));
-        self.found.push(MergeProblem {
-            message,
-            enterprise,
-            lender: None,
-        });
-    }
-
-    fn clash(&mut self, command: &Command<'_>, lender: Line, message: String) {
-        let enterprise = Some(self.enterprise_line(command.number, command.text));
-        self.found.push(MergeProblem {
-            message,
-            enterprise,
-            lender: Some(lender),
-        });
-    }
-
-    fn enterprise_line(&self, number: usize, text: &str) -> Line {
-        Line {
-            origin: self.origin.to_owned(),
-            number,
-            text: text.to_owned(),
-        }
-    }
-}
-
-fn check_marks(settings: &InstallSettings, problems: &mut Problems<'_>) {
-    let text = |number: usize| settings.kickstart.lines().nth(number - 1).unwrap_or_default();
-    match marks::names(&settings.kickstart) {
-        Err(MarkError::Malformed { line }) => {
-            let message =
-                "a sealed mark must be written @sealed:name@, with a-z, 0-9 and _ in its name".to_owned();
-            problems.line(line, text(line), message);
-        }
-        Err(error) => problems.general(error.to_string()),
-        Ok(names) => {
-            for name in names.iter().filter(|name| !settings.sealed.contains(name)) {
-                let mark = format!("@sealed:{name}@");
-                let line = settings
-                    .kickstart
-                    .lines()
-                    .position(|line| line.contains(&mark))
-                    .map_or(1, |index| index + 1);
-                let message =
-                    format!("there is no sealed value named {name:?}: add it to [sealed] in the profile");
-                problems.line(line, text(line), message);
-            }
-        }
-    }
-}
-
-fn check_hardware(lender: &Lender<'_>, settings: &InstallSettings, problems: &mut Problems<'_>) {
-    let memory = search::plugged_in_mib(lender.hardware.memory_bytes);
-    if memory < settings.min_memory_mib {
-        problems.general(format!(
-            "the boot image needs {} MiB of memory and the server {} has about {memory} MiB: ask for min_memory_mib = {} in the requirements",
-            settings.min_memory_mib, lender.server, settings.min_memory_mib
-        ));
-    }
-    let mac = lender.place.mac;
-    if !lender.hardware.nics.iter().any(|nic| nic.mac == mac) {
-        problems.general(format!(
-            "the server {} has no card {mac} at present, and its address is on that card: the lender must check its cabling and records",
-            lender.server
-        ));
-    }
-}
-
-fn check_hostname(script: &Script<'_>, settings: &InstallSettings, problems: &mut Problems<'_>) {
-    for command in script.named("network") {
-        if let Some(name) = command.option("--hostname")
-            && name != settings.hostname.as_str()
-        {
-            let message = format!(
-                "the kickstart names the server {name:?}, the lease's settings name it {:?}: say the same, or leave the line out",
-                settings.hostname.as_str()
-            );
-            problems.line(command.number, command.text, message);
-        }
-    }
+/// What a language's module gives back; worth something only when there are no problems.
+struct Placed {
+    lines: Vec<MergedLine>,
+    disk: String,
 }
 
 #[cfg(test)]

@@ -63,7 +63,7 @@ pub(super) fn tell(order: &Order, before: &State, event: &Event, after: &State) 
 }
 
 fn lender_lines(order: &Order, merged: &str) -> usize {
-    merged::check(&order.settings.kickstart, merged, &order.settings.hostname).unwrap_or_default()
+    merged::check(&order.settings, merged).unwrap_or_default()
 }
 
 pub(super) fn last_note(state: &State) -> Option<Note> {

@@ -19,6 +19,7 @@ pub(crate) const INITRD_PATH: &str = "/v1/image/initrd";
 struct ImageFile {
     command_line: Spanned<String>,
     min_memory_mib: u64,
+    architecture: Option<String>,
     #[serde(default = "vmlinuz")]
     kernel: Spanned<PathBuf>,
     #[serde(default = "initrd_img")]
@@ -40,6 +41,8 @@ pub struct Image {
     pub command_line: String,
     /// Memory that the installer needs, in MiB.
     pub min_memory_mib: u64,
+    /// The machine that it is built for, as uname(2) names it, such as `x86_64`; absent means: nobody said.
+    pub architecture: Option<String>,
     /// The kernel's file.
     pub kernel: PathBuf,
     /// The initrd's file.
@@ -79,6 +82,7 @@ impl Image {
         Ok(Self {
             command_line,
             min_memory_mib: file.min_memory_mib,
+            architecture: file.architecture,
             kernel: existing(file.kernel)?,
             initrd: existing(file.initrd)?,
         })

@@ -4,9 +4,10 @@ use super::image::Image;
 use super::period::Period;
 use super::sealed::read_sealed;
 use super::source::{ConfigError, Source};
-use crate::borrowing::kickstart;
+use crate::borrowing::merged;
 use crate::error_chain;
 use leaseboot_protocol::ids::Hostname;
+use leaseboot_protocol::installer::Installer;
 use leaseboot_protocol::marks::{self, MarkError};
 use leaseboot_protocol::settings::Requirements;
 use serde::Deserialize;
@@ -18,6 +19,9 @@ use toml::Spanned;
 #[serde(deny_unknown_fields)]
 struct ProfileFile {
     image: Spanned<String>,
+    #[serde(default)]
+    installer: Installer,
+    #[serde(alias = "preseed", alias = "autoinstall")]
     kickstart: Spanned<PathBuf>,
     hostname: Spanned<String>,
     #[serde(default)]
@@ -36,7 +40,9 @@ pub struct Profile {
     pub name: String,
     /// The installer.
     pub image: Image,
-    /// The kickstart, marks in place.
+    /// The installer that reads the text.
+    pub installer: Installer,
+    /// The text in that installer's language, marks in place.
     pub kickstart: String,
     /// Where it stands, as people name it.
     pub kickstart_origin: String,
@@ -89,7 +95,7 @@ impl Profile {
             "a profile is a folder with profile.toml and a kickstart",
         )?;
         let file: ProfileFile = source.parse()?;
-        let image = load_image(folder, &source, &file.image)?;
+        let image = load_image(folder, &source, &file)?;
         let hostname = HostnamePattern::new(file.hostname.get_ref()).ok_or_else(|| {
             let problem = format!(
                 "hostname {:?} does not make host names; write one like \"web-{{n}}\"",
@@ -103,6 +109,7 @@ impl Profile {
         Ok(Self {
             name: name.to_owned(),
             image,
+            installer: file.installer,
             kickstart: kickstart.text().to_owned(),
             kickstart_origin: path.strip_prefix(folder).unwrap_or(&path).display().to_string(),
             hostname,
@@ -147,10 +154,24 @@ fn no_such_profile(profiles: &Path, name: &str) -> ConfigError {
     }
 }
 
-fn load_image(folder: &Path, source: &Source, name: &Spanned<String>) -> Result<Image, ConfigError> {
+fn load_image(folder: &Path, source: &Source, file: &ProfileFile) -> Result<Image, ConfigError> {
+    let name = &file.image;
     let path = folder.join("images").join(name.get_ref());
     if is_folder_name(name.get_ref()) && path.is_dir() {
-        return Image::load(&path);
+        let image = Image::load(&path)?;
+        let foreign = file.installer.foreign_arguments();
+        let mut words = image.command_line.split_whitespace();
+        return match words.find(|word| foreign.iter().any(|foreign| word.starts_with(foreign))) {
+            Some(word) => {
+                let problem = format!(
+                    "the command line of image {:?} has {word:?}, by which {} would read another text than the merged one; remove it there",
+                    name.get_ref(),
+                    file.installer
+                );
+                Err(source.at(name.span(), problem))
+            }
+            None => Ok(image),
+        };
     }
     let problem = format!(
         "image {:?} is not there; make the folder {} with image.toml, vmlinuz and initrd.img",
@@ -171,7 +192,8 @@ fn load_kickstart(source: &Source, file: &ProfileFile) -> Result<(Source, PathBu
         return Err(source.at(file.kickstart.span(), problem));
     }
     let text = Source::read(&path, "it must be UTF-8 text")?;
-    kickstart::parse(text.text()).map_err(|error| text.line(error.line, error.problem))?;
+    merged::check_outline(file.installer, text.text())
+        .map_err(|error| text.line(error.line, error.problem))?;
     Ok((text, path))
 }
 

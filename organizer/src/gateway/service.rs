@@ -124,6 +124,7 @@ async fn session<I: Identities>(
     Ok(Json(SessionManifest {
         lease: boot.lease.clone(),
         kickstart_sha256: boot.kickstart_sha256,
+        installer: tenant.order.settings.installer,
         image: tenant.order.settings.image.clone(),
     }))
 }

@@ -325,7 +325,7 @@ fn agree(order: &Order, lease: &LeaseId, server: &ServerId, prepared: &Prepared)
         );
     }
     let settings = &order.settings;
-    match merged::check(&settings.kickstart, &prepared.kickstart, &settings.hostname) {
+    match merged::check(settings, &prepared.kickstart) {
         Ok(_) => State::Ordering {
             boot: Boot {
                 lease: lease.clone(),

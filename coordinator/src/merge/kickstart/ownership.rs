@@ -1,10 +1,10 @@
 //! Who may say what. Each command of the enterprise is looked up here; what is not the enterprise's is a clash
 //! with a line of the lender.
 
-use super::Problems;
 use super::commands;
 use super::lender::{LenderLines, Topic};
 use super::reader::{Command, Script};
+use crate::merge::problems::Problems;
 use std::collections::BTreeMap;
 
 /// Whose a command is.
@@ -48,7 +48,7 @@ fn owner(name: &str) -> Owner {
     }
 }
 
-pub(super) fn check(script: &Script<'_>, lines: &LenderLines, problems: &mut Problems<'_>) {
+pub(super) fn check(script: &Script<'_>, lines: &LenderLines<'_>, problems: &mut Problems<'_>) {
     for command in &script.commands {
         if commands::is_known(command.name()) {
             check_owner(command, lines, problems);
@@ -73,13 +73,13 @@ pub(super) fn check(script: &Script<'_>, lines: &LenderLines, problems: &mut Pro
     }
 }
 
-fn check_owner(command: &Command<'_>, lines: &LenderLines, problems: &mut Problems<'_>) {
+fn check_owner(command: &Command<'_>, lines: &LenderLines<'_>, problems: &mut Problems<'_>) {
     let name = command.name();
     match owner(name) {
         Owner::Enterprise => {}
         Owner::Lender(topic) => {
             let message = format!("{name} is the lender's to say: leave the line out");
-            problems.clash(command, lines.line(topic), message);
+            problems.clash(command.number, command.text, lines.line(topic), message);
         }
         Owner::Only(allowed, topic) => {
             let foreign = command.options().find(|option| !allowed.contains(option));
@@ -98,7 +98,7 @@ fn check_owner(command: &Command<'_>, lines: &LenderLines, problems: &mut Proble
                         allowed.join(" ")
                     ),
                 };
-                problems.clash(command, lines.line(topic), message);
+                problems.clash(command.number, command.text, lines.line(topic), message);
             }
         }
         Owner::Except(lenders, topic) => {
@@ -107,7 +107,7 @@ fn check_owner(command: &Command<'_>, lines: &LenderLines, problems: &mut Proble
                 .filter(|option| lenders.iter().any(|name| may_mean(option, name)))
             {
                 let message = format!("{name} {foreign} is the lender's to say: leave the option out");
-                problems.clash(command, lines.line(topic), message);
+                problems.clash(command.number, command.text, lines.line(topic), message);
             }
             for short in command
                 .options()
@@ -135,7 +135,7 @@ fn is_short_for(option: &str, full: &str) -> bool {
     option != full && may_mean(option, full)
 }
 
-fn check_console(script: &Script<'_>, lines: &LenderLines, problems: &mut Problems<'_>) {
+fn check_console(script: &Script<'_>, lines: &LenderLines<'_>, problems: &mut Problems<'_>) {
     if !lines.has_console() {
         return;
     }
@@ -147,7 +147,12 @@ fn check_console(script: &Script<'_>, lines: &LenderLines, problems: &mut Proble
         let mut words = inside.flat_map(str::split_whitespace);
         if let Some(word) = words.find(|word| word.starts_with("console=")) {
             let message = format!("bootloader --append={word} is the lender's to say: leave {word} out");
-            problems.clash(command, lines.line(Topic::BootLoader), message);
+            problems.clash(
+                command.number,
+                command.text,
+                lines.line(Topic::BootLoader),
+                message,
+            );
         }
     }
 }

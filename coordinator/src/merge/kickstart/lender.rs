@@ -1,7 +1,8 @@
 //! The lender's lines, and how they are put between the enterprise's.
 
 use super::reader::{Command, Script};
-use super::{Lender, console_words};
+use crate::merge::provenance::{MergedLine, Sheet};
+use crate::merge::{Lender, console_words};
 use leaseboot_protocol::MEMBER_INSTALL;
 use leaseboot_protocol::leases::Line;
 use leaseboot_protocol::settings::InstallSettings;
@@ -21,15 +22,15 @@ pub(super) enum Topic {
 }
 
 /// The lender's lines in their order.
-pub(super) struct LenderLines {
-    origin: String,
+pub(super) struct LenderLines<'a> {
+    origin: &'a str,
     console: String,
     boot_options: String,
     lines: [(Topic, &'static str, String); 6],
 }
 
-impl LenderLines {
-    pub(super) fn new(lender: &Lender<'_>, disk: &str) -> Self {
+impl<'a> LenderLines<'a> {
+    pub(super) fn new(lender: &Lender<'_>, origin: &'a str, disk: &str) -> Self {
         let disk = format!("disk/by-id/{disk}");
         let console = console_words(lender.console);
         let boot_options = format!("--location=mbr --boot-drive={disk}");
@@ -58,7 +59,7 @@ impl LenderLines {
             (Topic::Reboot, "into the installed system", "reboot".to_owned()),
         ];
         Self {
-            origin: format!("lender's settings of {}", lender.server),
+            origin,
             console,
             boot_options,
             lines,
@@ -74,7 +75,7 @@ impl LenderLines {
             .find(|(_, (of, _, _))| *of == topic)
             .expect("there is a line for each topic");
         Line {
-            origin: self.origin.clone(),
+            origin: self.origin.to_owned(),
             number: index + 1,
             text: text.clone(),
         }
@@ -84,57 +85,56 @@ impl LenderLines {
         !self.console.is_empty()
     }
 
-    /// The merged text. `script` has been checked: nothing in it is the lender's.
-    pub(super) fn join(&self, script: &Script<'_>, settings: &InstallSettings) -> String {
-        let mut text = String::with_capacity(settings.kickstart.len() + 2048);
+    /// The merged lines. `script` has been checked: nothing in it is the lender's.
+    pub(super) fn join(&self, script: &Script<'_>, settings: &InstallSettings) -> Vec<MergedLine> {
+        let mut sheet = Sheet::new(&settings.kickstart_origin, self.origin, script.lines.len());
         let boot_loader = script.named("bootloader").next();
         for (number, line) in (1..).zip(&script.lines) {
             if script.first_section == Some(number) {
-                self.add(&mut text, script, settings);
+                self.add(&mut sheet, script, settings);
             }
             match boot_loader.filter(|command| command.number == number) {
-                Some(command) => self.add_shared_boot_loader(&mut text, command),
-                None => add_line(&mut text, line),
+                Some(command) => self.add_shared_boot_loader(&mut sheet, command),
+                None => sheet.enterprise(number, line),
             }
         }
         if script.first_section.is_none() {
-            self.add(&mut text, script, settings);
+            self.add(&mut sheet, script, settings);
         }
-        add_line(&mut text, "");
-        add_line(
-            &mut text,
-            "# leaseboot: the member's key, made on the server, and its tunnel.",
-        );
-        add_line(&mut text, "%post --nochroot --erroronfail");
-        add_line(&mut text, MEMBER_INSTALL);
-        add_line(&mut text, "%end");
-        text
+        sheet.agreed("");
+        sheet.agreed("# leaseboot: the member's key, made on the server, and its tunnel.");
+        sheet.agreed("%post --nochroot --erroronfail");
+        sheet.agreed(MEMBER_INSTALL);
+        sheet.agreed("%end");
+        sheet.finish()
     }
 
-    fn add(&self, text: &mut String, script: &Script<'_>, settings: &InstallSettings) {
+    fn add(&self, sheet: &mut Sheet<'_>, script: &Script<'_>, settings: &InstallSettings) {
         let stated = |name: &str| script.named(name).next().is_some();
-        for (topic, purpose, line) in &self.lines {
+        for (number, (topic, purpose, line)) in (1..).zip(&self.lines) {
             let said = match topic {
                 Topic::BootLoader => stated("bootloader"),
                 Topic::Reboot => stated("reboot"),
                 _ => false,
             };
             if !said {
-                add_line(text, &format!("# lender: {purpose}"));
-                add_line(text, line);
+                sheet.lender(number, format!("# lender: {purpose}"), *purpose);
+                sheet.lender(number, line.as_str(), *purpose);
             }
         }
         if !stated("network") {
-            add_line(text, "# enterprise: the server's name, from the lease's settings");
-            add_line(text, &format!("network --hostname={}", settings.hostname));
+            sheet.settings("# enterprise: the server's name, from the lease's settings");
+            sheet.settings(format!("network --hostname={}", settings.hostname));
         }
-        add_line(text, "");
+        sheet.lender(self.lines.len(), "", "");
     }
 
-    fn add_shared_boot_loader(&self, text: &mut String, command: &Command<'_>) {
-        add_line(
-            text,
+    fn add_shared_boot_loader(&self, sheet: &mut Sheet<'_>, command: &Command<'_>) {
+        let why = "--location, --boot-drive and console= are the lender's, the rest is the enterprise's";
+        sheet.lender(
+            self.line(Topic::BootLoader).number,
             "# lender: --location, --boot-drive and console=; enterprise: the rest",
+            why,
         );
         let mut line = format!("bootloader {}", self.boot_options);
         let mut words = command.words[1..].iter();
@@ -159,13 +159,8 @@ impl LenderLines {
         if !appended {
             let _ = write!(line, " --append={}", quote(&self.console));
         }
-        add_line(text, &line);
+        sheet.both(command.number, line, why);
     }
-}
-
-fn add_line(text: &mut String, line: &str) {
-    text.push_str(line);
-    text.push('\n');
 }
 
 fn network(lender: &Lender<'_>) -> String {

@@ -1,7 +1,8 @@
 //! The commands of kickstart, as tables: which there are, and which may stand only once.
 
-/// The commands of RHEL 9 and 10 and Fedora, by pykickstart's own handlers.
-const KNOWN: [&str; 74] = [
+/// The commands of RHEL 7 to 11 and Fedora 30 to 46, by pykickstart's own handlers; which version knows which is in
+/// [`super::versions`].
+const KNOWN: [&str; 77] = [
     "auth",
     "authconfig",
     "authselect",
@@ -63,10 +64,13 @@ const KNOWN: [&str; 74] = [
     "snapshot",
     "sshkey",
     "sshpw",
+    "stratisfs",
+    "stratispool",
     "syspurpose",
     "text",
     "timesource",
     "timezone",
+    "unsupported_hardware",
     "updates",
     "url",
     "user",
@@ -121,7 +125,7 @@ pub(super) fn single_group(name: &str) -> Option<usize> {
 }
 
 /// Commands that say how disks are divided.
-pub(super) const PARTITIONING: [&str; 7] = [
+pub(super) const PARTITIONING: [&str; 8] = [
     "autopart",
     "part",
     "partition",
@@ -129,4 +133,5 @@ pub(super) const PARTITIONING: [&str; 7] = [
     "volgroup",
     "logvol",
     "btrfs",
+    "stratispool",
 ];

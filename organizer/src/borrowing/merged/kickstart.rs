@@ -11,7 +11,8 @@
 //!
 //! Everything else is refused by name: a `%pre`, a user, a repository, an `init=` on the installed system's command line.
 
-use super::kickstart::{self, Item, OutlineError};
+use super::MergeObjection;
+use crate::borrowing::kickstart::{self, Item};
 use leaseboot_protocol::MEMBER_INSTALL;
 use leaseboot_protocol::ids::Hostname;
 
@@ -61,44 +62,8 @@ const POST_OPTIONS: [&str; 4] = ["--nochroot", "--erroronfail", "--log", "--inte
 /// Kernel parameters that are about the lender's hardware.
 const KERNEL_PARAMETERS: [&str; 2] = ["console", "panic"];
 
-/// Why the PO does not agree to a merged kickstart.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum MergeObjection {
-    /// The enterprise's own text has no outline.
-    #[error("the kickstart of the profile cannot be read")]
-    Ours(#[source] OutlineError),
-    /// The merged text has no outline.
-    #[error("the kickstart that the lender merged cannot be read")]
-    Theirs(#[source] OutlineError),
-    /// A line of the enterprise is not where it should be.
-    #[error(
-        "the lender's merge lacks line {line} of the enterprise's kickstart, or has changed or moved it: {text}"
-    )]
-    Lost {
-        /// The enterprise's line, counted from 1.
-        line: usize,
-        /// The line.
-        text: String,
-    },
-    /// The lender added what is not its own.
-    #[error(
-        "the lender added what it has no right to, in line {line} of the merged kickstart: {text} ({reason})"
-    )]
-    Added {
-        /// The merged kickstart's line, counted from 1.
-        line: usize,
-        /// The line.
-        text: String,
-        /// Why it may not.
-        reason: String,
-    },
-}
-
 /// Compares a merged kickstart with the enterprise's; tells how many lines the lender added.
-///
-/// # Errors
-/// [`MergeObjection`], for the first line that the PO does not agree to.
-pub fn check(ours: &str, merged: &str, hostname: &Hostname) -> Result<usize, MergeObjection> {
+pub(super) fn check(ours: &str, merged: &str, hostname: &Hostname) -> Result<usize, MergeObjection> {
     let ours = kickstart::parse(ours).map_err(MergeObjection::Ours)?;
     let merged = kickstart::parse(merged).map_err(MergeObjection::Theirs)?;
     let mut expected = ours.iter().filter(|item| !is_blank(item)).peekable();
@@ -348,5 +313,5 @@ fn words(line: &str) -> Result<Vec<String>, String> {
 }
 
 #[cfg(test)]
-#[path = "merged_tests.rs"]
+#[path = "kickstart_tests.rs"]
 mod tests;

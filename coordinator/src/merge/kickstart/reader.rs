@@ -5,7 +5,7 @@
 //! differently here and on the
 //! server, so it is refused.
 
-use super::Problems;
+use crate::merge::problems::Problems;
 
 /// The sections that installers know.
 const SECTIONS: [&str; 9] = [
