@@ -1,7 +1,7 @@
 //! `leaseboot-lm`: reads the command line and hands over to [`leaseboot_lm::commands`].
 
 use clap::{CommandFactory as _, Parser, Subcommand};
-use leaseboot_lm::commands::{init, leases, serve, servers, shell, status, tenant, verify_erasure, watch};
+use leaseboot_lm::commands::{init, leases, merge, serve, servers, shell, status, tenant, verify_erasure, watch};
 use leaseboot_lm::logs::{self, LogFormat};
 use std::process::ExitCode;
 
@@ -28,6 +28,7 @@ enum Command {
     #[command(subcommand)]
     Leases(leases::Leases),
     Watch(watch::Watch),
+    Merge(merge::Merge),
     #[command(hide = true)]
     Completions(shell::Completions),
     #[command(hide = true)]
@@ -59,6 +60,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Status(status) => runtime()?.block_on(status::run(&status)),
         Command::Servers(servers) => runtime()?.block_on(servers::run(&servers)),
         Command::Leases(leases) => runtime()?.block_on(leases::run(&leases)),
+        Command::Merge(merge) => runtime()?.block_on(merge::run(&merge)),
         Command::Watch(watch) => runtime()?.block_on(watch::run(&watch)),
         Command::Completions(completions) => {
             shell::completions(&completions, CommandLine::command());

@@ -16,6 +16,7 @@ pub enum Installer {
     Kickstart {
         /// The version of the language.
         #[serde(default)]
+        #[cfg_attr(feature = "openapi", schema(value_type = String, example = "RHEL9"))]
         syntax: KickstartSyntax,
     },
     /// debian-installer: answers to debconf's questions.
@@ -108,7 +109,6 @@ impl Installer {
 
 /// A version of the kickstart language, as pykickstart names it: `RHEL9`, `F42`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(value_type = String, pattern = "^(RHEL(7|8|9|10|11)|F(3[0-9]|4[0-6]))$"))]
 #[serde(try_from = "String", into = "String")]
 pub struct KickstartSyntax {
     /// Whose line of versions.

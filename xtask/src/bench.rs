@@ -33,6 +33,8 @@ enum Which {
     Boot,
     /// Searches among 10,000 servers, on one core
     Search,
+    /// Merges in each language, on one core
+    Merge,
 }
 
 /// What a bench needs.
@@ -57,6 +59,13 @@ impl Which {
                 programs: true,
                 installed: &["dnsmasq-base", "iproute2", "kea-admin", "kea-common"],
                 unpacked: &["atftpd", "kea-dhcp4-server", "nginx", "tftpd-hpa"],
+            },
+            Which::Merge => Recipe {
+                name: "merge",
+                of: ("leaseboot-lm", "merge"),
+                programs: false,
+                installed: &[],
+                unpacked: &[],
             },
             Which::Search => Recipe {
                 name: "search",

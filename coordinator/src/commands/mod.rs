@@ -2,6 +2,7 @@
 
 pub mod init;
 pub mod leases;
+pub mod merge;
 pub mod serve;
 pub mod servers;
 pub mod shell;

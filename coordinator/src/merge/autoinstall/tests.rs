@@ -28,7 +28,7 @@ fn a_layout_gets_its_disk_and_no_line_is_lost() {
     let layout = tree.get("storage").unwrap().get("layout").unwrap();
     assert_eq!(
         layout.get("match").unwrap().get("serial").unwrap().text(),
-        Some("LARGE")
+        Some("SMALL")
     );
     assert_eq!(layout.get("name").unwrap().text(), Some("lvm"));
     let late = tree.get("late-commands").unwrap().items();
