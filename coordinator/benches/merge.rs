@@ -1,7 +1,7 @@
 //! Run by `cargo xtask bench merge`: one merge in each language, on one core. A lease is merged anew for every server, so this is what
 //! a thousand leases at once cost beside everything else.
 
-#![allow(missing_docs)]
+#![allow(missing_docs, unreachable_pub)]
 
 #[path = "../tests/facts/mod.rs"]
 mod facts;

@@ -1,7 +1,9 @@
 //! `leaseboot-lm`: reads the command line and hands over to [`leaseboot_lm::commands`].
 
 use clap::{CommandFactory as _, Parser, Subcommand};
-use leaseboot_lm::commands::{init, leases, merge, serve, servers, shell, status, tenant, verify_erasure, watch};
+use leaseboot_lm::commands::{
+    init, leases, merge, serve, servers, shell, status, tenant, verify_erasure, watch,
+};
 use leaseboot_lm::logs::{self, LogFormat};
 use std::process::ExitCode;
 

@@ -5,7 +5,7 @@
 //! inside `autoinstall` is checked by nobody but us.
 
 // A test that cannot go on says so by panicking, its helpers too.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 #[path = "facts/mod.rs"]
 mod facts;

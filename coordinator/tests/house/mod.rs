@@ -18,6 +18,7 @@ use leaseboot_protocol::digest::Sha256;
 use leaseboot_protocol::erasure::{DiskErasure, DiskOutcome, EraseMethod, ErasureReport};
 use leaseboot_protocol::hardware::{Cpu, Disk, HardwareReport, Nic};
 use leaseboot_protocol::ids::LeaseId;
+use leaseboot_protocol::installer::Installer;
 use leaseboot_protocol::lease::{LeaseState, LeaseView, Step};
 use leaseboot_protocol::leases::{BootOrder, EventBatch, LeaseRequest, Prepared, Refusal};
 use leaseboot_protocol::network::{MacAddress, TunnelSettings, WireguardPublicKey};
@@ -373,6 +374,7 @@ pub fn settings() -> InstallSettings {
     InstallSettings {
         profile: "web".to_owned(),
         hostname: "web-1".parse().unwrap(),
+        installer: Installer::default(),
         kickstart: KICKSTART.to_owned(),
         kickstart_origin: "web.ks".to_owned(),
         sealed: vec!["root_password".to_owned()],
@@ -391,6 +393,7 @@ pub fn settings() -> InstallSettings {
             command_line: String::new(),
         },
         min_memory_mib: 1024,
+        architecture: None,
     }
 }
 
