@@ -13,6 +13,7 @@ use crate::fleet::InventoryPolicy;
 use crate::lease::{Deadlines, Rules, TermRules};
 use crate::power::PowerRules;
 use crate::store::{Location, LocationError};
+use crate::switch::SwitchConfig;
 use ipnet::Ipv4Net;
 use leaseboot_protocol::ids::ServerId;
 use serde::Deserialize;
@@ -54,6 +55,8 @@ pub struct Config {
     pub rules: Rules,
     /// The `[power]` table.
     pub power: PowerRules,
+    /// The `[switch]` table.
+    pub switch: SwitchConfig,
     /// The file that the servers were read from.
     pub servers_path: PathBuf,
     /// What happens when a server is not what it was.
@@ -160,6 +163,8 @@ struct LmFile {
     #[serde(default)]
     subnet: Vec<SubnetConfig>,
     #[serde(default)]
+    switch: SwitchConfig,
+    #[serde(default)]
     deadlines: Deadlines,
     #[serde(default = "three")]
     attempts: NonZeroU32,
@@ -261,6 +266,7 @@ impl Config {
                 term: file.term,
             },
             power: file.power,
+            switch: file.switch,
             servers_path,
             inventory: file.inventory,
             servers,

@@ -14,10 +14,14 @@
 //! | [`dhcp`], [`tftp`], [`boot`] | what a server meets between firmware and agent |
 //! | [`logs`] | what is written to standard error |
 //! | [`metrics`] | numbers for Prometheus, health and readiness |
-//! | [`power`] | Redfish and commands |
+//! | [`power`] | Redfish, IPMI, Wake-on-LAN and commands |
+//! | [`switch`] | a program of the lender that puts a server's port into its tenant's network |
+//! | [`tenants`] | who may borrow, and how much |
+//! | [`audit`] | who did what, in a chain of digests |
 //! | [`commands`] | the command line
 
 pub mod api;
+pub mod audit;
 pub mod boot;
 pub mod commands;
 pub mod config;
@@ -33,4 +37,6 @@ pub mod pki;
 pub mod power;
 pub mod search;
 pub mod store;
+pub mod switch;
+pub mod tenants;
 pub mod tftp;

@@ -2,7 +2,7 @@
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use leaseboot_lm::commands::{
-    init, leases, merge, serve, servers, shell, status, tenant, verify_erasure, watch,
+    audit, init, leases, merge, serve, servers, shell, status, tenant, verify_erasure, watch,
 };
 use leaseboot_lm::logs::{self, LogFormat};
 use std::process::ExitCode;
@@ -31,6 +31,7 @@ enum Command {
     Leases(leases::Leases),
     Watch(watch::Watch),
     Merge(merge::Merge),
+    Audit(audit::Audit),
     #[command(hide = true)]
     Completions(shell::Completions),
     #[command(hide = true)]
@@ -55,7 +56,7 @@ fn run(command: Command) -> anyhow::Result<()> {
     let runtime = || tokio::runtime::Builder::new_multi_thread().enable_all().build();
     match command {
         Command::Init(init) => init::run(&init),
-        Command::Tenant(tenant) => tenant::run(&tenant),
+        Command::Tenant(tenant) => runtime()?.block_on(tenant::run(&tenant)),
         Command::VerifyErasure(verify) => verify_erasure::run(&verify),
         Command::ErasureKey(print) => verify_erasure::print_key(&print),
         Command::Serve(serve) => runtime()?.block_on(serve::run(&serve)),
@@ -63,6 +64,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Servers(servers) => runtime()?.block_on(servers::run(&servers)),
         Command::Leases(leases) => runtime()?.block_on(leases::run(&leases)),
         Command::Merge(merge) => runtime()?.block_on(merge::run(&merge)),
+        Command::Audit(audit) => runtime()?.block_on(audit::run(&audit)),
         Command::Watch(watch) => runtime()?.block_on(watch::run(&watch)),
         Command::Completions(completions) => {
             shell::completions(&completions, CommandLine::command());

@@ -4,10 +4,11 @@
 //! the clocks of bare servers are
 //! off. Private keys are written for their owner only, and by rename, so that no half of one is ever there.
 
+use leaseboot_protocol::digest::Sha256;
 use leaseboot_protocol::ids::TenantId;
 use rcgen::{
-    BasicConstraints, Certificate, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
+    BasicConstraints, Certificate, CertificateParams, CertificateSigningRequestParams, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject as _;
@@ -68,6 +69,14 @@ pub struct Issued {
     pub certificate: String,
     /// The private key.
     pub key: Zeroizing<String>,
+}
+
+/// A certificate for somebody else's key.
+pub struct Signed {
+    /// The certificate, in PEM.
+    pub pem: String,
+    /// The digest of its DER form, by which the store knows it.
+    pub sha256: Sha256,
 }
 
 /// The CA that all others trust.
@@ -132,6 +141,26 @@ impl Authority {
         self.issue(tenant.as_str(), &[], ExtendedKeyUsagePurpose::ClientAuth)
     }
 
+    /// A client certificate for a tenant that made its key itself and sends a signing request (PKCS #10, in PEM). Of the
+    /// request only the key is taken, once its signature has shown that the sender has the private half.
+    ///
+    /// # Errors
+    /// [`PkiError::Make`].
+    pub fn sign(&self, tenant: &TenantId, request: &str) -> Result<Signed, PkiError> {
+        let failed = |source| PkiError::Make {
+            subject: tenant.to_string(),
+            source,
+        };
+        let request = CertificateSigningRequestParams::from_pem(request).map_err(failed)?;
+        let certificate = client_params(tenant)
+            .and_then(|params| params.signed_by(&request.public_key, &self.issuer))
+            .map_err(failed)?;
+        Ok(Signed {
+            sha256: Sha256::of(certificate.der()),
+            pem: certificate.pem(),
+        })
+    }
+
     fn issue(
         &self,
         name: &str,
@@ -142,14 +171,27 @@ impl Authority {
             subject: name.to_owned(),
             source,
         };
-        let mut params = params(name, names.to_vec(), LIFE).map_err(failed)?;
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![purpose];
-        params.use_authority_key_identifier_extension = true;
+        let params = leaf_params(name, names, purpose).map_err(failed)?;
         let key = KeyPair::generate().map_err(failed)?;
         let certificate = params.signed_by(&key, &self.issuer).map_err(failed)?;
         Ok(issued(&certificate, &key))
     }
+}
+
+fn client_params(tenant: &TenantId) -> Result<CertificateParams, rcgen::Error> {
+    leaf_params(tenant.as_str(), &[], ExtendedKeyUsagePurpose::ClientAuth)
+}
+
+fn leaf_params(
+    name: &str,
+    names: &[String],
+    purpose: ExtendedKeyUsagePurpose,
+) -> Result<CertificateParams, rcgen::Error> {
+    let mut params = params(name, names.to_vec(), LIFE)?;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![purpose];
+    params.use_authority_key_identifier_extension = true;
+    Ok(params)
 }
 
 fn params(common_name: &str, names: Vec<String>, life: Duration) -> Result<CertificateParams, rcgen::Error> {
@@ -242,12 +284,15 @@ pub fn server_config(
         .allow_unauthenticated()
         .build()
         .map_err(|error| content(ca, error))?;
+    // The CA goes along, for whoever enrols and knows it by its digest only.
+    let mut chain = certificates(certificate)?;
+    chain.extend(certificates(ca)?);
     let private = PrivateKeyDer::from_pem_file(key).map_err(|error| content(key, error))?;
     let mut config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| content(certificate, error))?
         .with_client_cert_verifier(verifier)
-        .with_single_cert(certificates(certificate)?, private)
+        .with_single_cert(chain, private)
         .map_err(|error| content(certificate, error))?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
@@ -265,6 +310,24 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, PkiError> {
 /// [`PkiError::Read`].
 pub fn read_ca(path: &Path) -> Result<String, PkiError> {
     read(path)
+}
+
+/// The digest of the CA's certificate, which an invitation carries.
+///
+/// # Errors
+/// [`PkiError`].
+pub fn ca_digest(path: &Path) -> Result<Sha256, PkiError> {
+    digest_of_pem(path, &read(path)?)
+}
+
+/// The digest of the first certificate in a text, in its DER form; `path` is where it stands.
+///
+/// # Errors
+/// [`PkiError::Content`].
+pub fn digest_of_pem(path: &Path, pem: &str) -> Result<Sha256, PkiError> {
+    CertificateDer::from_pem_slice(pem.as_bytes())
+        .map(|certificate| Sha256::of(&certificate))
+        .map_err(|error| content(path, error))
 }
 
 /// Whose certificate it is, by its common name. The certificate must have been verified.

@@ -278,6 +278,7 @@ async fn a_text_that_was_changed_is_not_booted_and_served_as_it_is() {
         let sql = format!("UPDATE kickstarts SET merged = replace(merged, '{from}', '{to}')");
         let store = house.folder().join("lm/lm.sqlite");
         let status = std::process::Command::new("sqlite3")
+            .args(["-cmd", ".timeout 10000"])
             .arg(store)
             .arg(sql)
             .status()

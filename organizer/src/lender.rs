@@ -268,7 +268,9 @@ impl Lender {
 
     fn refusal(&self, status: StatusCode, body: &[u8]) -> LenderError {
         match serde_json::from_slice(body) {
-            Ok(refusal @ Refusal::Internal { .. }) => self.silent(refusal.to_string()),
+            Ok(refusal @ (Refusal::Internal { .. } | Refusal::Busy { .. })) => {
+                self.silent(refusal.to_string())
+            }
             _ if status.is_server_error() => self.silent(format!("it answered {status}")),
             Ok(refusal) => LenderError::Refused(refusal),
             Err(_) => LenderError::Refused(Refusal::Invalid {

@@ -7,6 +7,7 @@
 //! | [`organizer`] | all borrowings of this process, and who may ask what inside the tunnel |
 //! | [`store`] | SQLite: borrowings, addresses, progress |
 //! | [`lender`] | the LM's client over mutual TLS |
+//! | [`enrolment`] | from a lender's invitation to our certificate |
 //! | [`gateway`] | WireGuard peers and the service inside the tunnel |
 //! | [`control`] | the CLI's way to the daemon: a Unix socket |
 //! | [`progress`] | what happened, and how people see it |
@@ -16,6 +17,7 @@ pub mod announce;
 pub mod borrowing;
 pub mod config;
 pub mod control;
+pub mod enrolment;
 pub mod erasure;
 pub mod files;
 pub mod gateway;

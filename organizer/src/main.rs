@@ -15,6 +15,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Enrol(commands::enrol::Enrol),
     Init(commands::init::Init),
     Serve(commands::serve::Serve),
     Borrow(commands::borrow::Borrow),
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
     // Only one provider is compiled in; reqwest asks for it to be chosen.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let done = match Cli::parse().command {
+        Command::Enrol(enrol) => enrol.run(),
         Command::Init(init) => init.run(),
         Command::Serve(serve) => serve.run(),
         Command::Borrow(borrow) => borrow.run(),

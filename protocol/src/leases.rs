@@ -195,6 +195,16 @@ pub enum Refusal {
         /// What is missing.
         message: String,
     },
+    /// More would be more than the lender granted.
+    Quota {
+        /// Which limit, and what to do.
+        message: String,
+    },
+    /// Too many requests; this one was not looked at.
+    Busy {
+        /// Seconds to wait before it is sent again.
+        retry_after_s: u64,
+    },
     /// The LM failed; the details are in the lender's log under this number.
     Internal {
         /// The number to quote.
@@ -203,6 +213,17 @@ pub enum Refusal {
     /// A kind that this version does not know.
     #[serde(other)]
     Unknown,
+}
+
+impl Refusal {
+    /// Too many requests, for whoever may come again after `wait`.
+    pub fn busy(wait: std::time::Duration) -> Self {
+        // Rounded up, so that whoever waits so long is not too early.
+        let retry_after_s = u64::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u64::MAX);
+        Refusal::Busy {
+            retry_after_s: retry_after_s.max(1),
+        }
+    }
 }
 
 /// A requirement that free servers failed.
@@ -296,7 +317,11 @@ impl std::fmt::Display for Refusal {
             }
             Refusal::Invalid { message }
             | Refusal::NotFound { message }
-            | Refusal::Unauthorized { message } => f.write_str(message),
+            | Refusal::Unauthorized { message }
+            | Refusal::Quota { message } => f.write_str(message),
+            Refusal::Busy { retry_after_s } => {
+                write!(f, "too many requests: send it again in {retry_after_s} s")
+            }
             Refusal::Internal { incident } => {
                 write!(
                     f,

@@ -8,6 +8,7 @@
 //! | module | who speaks | to whom |
 //! |---|---|---|
 //! | [`leases`] | PO | LM, mutual TLS |
+//! | [`enrolment`] | PO | LM, once, TLS and an invitation |
 //! | [`agent`] | agent | LM, TLS and a boot token |
 //! | [`gateway`] | agent, member | PO, plain HTTP inside the tunnel |
 //! | [`stage2`] | agent | the wrapper that it becomes after kexec |
@@ -15,6 +16,7 @@
 pub mod agent;
 pub mod archive;
 pub mod digest;
+pub mod enrolment;
 pub mod erasure;
 pub mod gateway;
 pub mod hardware;

@@ -3,30 +3,31 @@
 
 use super::listener::Peer;
 use super::problem::{InPath, Problem};
+use crate::lease::Driver;
 use axum::extract::FromRequestParts;
 use axum::http::header;
 use axum::http::request::Parts;
 use leaseboot_protocol::ids::{LeaseId, TenantId};
 use leaseboot_protocol::secret::Secret;
 use std::net::IpAddr;
+use std::sync::Arc;
 
-/// Whose certificate the connection has.
+/// Whose certificate the connection has. It is on record, not revoked, and its tenant has not asked too often.
 pub(super) struct Tenant(pub(super) TenantId);
 
-impl<S: Send + Sync> FromRequestParts<S> for Tenant {
+impl FromRequestParts<Arc<Driver>> for Tenant {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
-        let tenant = parts
-            .extensions
-            .get::<Peer>()
-            .and_then(|peer| peer.tenant.clone());
-        let tenant = tenant.ok_or_else(|| {
+    async fn from_request_parts(parts: &mut Parts, lm: &Arc<Driver>) -> Result<Self, Problem> {
+        let peer = parts.extensions.get::<Peer>();
+        let shown = peer.and_then(|peer| Some((peer.tenant.clone()?, peer.certificate?)));
+        let (tenant, certificate) = shown.ok_or_else(|| {
             Problem::unauthorized(
-                "a client certificate of this lease manager is needed: the lender makes one with `leaseboot-lm tenant add`",
+                "a client certificate of this lease manager is needed: the lender invites with `leaseboot-lm tenant invite`",
             )
         })?;
         tracing::Span::current().record("tenant", tenant.as_str());
+        lm.admit(&tenant, &certificate).await?;
         Ok(Self(tenant))
     }
 }

@@ -47,6 +47,20 @@ const UNAUTHORIZED: Kind = Kind {
     explanation: "A tenant shows the client certificate that the lender made for it; an agent shows the token of its boot, from the address \
         of its server, once.\n",
 };
+const QUOTA: Kind = Kind {
+    name: "quota",
+    title: "The quota is used up",
+    status: StatusCode::FORBIDDEN,
+    explanation: "The lender granted a number of servers or cores, and this request would be more. Give a server back, or ask the lender \
+        for more.\n",
+};
+const BUSY: Kind = Kind {
+    name: "busy",
+    title: "Too many requests",
+    status: StatusCode::TOO_MANY_REQUESTS,
+    explanation: "The tenant asks more often than the lender granted. The request was not looked at; the header Retry-After and the member \
+        `retry_after_s` say when to send it again.\n",
+};
 const INTERNAL: Kind = Kind {
     name: "internal",
     title: "The lease manager failed",
@@ -54,7 +68,16 @@ const INTERNAL: Kind = Kind {
     explanation: "The cause is for the lender only and stands in its log under the number in the member `incident`. The request may or may \
         not have been carried out; sent again with the same idempotency key or request_id it is carried out at most once.\n",
 };
-const KINDS: [Kind; 6] = [NOTHING_FITS, MERGE, INVALID, NOT_FOUND, UNAUTHORIZED, INTERNAL];
+const KINDS: [Kind; 8] = [
+    NOTHING_FITS,
+    MERGE,
+    INVALID,
+    NOT_FOUND,
+    UNAUTHORIZED,
+    QUOTA,
+    BUSY,
+    INTERNAL,
+];
 
 impl Kind {
     pub(super) fn of(refusal: &Refusal) -> Kind {
@@ -64,6 +87,8 @@ impl Kind {
             Refusal::Invalid { .. } => INVALID,
             Refusal::NotFound { .. } => NOT_FOUND,
             Refusal::Unauthorized { .. } => UNAUTHORIZED,
+            Refusal::Quota { .. } => QUOTA,
+            Refusal::Busy { .. } => BUSY,
             Refusal::Internal { .. } | Refusal::Unknown => INTERNAL,
         }
     }

@@ -45,7 +45,7 @@ async fn search(
     Tenant(_): Tenant,
     Body(request): Body<SearchRequest>,
 ) -> Result<Json<SearchAnswer>, Problem> {
-    Ok(Json(lm.search(&request).await?))
+    Ok(Json(lm.search(&tenant, &request).await?))
 }
 
 /// Takes a server that fits, or several at once

@@ -5,6 +5,7 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use leaseboot_protocol::digest::Sha256;
 use leaseboot_protocol::ids::TenantId;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -29,6 +30,8 @@ pub struct Peer {
     pub address: SocketAddr,
     /// The tenant, when a certificate was shown and verified.
     pub tenant: Option<TenantId>,
+    /// The digest of that certificate, by which the store knows it.
+    pub certificate: Option<Sha256>,
 }
 
 /// The port cannot be had.
@@ -100,12 +103,13 @@ async fn serve(stream: TcpStream, from: SocketAddr, tls: TlsAcceptor, router: Ro
         Err(_) => return tracing::info!(%from, "a TLS handshake took too long"),
     };
     let certificates = stream.get_ref().1.peer_certificates();
-    let tenant = certificates
-        .and_then(|chain| chain.first())
-        .and_then(pki::tenant_of);
+    let certificate = certificates.and_then(|chain| chain.first());
+    let tenant = certificate.and_then(pki::tenant_of);
+    let certificate = certificate.map(|certificate| Sha256::of(certificate));
     let peer = Peer {
         address: from,
         tenant,
+        certificate,
     };
     let router = router.layer(axum::Extension(peer));
     let connection = http1::Builder::new()

@@ -6,6 +6,7 @@
 //! | `caller` | extractors: the tenant, the agent, the lease that is meant |
 //! | `leases` | the routes of `leaseboot_protocol::leases` |
 //! | `events` | what happens to a lease, by long poll and as a stream |
+//! | `enrolment` | the route by which a tenant becomes known |
 //! | `agents` | the routes of `leaseboot_protocol::agent` |
 //! | `problem` | what an error looks like outside, and what stays inside |
 //! | `kinds` | the kinds of errors, explained |
@@ -18,6 +19,7 @@
 mod agents;
 mod caller;
 mod description;
+mod enrolment;
 mod events;
 mod kinds;
 mod leases;
@@ -50,6 +52,7 @@ fn routes() -> Routes {
         .merge(leases::routes())
         .merge(events::routes())
         .merge(agents::routes())
+        .merge(enrolment::routes())
         .merge(description::routes())
 }
 

@@ -78,7 +78,7 @@ impl Problem {
         Refusal::Unauthorized { message }.into()
     }
 
-    fn inside(cause: DriverError) -> Self {
+    pub(super) fn inside(cause: DriverError) -> Self {
         let incident = String::new();
         Self {
             cause: Some(Arc::new(cause)),
@@ -163,6 +163,10 @@ fn write(mut problem: Problem, number: &str, path: &str) -> Response {
         tracing::info!(status = problem.status.as_u16(), refusal = %problem.refusal, "a request was refused");
     }
     let kind = Kind::of(&problem.refusal);
+    let retry_after = match problem.refusal {
+        Refusal::Busy { retry_after_s } => Some(HeaderValue::from(retry_after_s)),
+        _ => None,
+    };
     let details = ProblemDetails {
         kind: format!("{KINDS_PATH}/{}", kind.name),
         title: kind.title,
@@ -175,6 +179,9 @@ fn write(mut problem: Problem, number: &str, path: &str) -> Response {
     response
         .headers_mut()
         .insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+    if let Some(seconds) = retry_after {
+        response.headers_mut().insert(header::RETRY_AFTER, seconds);
+    }
     response
 }
 

@@ -173,6 +173,10 @@ listen = "0.0.0.0:{API_PORT}"
 # on_change = "note"
 # kinds = {{ disk = "quarantine", memory = "quarantine" }}
 
+# A program that puts a server's port into its tenant's network before the server is switched on, and takes it out after.
+# [switch]
+# command = ["/usr/local/bin/vlan"]
+
 # Seconds that each state of a lease may last.
 # [deadlines]
 # leased = 900

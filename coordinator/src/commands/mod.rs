@@ -1,5 +1,6 @@
 //! The commands of `leaseboot-lm`, one module each.
 
+pub mod audit;
 pub mod init;
 pub mod leases;
 pub mod merge;

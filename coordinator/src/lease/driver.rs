@@ -10,12 +10,15 @@
 use super::deadline::Rules;
 use super::machine::{Effect, Event, Lease, OutOfPlace, Phase};
 use super::power_queue::PowerQueue;
+use crate::audit::Deed;
 use crate::config::Config;
 use crate::erasure::Signer;
 use crate::fleet::Fleet;
 use crate::metrics::Metrics;
+use crate::pki::Authority;
 use crate::power::RackLimiter;
 use crate::store::{Change, DeclareError, KickstartRecord, LeaseRecord, Store, StoreError};
+use crate::tenants::{Enrolment, RateLimiter};
 use leaseboot_protocol::erasure::SignedErasure;
 use leaseboot_protocol::ids::{LeaseId, ServerId};
 use leaseboot_protocol::lease::LeaseState;
@@ -51,6 +54,10 @@ pub struct Driver {
     changes: watch::Sender<u64>,
     /// Site archives that were promised to a card and not yet fetched.
     pub(super) sites: Mutex<super::boots::Sites>,
+    /// Requests of each tenant, lately.
+    pub(super) rates: Mutex<RateLimiter>,
+    /// The desk where tenants enrol.
+    enrolment: Enrolment,
     /// When a wrong token was last written down for a server, so that nobody can fill its history.
     pub(super) wrong_tokens: Mutex<HashMap<ServerId, Instant>>,
     /// When servers may be looked for again for leases that wait for one.
@@ -133,7 +140,14 @@ impl Driver {
             .declare_servers(config.servers.values(), false, now())
             .await?;
         let fleet = Fleet::open(store.clone()).await?;
+        let enrolment = Enrolment::new(
+            authority(&config),
+            ca_pem.clone(),
+            format!("{}\n", signer.public_key()),
+        );
         Ok(Arc::new(Self {
+            rates: Mutex::default(),
+            enrolment,
             config,
             store,
             fleet,
@@ -150,6 +164,11 @@ impl Driver {
     /// The store, for reading.
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// The desk where tenants enrol.
+    pub fn enrolment(&self) -> &Enrolment {
+        &self.enrolment
     }
 
     /// What is counted.
@@ -211,6 +230,7 @@ impl Driver {
                 kickstart: extras.kickstart.clone(),
                 erasure: extras.erasure.clone(),
                 answered,
+                deeds: deeds(&before, events),
                 at: now(),
             };
             for event in events {
@@ -351,6 +371,35 @@ pub(super) fn concern(lease: &LeaseRecord) {
     let span = tracing::Span::current();
     span.record("lease", lease.id.as_str());
     span.record("server", lease.server.as_str());
+}
+
+/// The CA's key may be kept elsewhere: then nobody enrols here.
+fn authority(config: &Config) -> Option<Authority> {
+    let loaded = Authority::load(&config.identity.ca, &config.identity.ca_key);
+    loaded
+        .inspect_err(|error| {
+            tracing::warn!(
+                error = error as &dyn std::error::Error,
+                "tenants cannot enrol here: the CA cannot sign"
+            );
+        })
+        .ok()
+}
+
+/// What of these events is a tenant's own doing, for the audit log.
+fn deeds(lease: &LeaseRecord, events: &[Event]) -> Vec<Deed> {
+    let action = |event: &Event| match event {
+        Event::SettingsMerged => Some("send settings"),
+        Event::BootOrdered => Some("order the boot"),
+        Event::MemberRegistered => Some("register the member"),
+        Event::MemberSeen => Some("see the member in service"),
+        Event::Released => Some("give back"),
+        _ => None,
+    };
+    let actions = events.iter().filter_map(action);
+    actions
+        .map(|action| Deed::of_tenant(&lease.tenant, action).on(Some(&lease.id), Some(&lease.server)))
+        .collect()
 }
 
 /// A lock whose holder panicked still guards whole values here: each critical section is one statement.

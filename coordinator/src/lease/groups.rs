@@ -4,8 +4,7 @@
 
 use super::Lease;
 use super::driver::{Driver, now};
-use super::tenant::{MOST_SEARCHES, OrderError, busy, new_lease_id};
-use crate::search::Query;
+use super::tenant::{MOST_SEARCHES, OrderError, busy, new_lease_id, over_quota};
 use crate::store::{LeaseRecord, NewLease};
 use leaseboot_protocol::ids::{ServerId, TenantId};
 use leaseboot_protocol::leases::{LeaseList, LeaseRequest, SearchAnswer, SearchRequest};
@@ -24,10 +23,14 @@ impl Driver {
     ///
     /// # Errors
     /// [`leaseboot_protocol::leases::Refusal::Invalid`], or a failure inside.
-    pub async fn search(&self, request: &SearchRequest) -> Result<SearchAnswer, OrderError> {
+    pub async fn search(
+        &self,
+        tenant: &TenantId,
+        request: &SearchRequest,
+    ) -> Result<SearchAnswer, OrderError> {
         super::tenant::check(&request.requirements, request.group.as_ref())?;
         self.fleet.sync().await?;
-        let query = Query::new(&request.requirements);
+        let query = self.query(tenant, &request.requirements).await?;
         Ok(self.fleet.look(&query, request.group.as_ref()))
     }
 
@@ -38,7 +41,7 @@ impl Driver {
         request: &LeaseRequest,
         group: &Group,
     ) -> Result<LeaseList, OrderError> {
-        let query = Query::new(&request.requirements);
+        let query = self.query(tenant, &request.requirements).await?;
         for _ in 0..MOST_SEARCHES {
             let known = self.known_group(tenant, &request.request_id).await?;
             if !known.is_empty() {
@@ -47,7 +50,8 @@ impl Driver {
             self.fleet.sync().await?;
             let servers = self.fleet.choose(&query, group)?;
             let new = self.new_leases(tenant, request, servers)?;
-            if let Some(leases) = self.store.take_all(new, now()).await? {
+            let taken = self.store.take_all(new, now()).await?;
+            if let Some(leases) = taken.map_err(|over| over_quota(&over))? {
                 tracing::info!(%tenant, request = request.request_id, servers = leases.len(), "a group of servers was lent");
                 self.announce_change();
                 return self.views(leases).await;

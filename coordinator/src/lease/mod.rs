@@ -6,6 +6,7 @@
 //! what the PO orders, [`agent`] for what a server in stage 1 says, [`boots`] for what a server that asks to
 //! boot is told.
 
+mod admission;
 pub mod agent;
 pub mod boots;
 pub mod deadline;

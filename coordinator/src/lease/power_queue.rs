@@ -5,8 +5,9 @@
 
 use super::driver::{Driver, DriverError, Extras, locked, now};
 use super::machine::Event;
-use crate::power::{PowerController, PowerError, RackLimiter};
+use crate::power::{PowerController, PowerError, PowerOrder, RackLimiter};
 use crate::store::PowerRow;
+use crate::switch::SwitchAction;
 use leaseboot_protocol::hardware::Firmware;
 use leaseboot_protocol::ids::ServerId;
 use leaseboot_protocol::timestamp::Timestamp;
@@ -143,8 +144,12 @@ async fn carry_out(driver: Arc<Driver>, racks: Arc<Mutex<RackLimiter>>, row: Pow
             .map_err(|error| {
                 tracing::error!(%server, %order, error = &error as &dyn Error, "a power order failed");
                 // The controller's address and words are the lender's affair; they stand in its log.
-                "the server's power controller did not carry it out; the lender's log has the cause"
-                    .to_owned()
+                match error {
+                    PowerError::Switch { .. } => "the server's port in the lender's network was not set",
+                    _ => "the server's power controller did not carry it out",
+                }
+                .to_owned()
+                    + "; the lender's log has the cause"
             }),
     };
     if outcome.is_ok() {
@@ -167,7 +172,7 @@ async fn try_often(
         if order.switches_on() {
             wait_for_room(driver, racks, server).await;
         }
-        let Err(error) = controller.order(*order, firmware).await else {
+        let Err(error) = carry_out_once(driver, controller, row, firmware).await else {
             return Ok(());
         };
         failed += 1;
@@ -177,6 +182,46 @@ async fn try_often(
         tracing::warn!(%server, %order, failed, ?pause, error = &error as &dyn Error, "a power order failed and is tried again");
         tokio::time::sleep(pause).await;
     }
+}
+
+/// One try: the port joins the tenant's network before the server is on, and leaves it after the server is off.
+async fn carry_out_once(
+    driver: &Driver,
+    controller: &PowerController,
+    row: &PowerRow,
+    firmware: Firmware,
+) -> Result<(), PowerError> {
+    if row.order.switches_on() {
+        switch(driver, row, SwitchAction::Attach).await?;
+    }
+    controller.order(row.order, firmware).await?;
+    if row.order == PowerOrder::Off {
+        switch(driver, row, SwitchAction::Detach).await?;
+    }
+    Ok(())
+}
+
+/// Who is nobody's, as for an inventory, joins no tenant's network; but a server that a lease let go of leaves the one that it was in.
+async fn switch(driver: &Driver, row: &PowerRow, action: SwitchAction) -> Result<(), PowerError> {
+    if row.lease.is_none() && action == SwitchAction::Attach {
+        return Ok(());
+    }
+    let Some(member) = driver.fleet.get(&row.server) else {
+        return Ok(());
+    };
+    let record = match &row.lease {
+        Some(lease) => driver
+            .store
+            .lease(lease)
+            .await
+            .map_err(|source| PowerError::Lease {
+                lease: lease.clone(),
+                source: Box::new(source),
+            })?,
+        None => None,
+    };
+    let holder = record.as_ref().map(|record| (&record.id, &record.tenant));
+    driver.config.switch.run(action, &member.server, holder).await
 }
 
 async fn wait_for_room(driver: &Driver, racks: &Mutex<RackLimiter>, server: &ServerId) {

@@ -23,7 +23,10 @@ impl Driver {
         };
         let mut not_these = lease.failed.clone();
         for _ in 0..MOST_PASSED_OVER {
-            let Ok(server) = self.find(&record.requirements, &not_these).await? else {
+            let Ok(server) = self
+                .find(&record.tenant, &record.requirements, &not_these)
+                .await?
+            else {
                 return Ok(None);
             };
             match self.merged(record, &server, known.settings.clone()).await? {

@@ -7,6 +7,7 @@ use crate::config::Server;
 use crate::merge::{self, Lender, Merged, TenantFacts};
 use crate::search::Query;
 use crate::store::{KickstartRecord, LeaseRecord, NewLease, StoreError, Taken};
+use crate::tenants::OverQuota;
 use leaseboot_protocol::digest::Sha256;
 use leaseboot_protocol::erasure::{ErasureKey, SignedErasure};
 use leaseboot_protocol::hardware::HardwareReport;
@@ -63,6 +64,11 @@ fn invalid(message: String) -> OrderError {
     Refusal::Invalid { message }.into()
 }
 
+pub(super) fn over_quota(over: &OverQuota) -> OrderError {
+    let message = over.to_string();
+    Refusal::Quota { message }.into()
+}
+
 /// The same words for a lease that is not there and for one of another tenant.
 fn no_lease(id: &LeaseId) -> OrderError {
     Refusal::NotFound {
@@ -101,7 +107,7 @@ impl Driver {
             return Ok(self.view(known).await?);
         }
         for _ in 0..MOST_SEARCHES {
-            let server = self.find(&requirements, &[]).await??;
+            let server = self.find(tenant, &requirements, &[]).await??;
             let at = now();
             let first = Lease::begin(server, term_s, at, self.rules());
             let new = NewLease {
@@ -119,6 +125,7 @@ impl Driver {
                 }
                 Taken::Known(lease) => return Ok(self.view(lease).await?),
                 Taken::ServerGone => {}
+                Taken::OverQuota(over) => return Err(over_quota(&over)),
             }
         }
         Err(busy())
@@ -127,12 +134,27 @@ impl Driver {
     /// The free server that suits best, without those in `not_these`.
     pub(super) async fn find(
         &self,
+        tenant: &TenantId,
         requirements: &Requirements,
         not_these: &[ServerId],
     ) -> Result<Result<ServerId, Refusal>, StoreError> {
         self.fleet.sync().await?;
-        let query = Query::new(requirements).without(not_these);
+        let query = self.query(tenant, requirements).await?.without(not_these);
         Ok(self.fleet.find(&query))
+    }
+
+    /// What the tenant asks for, among the servers that it may have.
+    pub(super) async fn query(
+        &self,
+        tenant: &TenantId,
+        requirements: &Requirements,
+    ) -> Result<Query, StoreError> {
+        let query = Query::new(requirements);
+        let granted = self.store.tenant(tenant).await?;
+        Ok(match granted.and_then(|tenant| tenant.terms.labels) {
+            Some(labels) => query.restricted_to(labels),
+            None => query,
+        })
     }
 
     /// All leases of the tenant, oldest first.
@@ -163,6 +185,7 @@ impl Driver {
     }
 
     async fn own(&self, tenant: &TenantId, id: &LeaseId) -> Result<LeaseRecord, OrderError> {
+        self.still_known(tenant).await?;
         let lease = self.store.lease(id).await?;
         lease
             .filter(|lease| lease.tenant == *tenant)

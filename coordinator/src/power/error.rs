@@ -1,6 +1,9 @@
 //! What goes wrong with power: while a controller is configured, and while it is used. No variant holds a secret.
 
 use super::{PowerOrder, PowerState};
+use crate::store::StoreError;
+use crate::switch::SwitchAction;
+use leaseboot_protocol::ids::LeaseId;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -52,6 +55,22 @@ pub enum PowerError {
     NotChosen {
         /// What the controller says.
         seen: String,
+    },
+    /// The lender's program for the switch did not do its work, so the server is left as it is.
+    #[error("cannot {action} the server's port by switch.command: the power is not touched until that works")]
+    Switch {
+        /// What it was to do.
+        action: SwitchAction,
+        /// What came of it.
+        source: Box<PowerError>,
+    },
+    /// Whose server it is cannot be looked up.
+    #[error("cannot find out who has the lease {lease}")]
+    Lease {
+        /// The lease.
+        lease: LeaseId,
+        /// Why.
+        source: Box<StoreError>,
     },
     /// A magic packet cannot be sent.
     #[error(

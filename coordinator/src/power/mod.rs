@@ -35,6 +35,7 @@ pub use config::{
 };
 pub use error::{PowerConfigError, PowerError};
 pub use ipmi::IpmiController;
+pub(crate) use program::run_with as run_program;
 pub use rack::{RackLimit, RackLimiter};
 pub use redfish::RedfishController;
 pub use rules::PowerRules;

@@ -15,6 +15,18 @@ const LONGEST_OUTPUT: u64 = 16 * 1024;
 /// # Errors
 /// [`PowerError::Run`], [`PowerError::Failed`], [`PowerError::Stuck`].
 pub(super) async fn run(argv: &[String], patience: Duration) -> Result<String, PowerError> {
+    run_with(argv, &[], patience).await
+}
+
+/// As [`run`], with these variables added to our own environment.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) async fn run_with(
+    argv: &[String],
+    environment: &[(&str, String)],
+    patience: Duration,
+) -> Result<String, PowerError> {
     let program = &argv[0];
     let failed = |source| PowerError::Run {
         program: program.clone(),
@@ -22,6 +34,7 @@ pub(super) async fn run(argv: &[String], patience: Duration) -> Result<String, P
     };
     let mut child = Command::new(program)
         .args(&argv[1..])
+        .envs(environment.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -2,7 +2,8 @@
 //! server's custody.
 
 use super::leases::LeaseRecord;
-use super::{StoreError, Tx, column, failed, power, to_json, tokens};
+use super::{StoreError, Tx, audit, column, failed, power, to_json, tokens};
+use crate::audit::Deed;
 use crate::lease::{Effect, Release};
 use leaseboot_protocol::ids::{LeaseId, ServerId};
 use leaseboot_protocol::lease::{EventKind, LeaseState};
@@ -49,6 +50,8 @@ pub(super) async fn carry_out(
             }
             Effect::Power { order, after } => {
                 power::order(tx, server, *order, listens, at + *after).await?;
+                let deed = Deed::of_manager(format!("order power {order}"));
+                audit::append(tx, &deed.on(Some(&lease.id), Some(server)), at).await?;
             }
             Effect::RevokeTokens => tokens::revoke(tx, &lease.id).await?,
             Effect::LetGo(release) => {

@@ -2,8 +2,12 @@
 
 use super::effects::{carry_out, take};
 use super::erasures;
-use super::{Store, StoreError, Tx, column, content, failed, from_json, power, timestamp, to_json};
+use super::{
+    Store, StoreError, Tx, audit, column, content, failed, from_json, power, tenants, timestamp, to_json,
+};
+use crate::audit::Deed;
 use crate::lease::{Effect, Lease, Step, Term};
+use crate::tenants::OverQuota;
 use leaseboot_protocol::erasure::SignedErasure;
 use leaseboot_protocol::ids::{LeaseId, ServerId, TenantId};
 use leaseboot_protocol::lease::{LeaseEvent, LeaseState};
@@ -65,6 +69,8 @@ pub enum Taken {
     Known(LeaseRecord),
     /// The server is not free any more: search again.
     ServerGone,
+    /// The tenant would have more than it was granted.
+    OverQuota(OverQuota),
 }
 
 /// What a lease becomes.
@@ -80,6 +86,8 @@ pub struct Change {
     pub erasure: Option<SignedErasure>,
     /// The power order that this answers; without it on record, nothing is changed.
     pub answered: Option<i64>,
+    /// Who did it, for the audit log, where it was not the LM or the server.
+    pub deeds: Vec<Deed>,
     /// Now.
     pub at: Timestamp,
 }
@@ -190,6 +198,7 @@ impl Store {
                 Ok(Taken::New(*lease))
             }
             TakenOne::ServerGone => Ok(Taken::ServerGone),
+            TakenOne::OverQuota(over) => Ok(Taken::OverQuota(over)),
             TakenOne::RequestKnown => {
                 drop(tx);
                 let known = self.lease_of_request(&tenant, &request_id).await?;
@@ -324,6 +333,9 @@ impl Store {
         if let Some(kickstart) = &change.kickstart {
             keep(&mut tx, &after.id, kickstart).await?;
         }
+        for deed in &change.deeds {
+            audit::append(&mut tx, deed, change.at).await?;
+        }
         if let Some(erasure) = &change.erasure {
             erasures::keep(&mut tx, &after.id, erasure).await?;
         }
@@ -387,6 +399,7 @@ impl Store {
 pub(super) enum TakenOne {
     New(Box<LeaseRecord>),
     ServerGone,
+    OverQuota(OverQuota),
     /// The same request, at another Lease Manager, at the same time: it has its lease by now.
     RequestKnown,
 }
@@ -394,6 +407,9 @@ pub(super) enum TakenOne {
 /// Takes the server, if it is free and not withheld, and writes the lease. Unless the lease is new, the transaction must be dropped.
 pub(super) async fn take_one(tx: &mut Tx, new: NewLease, at: Timestamp) -> Result<TakenOne, StoreError> {
     let attempted = "write a new lease";
+    if let Err(over) = tenants::check_quota(tx, &new.tenant, &new.first.lease.server).await? {
+        return Ok(TakenOne::OverQuota(over));
+    }
     let taken = sqlx::query(
         "UPDATE servers SET custody = 'lent', reason = $1, since = $2, lease = $3
          WHERE name = $4 AND custody = 'free' AND maintenance IS NULL AND retired IS NULL",
@@ -421,6 +437,8 @@ pub(super) async fn take_one(tx: &mut Tx, new: NewLease, at: Timestamp) -> Resul
     if !insert(tx, &written).await? {
         return Ok(TakenOne::RequestKnown);
     }
+    let deed = Deed::of_tenant(&written.tenant, "borrow").on(Some(&written.id), Some(&written.server));
+    audit::append(tx, &deed, at).await?;
     let state = written.lease.phase.state();
     let effects = new.first.effects.into_iter();
     let effects: Vec<_> = effects.map(|effect| (state, effect)).collect();

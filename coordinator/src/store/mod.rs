@@ -8,13 +8,14 @@
 //! anywhere, also from several Lease Managers at once.
 //!
 //! Tables (`coordinator/migrations/`): `servers`, `leases`, `events`, `kickstarts`, `boot_tokens`, `sessions`, `power_orders`,
-//! `strangers`, `erasures`. The text that a server is given stands in `kickstarts.merged`; no digest of it is kept, so a text that is
+//! `strangers`, `erasures`, `tenants`, `tenant_certificates`, `invitations`, `audit`, `audit_head`. The text that a server is given stands in `kickstarts.merged`; no digest of it is kept, so a text that is
 //! changed by hand is served as it is and refused by the agent, whose digest comes from the enterprise.
 //!
 //! **To add a table**: a pair of migrations `migrations/{sqlite,postgres}/NNNN_subject.sql`, and a file here with its statements.
 //! Whoever writes asks [`Store::write`] or [`Store::execute`]; `pool` is for reading, and on SQLite cannot do more.
 //! Placeholders are `$1, $2, …`; columns are `TEXT` and `INTEGER`/`BIGINT` (`i64`); what exists is replaced by `ON CONFLICT … DO UPDATE`; a `sum` is `CAST(sum(x) AS BIGINT)`. A test of the store runs on both back ends by `on_both_back_ends!`.
 
+mod audit;
 mod backend;
 mod counts;
 mod effects;
@@ -28,6 +29,7 @@ mod power;
 mod servers;
 mod several;
 mod sqlite;
+mod tenants;
 mod tokens;
 mod transaction;
 
@@ -37,6 +39,7 @@ pub use leases::{Change, KickstartRecord, LeaseRecord, NewLease, Taken};
 pub use location::{Location, LocationError, PasswordError, PostgresLocation};
 pub use power::PowerRow;
 pub use servers::{Custody, NewServer, ServerRecord, StrangerRecord};
+pub use tenants::{NewInvitation, Redemption, TenantRecord};
 pub use tokens::{BootTicket, NewBootToken, Redeemed, SessionRecord};
 
 use backend::Backend;

@@ -2,11 +2,12 @@
 
 use super::leases::{LeaseRecord, NewLease, TakenOne, take_one};
 use super::{Store, StoreError, failed};
+use crate::tenants::OverQuota;
 use leaseboot_protocol::timestamp::Timestamp;
 
 impl Store {
     /// Takes every server, if all are free, and writes their leases, in one transaction. `None`, and nothing is changed, when one of the servers is not
-    /// free any more, or one of the requests has its lease already.
+    /// free any more, or one of the requests has its lease already. `Err` inside when the tenant would have more than it was granted.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -14,7 +15,7 @@ impl Store {
         &self,
         mut new: Vec<NewLease>,
         at: Timestamp,
-    ) -> Result<Option<Vec<LeaseRecord>>, StoreError> {
+    ) -> Result<Result<Option<Vec<LeaseRecord>>, OverQuota>, StoreError> {
         let attempted = "write the leases of a group";
         // Whoever takes several servers takes them in one order, so that two groups never wait for each other.
         new.sort_by(|a, b| a.first.lease.server.cmp(&b.first.lease.server));
@@ -24,12 +25,13 @@ impl Store {
             match take_one(&mut tx, new, at).await? {
                 TakenOne::New(lease) => written.push(*lease),
                 // The transaction leaves nothing behind.
-                TakenOne::ServerGone | TakenOne::RequestKnown => return Ok(None),
+                TakenOne::ServerGone | TakenOne::RequestKnown => return Ok(Ok(None)),
+                TakenOne::OverQuota(over) => return Ok(Err(over)),
             }
         }
         tx.commit().await.map_err(failed(attempted))?;
         written.sort_by(|a, b| a.request_id.cmp(&b.request_id));
-        Ok(Some(written))
+        Ok(Ok(Some(written)))
     }
 }
 
@@ -51,6 +53,7 @@ mod tests {
                 .store
                 .take_all(group("a", "b"), NOW)
                 .await
+                .unwrap()
                 .unwrap()
                 .is_none()
         );

@@ -115,6 +115,7 @@ fn change(before: &LeaseRecord, event: Event) -> Change {
         kickstart: None,
         erasure: None,
         answered: None,
+        deeds: Vec::new(),
         at: NOW,
     }
 }

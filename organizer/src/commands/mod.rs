@@ -1,6 +1,7 @@
 //! One file for each subcommand, and what those that talk to the daemon share.
 
 pub(crate) mod borrow;
+pub(crate) mod enrol;
 pub(crate) mod erasure;
 pub(crate) mod follow;
 pub(crate) mod init;
