@@ -42,7 +42,7 @@ pub(super) fn routes() -> Routes {
 )]
 async fn search(
     State(lm): Lm,
-    Tenant(_): Tenant,
+    Tenant(tenant): Tenant,
     Body(request): Body<SearchRequest>,
 ) -> Result<Json<SearchAnswer>, Problem> {
     Ok(Json(lm.search(&tenant, &request).await?))
