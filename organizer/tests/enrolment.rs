@@ -93,6 +93,7 @@ impl Lender {
             tenant: "acme".parse().unwrap(),
             certificate: certificate.pem(),
             ca: self.ca_pem.clone(),
+            erasure_key: "key\n".to_owned(),
         };
         serde_json::to_string(&enrolled).unwrap()
     }
@@ -125,6 +126,10 @@ async fn the_key_stays_and_the_certificate_fits_it() {
     assert!(
         asked.contains("CERTIFICATE REQUEST") && !asked.contains("PRIVATE"),
         "{asked}"
+    );
+    assert_eq!(
+        std::fs::read_to_string(folder.path().join("erasure.pub")).unwrap(),
+        "key\n"
     );
     // A second time would overwrite the key.
     let (url, _) = Lender::new().serve().await;
