@@ -5,7 +5,7 @@ CREATE TABLE tenants (
     -- Terms in JSON.
     terms   TEXT    NOT NULL,
     since   BIGINT  NOT NULL,
-    revoked BIGINT 
+    revoked BIGINT
 );
 
 -- A certificate counts only while it stands here and is not revoked.
@@ -13,7 +13,7 @@ CREATE TABLE tenant_certificates (
     sha256  TEXT    NOT NULL PRIMARY KEY,
     tenant  TEXT    NOT NULL,
     issued  BIGINT  NOT NULL,
-    revoked BIGINT 
+    revoked BIGINT
 );
 CREATE INDEX tenant_certificates_by_tenant ON tenant_certificates (tenant);
 
@@ -24,7 +24,7 @@ CREATE TABLE invitations (
     sha256   TEXT    NOT NULL,
     expires  BIGINT  NOT NULL,
     attempts BIGINT  NOT NULL,
-    used     BIGINT 
+    used     BIGINT
 );
 
 -- Append-only: each entry's digest covers the one before, and the head says where the end is.

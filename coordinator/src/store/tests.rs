@@ -39,6 +39,8 @@ on_both_back_ends!(
     requests_at_once_bring_one_lease_for_each_server,
 );
 
+mod tenants;
+
 /// A store of one test, with two free servers `a` and `b`.
 pub(super) struct Scratch {
     _folder: tempfile::TempDir,

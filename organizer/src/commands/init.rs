@@ -31,7 +31,7 @@ pub(crate) struct Init {
     /// The lender's API, such as https://10.10.0.1:8443.
     #[arg(long, value_name = "URL")]
     lm: String,
-    /// The folder that the lender's `leaseboot-lm tenant add` made: client.pem, client.key, lm-ca.pem.
+    /// The folder that `leaseboot-po enrol` made, or the lender's `leaseboot-lm tenant add`: client.pem, client.key, lm-ca.pem.
     #[arg(long, value_name = "FOLDER")]
     lm_bundle: PathBuf,
     /// A network that servers reach through the gateway; may be repeated.
@@ -86,7 +86,7 @@ impl Init {
             let path = self.lm_bundle.join(name);
             let content = fs::read(&path).with_context(|| {
                 format!(
-                    "cannot read {}: --lm-bundle is the folder that the lender's `leaseboot-lm tenant add` made",
+                    "cannot read {}: --lm-bundle is the folder that `leaseboot-po enrol` made, or the lender's `leaseboot-lm tenant add`",
                     path.display()
                 )
             })?;
