@@ -193,6 +193,22 @@ async fn quotas_and_labels_bound_what_a_tenant_gets() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn secrets_must_be_sealed_where_the_tenants_terms_say_so() {
+    let house = House::new().await;
+    let tenant = house.tenant("acme");
+    let lease = tenant.borrow("one").await.id;
+    let mut open = settings();
+    open.kickstart = open.kickstart.replace("@sealed:root_password@", "$6$salt$hash");
+    open.sealed.clear();
+    operator(&house, &["tenant", "set", "acme", "--sealed-secrets", "true"]).unwrap();
+    let path = format!("/v1/leases/{lease}/settings");
+    let (status, refusal) = tenant.refused(Method::PUT, &path, None, Some(&open)).await;
+    assert!(matches!(refusal, Refusal::Merge { .. }), "{refusal}");
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+    tenant.prepare(&lease).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn whoever_asks_too_often_is_told_when_to_come_again() {
     let house = House::new().await;
     operator(&house, &["tenant", "set", "acme", "--rate", "1", "--burst", "2"]).unwrap();

@@ -270,7 +270,15 @@ impl Driver {
         let member = self.configured(lease, server)?;
         let configured = &member.server;
         let hardware = self.hardware(server).await?;
-        let merged = merge::merge(&lender(configured, &hardware, lease), &settings);
+        let granted = self.store.tenant(&lease.tenant).await?;
+        let lender = Lender {
+            tenant: TenantFacts {
+                sealed_secrets: granted.is_some_and(|tenant| tenant.terms.sealed_secrets),
+                ..TenantFacts::default()
+            },
+            ..lender(configured, &hardware, lease)
+        };
+        let merged = merge::merge(&lender, &settings);
         Ok(merged.map(|Merged { kickstart, disk, .. }| KickstartRecord {
             merged: kickstart,
             settings,
