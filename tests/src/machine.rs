@@ -76,6 +76,8 @@ impl Disk {
 pub enum Bus {
     /// Paravirtual; can discard.
     Virtio,
+    /// Paravirtual, and can neither discard nor zero: everything has to be written.
+    Plain,
     /// SATA by AHCI; can discard.
     Sata,
     /// A controller of its own with one namespace; can be formatted.

@@ -105,6 +105,7 @@ fn add_disk(line: &mut Line, number: usize, disk: &Disk, file: &Path) {
     );
     let device = match disk.bus {
         Bus::Virtio => "virtio-blk-pci".to_owned(),
+        Bus::Plain => "virtio-blk-pci,discard=off,write-zeroes=off".to_owned(),
         // The controller's ports are counted from the first disk on, whatever other disks there are.
         Bus::Sata => format!("ide-hd,bus=sata.{number}"),
         Bus::Nvme => "nvme".to_owned(),

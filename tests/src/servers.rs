@@ -63,7 +63,7 @@ impl Server {
         let disks = hardware.disks.iter().zip('a'..='z').map(|(disk, letter)| {
             let serial = &disk.serial;
             let (name, by_id) = match disk.bus {
-                Bus::Virtio => (format!("vd{letter}"), format!("virtio-{serial}")),
+                Bus::Virtio | Bus::Plain => (format!("vd{letter}"), format!("virtio-{serial}")),
                 Bus::Sata => (format!("sd{letter}"), format!("ata-QEMU_HARDDISK_{serial}")),
                 Bus::Nvme => ("nvme0n1".to_owned(), format!("nvme-QEMU_NVMe_Ctrl_{serial}")),
             };

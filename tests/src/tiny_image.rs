@@ -5,7 +5,7 @@
 
 use crate::assets::compress;
 use crate::folders::Folders;
-use crate::lab::web_profile;
+use crate::lab::{BUSY_HOST, web_profile};
 use crate::managers::{Organizer, Profile};
 use crate::namespace::checked;
 use anyhow::{Context as _, Result, ensure};
@@ -150,7 +150,7 @@ pub fn add_profile(po: &Organizer, name: &str, initrd: &[u8], labels: &[(&str, &
         name,
         &folders.image().join("vmlinuz"),
         &path,
-        "console=tty0 panic=10",
+        &format!("console=tty0 panic=10 {BUSY_HOST}"),
     )?;
     // A kickstart that the lender can merge; nobody carries it out.
     let web = web_profile(&folders.sources())?;
