@@ -295,8 +295,10 @@ async fn the_audit_log_tells_who_did_what_and_shows_where_it_was_changed() {
         .await;
     tenant.release(&lease).await;
     house.wait_for_state(&lease, LeaseState::Returning).await;
+    operator(&house, &["servers", "maintenance", "s2", "on"]).unwrap();
     let log = operator(&house, &["audit"]).unwrap();
     for deed in [
+        "maintenance on, server s2".to_owned(),
         "add a tenant (acme".to_owned(),
         format!("tenant acme: borrow, lease {lease}, server s1"),
         format!("tenant acme: send settings, lease {lease}"),

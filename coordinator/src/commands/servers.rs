@@ -5,7 +5,9 @@ mod change;
 mod show;
 
 use super::ConfigPath;
+use crate::audit::Deed;
 use crate::config::Config;
+use crate::lease::driver::now;
 use crate::store::{FleetRow, Store};
 use anyhow::Context as _;
 use leaseboot_protocol::ids::ServerId;
@@ -144,9 +146,23 @@ pub enum Switch {
 pub async fn run(servers: &Servers) -> anyhow::Result<()> {
     let config = Config::load(servers.config())?;
     let store = Store::open(&config.store).await?;
-    let outcome = carry_out(servers, &config, &store).await;
+    let outcome = match carry_out(servers, &config, &store).await {
+        Ok(()) => tell(servers, &store).await,
+        failed => failed,
+    };
     store.close().await;
     outcome
+}
+
+/// Writes what was done into the audit log.
+async fn tell(servers: &Servers, store: &Store) -> anyhow::Result<()> {
+    match servers.deed() {
+        Some(deed) => store
+            .write_audit(&deed, now())
+            .await
+            .context("it was done, but the audit log does not tell of it"),
+        None => Ok(()),
+    }
 }
 
 async fn carry_out(servers: &Servers, config: &Config, store: &Store) -> anyhow::Result<()> {
@@ -166,6 +182,28 @@ async fn carry_out(servers: &Servers, config: &Config, store: &Store) -> anyhow:
 }
 
 impl Servers {
+    /// What it changes, for the audit log.
+    fn deed(&self) -> Option<Deed> {
+        let on = |action: String, name: &ServerId| Some(Deed::of_operator(action).on(None, Some(name)));
+        match self {
+            Servers::List { .. } | Servers::Show { .. } => None,
+            Servers::Import { file, .. } => {
+                Some(Deed::of_operator("import servers").saying(file.display().to_string()))
+            }
+            Servers::Approve(approve) => on(format!("approve {}", approve.mac), &approve.name),
+            Servers::Accept { name, .. } => on("accept its hardware".to_owned(), name),
+            Servers::Label { name, changes, .. } => on(format!("label {}", changes.join(" ")), name),
+            Servers::Maintenance { name, switch, .. } => {
+                on(format!("maintenance {switch:?}").to_lowercase(), name)
+            }
+            Servers::Retire {
+                name, undo: false, ..
+            } => on("retire".to_owned(), name),
+            Servers::Retire { name, undo: true, .. } => on("bring back".to_owned(), name),
+            Servers::Erased { name, .. } => on("call it erased".to_owned(), name),
+        }
+    }
+
     fn config(&self) -> &std::path::Path {
         match self {
             Servers::List { config, .. }
