@@ -92,16 +92,16 @@ fn check_owner(
         let message = "the last command has a # at the beginning of a word, which may hide what follows it: take the comment out";
         return problems.line(line, answer.text, message.to_owned());
     }
-    let is_lenders = |known: &&str| match known.strip_suffix('/') {
-        Some(_) => question.starts_with(*known),
-        None => question == *known,
+    let is_lenders = |known: &str| match known.strip_suffix('/') {
+        Some(_) => question.starts_with(known),
+        None => question == known,
     };
     let said = lender.value(question);
     let same = said == Some(format!("{} {}", answer.kind, answer.value).trim_end());
-    if NAMES.contains(&question) || (same && !LENDERS.iter().any(|known| is_lenders(&known))) {
+    if NAMES.contains(&question) || (same && !LENDERS.iter().any(|known| is_lenders(known))) {
         return;
     }
-    if said.is_some() || LENDERS.iter().any(|known| is_lenders(&known)) {
+    if said.is_some() || LENDERS.iter().any(|known| is_lenders(known)) {
         let message = format!("{question} is the lender's to say: leave the line out");
         problems.clash(line, answer.text, lender.line(question), message);
     }
