@@ -300,3 +300,48 @@ async fn metrics_are_openmetrics_and_readiness_follows_the_store() {
     stop.cancel();
     serving.await.unwrap();
 }
+
+const SCHEMATHESIS: &str = "schemathesis==4.32.5";
+
+/// A foreign fuzzer reads the description and asks accordingly, and against it: nothing that it finds may fail inside, and every answer
+/// must be one that is described.
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_are_as_described_whatever_is_asked() {
+    let house = House::new().await;
+    let tenant = house.tenant("acme");
+    tenant.borrow("one").await;
+    let tool = python::environment("schemathesis", &[SCHEMATHESIS]).join("schemathesis");
+    let bundle = house.folder().join("acme");
+    let checks =
+        "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance";
+    let fuzzing = tokio::task::spawn_blocking({
+        let folder = house.folder().to_owned();
+        let description = format!("{}/v1/openapi.json", tenant.base);
+        move || {
+            let mut command = Command::new(tool);
+            command
+                .current_dir(folder)
+                .args(["run", &description, "--checks", checks])
+                .args([
+                    "--phases",
+                    "coverage,fuzzing",
+                    "--max-examples",
+                    "5",
+                    "--max-time",
+                    "20",
+                ])
+                // Questions for events are held as long as they say.
+                .args(["--exclude-path", "/v1/leases/{id}/events"])
+                .args(["--seed", "1", "--no-color"])
+                .arg("--tls-verify")
+                .arg(bundle.join("lm-ca.pem"))
+                .arg("--request-cert")
+                .arg(bundle.join("client.pem"))
+                .arg("--request-cert-key")
+                .arg(bundle.join("client.key"));
+            python::run(&mut command, "an answer is not as described")
+        }
+    });
+    let said = fuzzing.await.unwrap();
+    assert!(said.contains("generated"), "{said}");
+}

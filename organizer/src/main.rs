@@ -2,12 +2,12 @@
 
 mod commands;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use std::process::ExitCode;
 
 /// Borrows bare servers from a lender and takes them into the enterprise's network.
 #[derive(Parser)]
-#[command(name = "leaseboot-po", version)]
+#[command(name = "leaseboot-po", version, after_help = commands::shell::EXIT_CODES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -24,6 +24,10 @@ enum Command {
     Release(commands::release::Release),
     Renew(commands::renew::Renew),
     Erasure(commands::erasure::PrintErasure),
+    #[command(hide = true)]
+    Completions(commands::shell::Completions),
+    #[command(hide = true)]
+    Man(commands::shell::Man),
 }
 
 fn main() -> ExitCode {
@@ -39,6 +43,8 @@ fn main() -> ExitCode {
         Command::Release(release) => release.run(),
         Command::Renew(renew) => renew.run(),
         Command::Erasure(erasure) => erasure.run(),
+        Command::Completions(completions) => completions.run(Cli::command()),
+        Command::Man(man) => man.run(Cli::command()),
     };
     done.unwrap_or_else(|error| {
         eprintln!("leaseboot-po: {}", leaseboot_po::error_chain(error.as_ref()));

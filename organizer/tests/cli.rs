@@ -248,3 +248,24 @@ async fn init_makes_what_serve_reads_and_overwrites_nothing() {
     assert!(code == 1 && err.contains("is there already"), "{err}");
     assert_eq!(fs::read_to_string(folder.join("gateway.key")).unwrap(), key);
 }
+
+#[tokio::test]
+async fn completions_and_manual_pages_know_every_command() {
+    let (bash, _, status) = words(&["completions", "bash"]).await;
+    assert!(
+        status == 0 && bash.contains("complete -F") && bash.contains("release"),
+        "{bash}"
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let pages = folder.path().join("man1");
+    let (_, said, status) = words(&["man", pages.to_str().unwrap()]).await;
+    assert_eq!(status, 0, "{said}");
+    for page in ["leaseboot-po.1", "leaseboot-po-borrow.1", "leaseboot-po-serve.1"] {
+        assert!(
+            fs::read_to_string(pages.join(page)).unwrap().contains(".TH"),
+            "{page}"
+        );
+    }
+    let (_, _, status) = words(&["borow"]).await;
+    assert_eq!(status, 2, "a command line that is not understood");
+}

@@ -5,7 +5,7 @@
 //! | `POST /v1/search` | [`SearchRequest`] | [`SearchAnswer`]: what there is, without taking it |
 //! | `POST /v1/leases` | [`LeaseRequest`] without `group` | 201 [`LeaseView`](crate::lease::LeaseView); 409 [`Refusal::NothingFits`] |
 //! | `POST /v1/leases` | [`LeaseRequest`] with `group` | 201 [`LeaseList`], one lease for each server, taken all at once; 409 [`Refusal::NothingFits`] |
-//! | `GET /v1/leases` | | [`LeaseList`] |
+//! | `GET /v1/leases?limit=N&cursor=C` | | [`LeaseList`], a page of it |
 //! | `GET /v1/leases/{id}` | | [`LeaseView`](crate::lease::LeaseView) |
 //! | `PUT /v1/leases/{id}/settings` | [`InstallSettings`](crate::settings::InstallSettings) | [`Prepared`]; 422 [`Refusal::Merge`] |
 //! | `POST /v1/leases/{id}/boot` | [`BootOrder`] | 202 [`LeaseView`](crate::lease::LeaseView) |
@@ -17,7 +17,7 @@
 //! | `GET /v1/leases/{id}/erasure` | | [`SignedErasure`](crate::erasure::SignedErasure); 404 until the server was erased |
 //! | `GET /v1/erasure-key` | | [`ErasureKey`](crate::erasure::ErasureKey): the key that the lender signs erasures with |
 //!
-//! Every error has the body [`Refusal`]. Orders may be repeated: an order that is already carried out answers as the first time.
+//! Every error is `application/problem+json` (RFC 9457) with the members of a [`Refusal`] beside its own. `POST` takes an `Idempotency-Key`. Orders may be repeated: an order that is already carried out answers as the first time.
 
 use crate::digest::Sha256;
 use crate::lease::{LeaseEvent, LeaseView};
@@ -117,12 +117,15 @@ pub enum Lent {
     Several(LeaseList),
 }
 
-/// All leases of the tenant, oldest first.
+/// Leases of the tenant, oldest first: a page of the list, or those that one request brought.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct LeaseList {
     /// The leases.
     pub leases: Vec<LeaseView>,
+    /// The `cursor` of the next page; absent on the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
 }
 
 /// The outcome of a merge, for the PO to look at before it orders the boot.

@@ -2,6 +2,7 @@
 
 mod bench;
 mod demo;
+mod dist;
 mod image;
 mod prepare;
 mod test;
@@ -25,6 +26,8 @@ enum Command {
     Demo(demo::Demo),
     /// Check everything: formatting, lints, unit tests, and the scenarios on virtual machines
     Test(test::Test),
+    /// Make Debian packages of the managers in target/dist/
+    Dist(dist::Dist),
     /// Measure ours and the peers side by side
     Bench(bench::Bench),
 }
@@ -34,6 +37,7 @@ fn main() -> ExitCode {
         Command::Image(image) => image.run(),
         Command::Demo(demo) => demo.run(),
         Command::Test(test) => test.run(),
+        Command::Dist(dist) => dist.run(),
         Command::Bench(bench) => bench.run(),
     };
     match result {

@@ -13,12 +13,18 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Whose certificate the connection has. It is on record, not revoked, and its tenant has not asked too often.
+///
+/// Put into the extensions of a request by a layer that has asked already, so that one request counts once.
+#[derive(Clone)]
 pub(super) struct Tenant(pub(super) TenantId);
 
 impl FromRequestParts<Arc<Driver>> for Tenant {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, lm: &Arc<Driver>) -> Result<Self, Problem> {
+        if let Some(known) = parts.extensions.get::<Self>() {
+            return Ok(known.clone());
+        }
         let peer = parts.extensions.get::<Peer>();
         let shown = peer.and_then(|peer| Some((peer.tenant.clone()?, peer.certificate?)));
         let (tenant, certificate) = shown.ok_or_else(|| {

@@ -1,7 +1,7 @@
 //! The routes of tenants about their leases (`leaseboot_protocol::leases`).
 
 use super::caller::{Lease, Tenant};
-use super::problem::{Body, Problem};
+use super::problem::{Body, InQuery, Problem};
 use super::{Lm, Routes};
 use crate::lease::Event;
 use axum::Json;
@@ -14,8 +14,12 @@ use leaseboot_protocol::leases::{
     BootOrder, LeaseList, LeaseRequest, Lent, Prepared, RenewRequest, SearchAnswer, SearchRequest,
 };
 use leaseboot_protocol::settings::InstallSettings;
+use serde::Deserialize;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
+
+/// Leases of one page, at most.
+const LONGEST_PAGE: u32 = 1000;
 
 /// An order was taken; the lease as it stands.
 type Taken = Result<(StatusCode, Json<LeaseView>), Problem>;
@@ -52,6 +56,7 @@ async fn search(
 #[utoipa::path(
     post, path = "/v1/leases", tag = "leases", security(("tenant" = [])),
     request_body = LeaseRequest,
+    params(("Idempotency-Key" = Option<String>, Header, description = "the same key gives the same answer for a day")),
     responses((
         status = 201, body = Lent,
         description = "the lease, or those of the group; also when the same request made them before"
@@ -65,14 +70,55 @@ async fn borrow(
     Ok((StatusCode::CREATED, Json(lm.borrow(&tenant, request).await?)))
 }
 
-/// The tenant's leases, oldest first
+/// Which part of the list.
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+struct Part {
+    /// How many leases, at most.
+    #[serde(default = "usual_limit")]
+    #[param(minimum = 1, maximum = 1000, default = 100)]
+    limit: u32,
+    /// The `next` of the page before.
+    cursor: Option<String>,
+}
+
+fn usual_limit() -> u32 {
+    100
+}
+
+impl Part {
+    /// The number that the page begins behind. To others a cursor is opaque.
+    fn after(&self) -> Result<i64, Problem> {
+        let Some(cursor) = &self.cursor else {
+            return Ok(0);
+        };
+        let number = hex::decode(cursor).ok().and_then(|bytes| bytes.try_into().ok());
+        number.map(i64::from_be_bytes).ok_or_else(|| {
+            let message = "cursor must be the `next` of the page before";
+            Problem::malformed(StatusCode::BAD_REQUEST, message)
+        })
+    }
+}
+
+/// The tenant's leases, oldest first, page by page
 #[utoipa::path(
     get, path = "/v1/leases", tag = "leases", security(("tenant" = [])),
+    params(Part),
     responses((status = 200, description = "the leases", body = LeaseList))
 )]
-async fn list(State(lm): Lm, Tenant(tenant): Tenant) -> Result<Json<LeaseList>, Problem> {
+async fn list(
+    State(lm): Lm,
+    Tenant(tenant): Tenant,
+    InQuery(part): InQuery<Part>,
+) -> Result<Json<LeaseList>, Problem> {
+    if !(1..=LONGEST_PAGE).contains(&part.limit) {
+        let message = format!("limit must be 1 to {LONGEST_PAGE}");
+        return Err(Problem::malformed(StatusCode::BAD_REQUEST, message));
+    }
+    let page = lm.lease_page(&tenant, part.after()?, part.limit).await?;
     Ok(Json(LeaseList {
-        leases: lm.leases_of(&tenant).await?,
+        leases: page.leases,
+        next: page.next.map(|number| hex::encode(number.to_be_bytes())),
     }))
 }
 

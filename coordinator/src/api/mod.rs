@@ -8,6 +8,7 @@
 //! | `events` | what happens to a lease, by long poll and as a stream |
 //! | `enrolment` | the route by which a tenant becomes known |
 //! | `agents` | the routes of `leaseboot_protocol::agent` |
+//! | `idempotency` | what is sent twice is carried out once |
 //! | `problem` | what an error looks like outside, and what stays inside |
 //! | `kinds` | the kinds of errors, explained |
 //! | `description` | the OpenAPI description of all this, and where it is served |
@@ -21,6 +22,7 @@ mod caller;
 mod description;
 mod enrolment;
 mod events;
+mod idempotency;
 mod kinds;
 mod leases;
 mod listener;
@@ -65,6 +67,10 @@ pub fn router(driver: Arc<Driver>) -> Router {
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
         .layer(description::layer(description))
         .layer(axum::Extension(events::Streams::default()))
+        .layer(axum::middleware::from_fn_with_state(
+            driver.clone(),
+            idempotency::once,
+        ))
         .layer(axum::middleware::from_fn_with_state(driver.clone(), measure))
         .layer(axum::middleware::from_fn(problem::finish))
         .with_state(driver)

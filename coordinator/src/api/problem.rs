@@ -8,6 +8,7 @@ use super::kinds::Kind;
 use crate::lease::DriverError;
 use crate::lease::agent::AgentError;
 use crate::lease::tenant::OrderError;
+use crate::store::StoreError;
 use axum::Json;
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
@@ -103,6 +104,12 @@ impl From<OrderError> for Problem {
             OrderError::Refused(refusal) => (*refusal).into(),
             OrderError::Inside(error) => Self::inside(error),
         }
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        Self::inside(error.into())
     }
 }
 

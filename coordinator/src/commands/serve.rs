@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::dhcp::{self, DhcpService, DhcpSettings};
 use crate::erasure::Signer;
 use crate::lease::Driver;
-use crate::metrics::MetricsService;
+use crate::metrics::{CountedNames, MetricsService};
 use crate::pki;
 use crate::power::PowerController;
 use crate::store::Store;
@@ -161,7 +161,7 @@ fn start(services: Services, stop: &CancellationToken) -> JoinSet<Ended> {
     let mut tasks = JoinSet::new();
     let (token, directory) = (stop.clone(), driver.clone());
     tasks.spawn(async move { ("DHCP", dhcp.run(directory, token).await.map_err(Into::into)) });
-    let (token, names) = (stop.clone(), boot.clone());
+    let (token, names) = (stop.clone(), CountedNames::new(boot.clone(), driver.clone()));
     tasks.spawn(async move { ("TFTP", tftp.run(names, token).await.map_err(Into::into)) });
     let token = stop.clone();
     tasks.spawn(async move {

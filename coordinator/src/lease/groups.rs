@@ -96,6 +96,9 @@ impl Driver {
         for lease in leases {
             views.push(self.view(lease).await?);
         }
-        Ok(LeaseList { leases: views })
+        Ok(LeaseList {
+            leases: views,
+            next: None,
+        })
     }
 }

@@ -14,6 +14,7 @@ pub mod driver;
 mod groups;
 mod inventory;
 pub mod machine;
+mod pages;
 mod power_queue;
 mod replacement;
 pub mod tenant;

@@ -157,24 +157,6 @@ impl Driver {
         })
     }
 
-    /// All leases of the tenant, oldest first.
-    ///
-    /// # Errors
-    /// A failure inside.
-    pub async fn leases_of(&self, tenant: &TenantId) -> Result<Vec<LeaseView>, OrderError> {
-        let mut views = Vec::new();
-        for lease in self
-            .store
-            .leases()
-            .await?
-            .into_iter()
-            .filter(|lease| lease.tenant == *tenant)
-        {
-            views.push(self.view(lease).await?);
-        }
-        Ok(views)
-    }
-
     /// One lease.
     ///
     /// # Errors

@@ -6,8 +6,10 @@
 //! states, steps, routes; never a lease, a server or a tenant.
 
 mod listener;
+mod tftp;
 
 pub use listener::{MetricsError, MetricsService};
+pub use tftp::CountedNames;
 
 use crate::lease::Effect;
 use crate::store::{Counts, Store, StoreError};

@@ -8,7 +8,8 @@
 //! anywhere, also from several Lease Managers at once.
 //!
 //! Tables (`coordinator/migrations/`): `servers`, `leases`, `events`, `kickstarts`, `boot_tokens`, `sessions`, `power_orders`,
-//! `strangers`, `erasures`, `tenants`, `tenant_certificates`, `invitations`, `audit`, `audit_head`. The text that a server is given stands in `kickstarts.merged`; no digest of it is kept, so a text that is
+//! `strangers`, `erasures`, `tenants`, `tenant_certificates`, `invitations`, `audit`, `audit_head`,
+//! `idempotency_keys`. The text that a server is given stands in `kickstarts.merged`; no digest of it is kept, so a text that is
 //! changed by hand is served as it is and refused by the agent, whose digest comes from the enterprise.
 //!
 //! **To add a table**: a pair of migrations `migrations/{sqlite,postgres}/NNNN_subject.sql`, and a file here with its statements.
@@ -22,8 +23,10 @@ mod effects;
 mod erasures;
 mod fleet;
 mod group;
+mod idempotency;
 mod leases;
 mod location;
+mod pages;
 mod postgres;
 mod power;
 mod servers;
@@ -35,6 +38,7 @@ mod transaction;
 
 pub use counts::Counts;
 pub use fleet::{Baseline, DeclareError, FleetRow, LabelChanges};
+pub use idempotency::{Claim, KeptAnswer};
 pub use leases::{Change, KickstartRecord, LeaseRecord, NewLease, Taken};
 pub use location::{Location, LocationError, PasswordError, PostgresLocation};
 pub use power::PowerRow;

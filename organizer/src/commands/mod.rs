@@ -9,6 +9,7 @@ pub(crate) mod list;
 pub(crate) mod release;
 pub(crate) mod renew;
 pub(crate) mod serve;
+pub(crate) mod shell;
 mod watch;
 
 use anyhow::Context;
