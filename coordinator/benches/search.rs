@@ -17,7 +17,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 const SERVERS: usize = 10_000;
-const SEARCHES: usize = 20_000;
+const SEARCHES: usize = 4_000;
 /// Servers that are lent at a time, of those that the bench lends.
 const LENT: usize = 2_000;
 

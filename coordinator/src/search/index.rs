@@ -181,6 +181,7 @@ pub(super) struct Judge<'a> {
     pub(super) query: &'a Query,
     shapes: Vec<Option<Failed>>,
     labels: Vec<Option<Failed>>,
+    weights: Vec<Option<i64>>,
 }
 
 impl<'a> Judge<'a> {
@@ -190,6 +191,7 @@ impl<'a> Judge<'a> {
             query,
             shapes: vec![None; index.shapes.bound()],
             labels: vec![None; index.labels.bound()],
+            weights: vec![None; index.labels.bound()],
         }
     }
 
@@ -219,8 +221,10 @@ impl<'a> Judge<'a> {
             .collect()
     }
 
-    pub(super) fn weight(&self, place: usize) -> i64 {
-        self.query.weight(self.labels_of(place))
+    pub(super) fn weight(&mut self, place: usize) -> i64 {
+        let Slot { labels, .. } = self.index.slots[place];
+        let (index, query) = (self.index, self.query);
+        *self.weights[labels as usize].get_or_insert_with(|| query.weight(index.labels.get(labels)))
     }
 
     pub(super) fn labels_of(&self, place: usize) -> &'a Labels {
