@@ -2,7 +2,7 @@
 
 use super::choose;
 use super::index::Judge;
-use super::query::numbers;
+use super::query::{Failed, numbers};
 use leaseboot_protocol::leases::{Offer, Refusal, SearchAnswer, Unmet};
 use leaseboot_protocol::requirements::{Group, Take};
 use std::collections::HashMap;
@@ -65,6 +65,8 @@ impl Counts {
             nearest: None,
         };
         let mut fewest = u32::MAX;
+        // Neighbours are of one model and fail the same: they are counted together.
+        let (mut run, mut length) = (0, 0);
         for place in 0..judge.index.len() {
             let failed = judge.failed(place);
             if !judge.is_free(place) {
@@ -73,17 +75,26 @@ impl Counts {
             }
             counts.free += 1;
             counts.fitting += u32::from(failed == 0);
-            numbers(failed).for_each(|bit| counts.failures[bit] += 1);
+            if failed != run {
+                counts.add(run, length);
+                (run, length) = (failed, 0);
+            }
+            length += 1;
             // Of equal ones the last, which is the largest: it lacks the least.
             if failed.count_ones() <= fewest {
                 fewest = failed.count_ones();
                 counts.nearest = Some(place);
             }
         }
+        counts.add(run, length);
         if fewest == 0 {
             counts.nearest = None;
         }
         counts
+    }
+
+    fn add(&mut self, failed: Failed, servers: u32) {
+        numbers(failed).for_each(|bit| self.failures[bit] += servers);
     }
 
     /// Most failures first.
