@@ -93,6 +93,13 @@ async fn borrow_ends_with_the_table_and_list_and_release_know_the_lease() {
 
     let (out, _, _) = words(&["list", "--config", &config]).await;
     assert!(out.contains("l-1") && out.contains("in service"), "{out}");
+    let (out, err, code) = words(&["renew", "web-1", "--term", "3h", "--config", &config]).await;
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(out.starts_with("web-1 is lent for another 2 h"), "{out}");
+    let (out, _, _) = words(&["list", "--config", &config]).await;
+    assert!(out.trim_end().ends_with("2 h"), "the time that is left: {out}");
+    let (_, err, code) = words(&["erasure", "web-1", "--config", &config]).await;
+    assert!(code == 1 && err.contains("nothing was erased yet"), "{err}");
     let (out, err, code) = words(&["release", "l-1", "--config", &config]).await;
     assert_eq!(
         (out.as_str(), err.as_str(), code),
@@ -102,6 +109,8 @@ async fn borrow_ends_with_the_table_and_list_and_release_know_the_lease() {
             0
         )
     );
+    let (out, _, code) = words(&["erasure", "web-1", "--config", &config]).await;
+    assert!(code == 0 && out.contains("signature"), "{out}");
     let (_, err, code) = words(&["release", "l-1", "--config", &config]).await;
     assert!(code == 1 && err.contains("is over already"), "{err}");
     stop.cancel();

@@ -33,6 +33,7 @@ on_both_back_ends!(
     whoever_comes_second_changes_nothing,
     power_orders_outlive_a_restart_and_are_answered_once,
     a_server_that_failed_is_held_until_somebody_says_that_it_is_erased,
+    a_lease_moves_to_another_server_in_one_transaction_or_not_at_all,
     a_boot_token_is_good_once_for_its_own_server_in_its_time,
     a_report_goes_before_what_the_lender_wrote_down,
     a_newer_store_is_not_touched,
@@ -225,6 +226,64 @@ async fn a_server_that_failed_is_held_until_somebody_says_that_it_is_erased(scra
     assert!(scratch.store.set_free(&name("a"), "erased", NOW).await.unwrap());
     assert!(!scratch.store.set_free(&name("a"), "erased", NOW).await.unwrap());
     taken(scratch.take("two", "a").await);
+}
+
+async fn a_lease_moves_to_another_server_in_one_transaction_or_not_at_all(scratch: Scratch) {
+    let store = &scratch.store;
+    let mut lease = taken(scratch.take("one", "a").await);
+    for event in [Event::SettingsMerged, Event::BootOrdered] {
+        assert!(store.commit(&lease, change(&lease, event)).await.unwrap());
+        lease = store.lease(&lease.id).await.unwrap().unwrap();
+    }
+    // The server fails and another is found: one change of two steps, as the driver makes it.
+    let moves = |lease: &LeaseRecord| {
+        let mut first = change(lease, Event::Unfit("broken".to_owned()));
+        let found = Event::ServerFound(name("b"));
+        let second = first.lease.step(found, NOW, &Rules::default()).unwrap();
+        let state = second.lease.phase.state();
+        first
+            .effects
+            .extend(second.effects.into_iter().map(|effect| (state, effect)));
+        Change {
+            lease: second.lease,
+            ..first
+        }
+    };
+    let custody = async |server: &str| store.server(&name(server)).await.unwrap().unwrap().custody;
+    let other = taken(scratch.take("two", "b").await);
+    assert!(
+        !store.commit(&lease, moves(&lease)).await.unwrap(),
+        "the other server is lent"
+    );
+    assert_eq!(store.lease(&lease.id).await.unwrap().unwrap(), lease);
+    assert_eq!(custody("a").await, Custody::Lent);
+    assert!(
+        store
+            .commit(&other, change(&other, Event::Released))
+            .await
+            .unwrap()
+    );
+
+    assert!(store.commit(&lease, moves(&lease)).await.unwrap());
+    let moved = store.lease(&lease.id).await.unwrap().unwrap();
+    assert_eq!(
+        (moved.server.as_str(), moved.lease.failed.as_slice()),
+        ("b", [name("a")].as_slice())
+    );
+    assert_eq!(
+        (custody("a").await, custody("b").await),
+        (Custody::Quarantined, Custody::Lent)
+    );
+    let orders = store.power_orders().await.unwrap();
+    assert_eq!(
+        (orders.len(), orders[0].server.as_str(), orders[0].order),
+        (1, "a", PowerOrder::Off)
+    );
+    assert_eq!(
+        orders[0].lease, None,
+        "the lease has another server now and hears of that one's power alone"
+    );
+    assert!(store.leases_that_move().await.unwrap().is_empty());
 }
 
 async fn a_boot_token_is_good_once_for_its_own_server_in_its_time(scratch: Scratch) {

@@ -121,7 +121,7 @@ impl Transition<'_> {
         Ok(step.preceded_by(vec![recorded]))
     }
 
-    pub(super) fn is_off(self) -> Step {
+    pub(super) fn switched_off(self) -> Step {
         let faults = match &self.lease.phase {
             Phase::Erased { faults, .. } => faults.join("; "),
             _ => return self.unchanged(Vec::new()),

@@ -238,7 +238,7 @@ impl Transition<'_> {
             error: None,
         })];
         match (&self.lease.phase, order) {
-            (Phase::Erased { .. }, PowerOrder::Off) => self.is_off().preceded_by(recorded),
+            (Phase::Erased { .. }, PowerOrder::Off) => self.switched_off().preceded_by(recorded),
             // The time that the controller took is not the server's.
             (Phase::Booting { .. } | Phase::Installed { .. } | Phase::Returning(_), _) => {
                 self.with_new_deadline(recorded)
