@@ -1,13 +1,17 @@
 //! The whole path: from an empty machine to a page inside the enterprise, twice by different boot loaders. The first run is
-//! captured, so that what crossed the lender's wire can be searched for the enterprise's secrets.
+//! captured, so that what crossed the lender's wire can be searched for the enterprise's secrets. The second goes all the way back: the
+//! server is released, and its disk is searched from outside for what the installation left.
 
 use anyhow::{Context as _, Result};
 use leaseboot_tests::capture::Packets;
 use leaseboot_tests::folders::Folders;
 use leaseboot_tests::lab::{INSTALLATION, Lab, Plan, ROOT_PASSWORD_HASH};
+use leaseboot_tests::residue;
 use memchr::memmem;
 
 const MEMBER: &str = "10.99.0.10";
+const HOSTNAME: &str = "web-1";
+const PAGE: &[u8] = b"enterprise web server web-1";
 
 #[tokio::test]
 async fn by_ipxe_script_and_nothing_of_the_enterprise_crosses_the_wire_in_clear() -> Result<()> {
@@ -22,8 +26,14 @@ async fn by_ipxe_script_and_nothing_of_the_enterprise_crosses_the_wire_in_clear(
 }
 
 #[tokio::test]
-async fn by_ipxe_that_loads_grub_over_tftp() -> Result<()> {
-    Plan::named("transfer-grub").by_grub().run(transfer).await
+async fn by_ipxe_that_loads_grub_over_tftp_and_back_with_nothing_left_on_the_disk() -> Result<()> {
+    Plan::named("transfer-grub")
+        .by_grub()
+        .run(async |lab| {
+            transfer(lab).await?;
+            give_back(lab).await
+        })
+        .await
 }
 
 async fn transfer(lab: &mut Lab) -> Result<()> {
@@ -32,6 +42,27 @@ async fn transfer(lab: &mut Lab) -> Result<()> {
     assert!(page.contains("enterprise web server web-1"), "{page}");
     // Power-on for stage 1; everything after it, the reboot from disk included, without the power being touched.
     assert_eq!(lab.machine().starts(), 1);
+    Ok(())
+}
+
+/// Releases the server; its disk held the page and is empty afterwards, and the lender signs for it.
+async fn give_back(lab: &Lab) -> Result<()> {
+    let disk = &lab.machine().disk_files()[0];
+    assert!(
+        residue::holds(disk, PAGE)?,
+        "the installation left no page on the disk"
+    );
+    lab.po.release(HOSTNAME).await?;
+    assert_eq!(
+        residue::first_byte_left(disk)?,
+        None,
+        "a byte is left on the disk"
+    );
+    let record = lab.po.erasure(HOSTNAME).await?;
+    let words = lab.lm.verify_erasure(&record).await?;
+    assert!(words.contains("LAB0001"), "{words}");
+    let (custody, reason) = lab.lm.custody("lab0001").await?;
+    assert_eq!(custody, "free", "{reason}");
     Ok(())
 }
 
