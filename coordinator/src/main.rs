@@ -2,7 +2,7 @@
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use leaseboot_lm::commands::{
-    audit, init, leases, merge, serve, servers, shell, status, tenant, verify_erasure, watch,
+    audit, backup, init, leases, merge, serve, servers, shell, status, tenant, verify_erasure, watch,
 };
 use leaseboot_lm::logs::{self, LogFormat};
 use std::process::ExitCode;
@@ -23,6 +23,8 @@ enum Command {
     Init(init::Init),
     Serve(serve::Serve),
     Status(status::Status),
+    Backup(backup::Backup),
+    Restore(backup::Restore),
     #[command(subcommand)]
     Tenant(tenant::Tenant),
     #[command(subcommand)]
@@ -60,6 +62,8 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::VerifyErasure(verify) => verify_erasure::run(&verify),
         Command::ErasureKey(print) => verify_erasure::print_key(&print),
         Command::Serve(serve) => runtime()?.block_on(serve::run(&serve)),
+        Command::Backup(backup) => runtime()?.block_on(backup::backup(&backup)),
+        Command::Restore(restore) => runtime()?.block_on(backup::restore(&restore)),
         Command::Status(status) => runtime()?.block_on(status::run(&status)),
         Command::Servers(servers) => runtime()?.block_on(servers::run(&servers)),
         Command::Leases(leases) => runtime()?.block_on(leases::run(&leases)),

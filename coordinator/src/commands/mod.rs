@@ -1,6 +1,7 @@
 //! The commands of `leaseboot-lm`, one module each.
 
 pub mod audit;
+pub mod backup;
 pub mod init;
 pub mod leases;
 pub mod merge;

@@ -50,8 +50,6 @@ pub struct Driver {
     pub(super) metrics: Metrics,
     /// Signs erasure records.
     pub(super) signer: Signer,
-    /// Counted up at each change of any lease.
-    changes: watch::Sender<u64>,
     /// Site archives that were promised to a card and not yet fetched.
     pub(super) sites: Mutex<super::boots::Sites>,
     /// Requests of each tenant, lately.
@@ -154,7 +152,6 @@ impl Driver {
             ca_pem,
             metrics: Metrics::default(),
             signer,
-            changes: watch::Sender::new(0),
             sites: Mutex::default(),
             wrong_tokens: Mutex::default(),
             next_search: Mutex::new(Timestamp(0)),
@@ -188,7 +185,7 @@ impl Driver {
 
     /// Changes when any lease changed.
     pub fn changes(&self) -> watch::Receiver<u64> {
-        self.changes.subscribe()
+        self.store.changes()
     }
 
     pub(super) fn rules(&self) -> &Rules {
@@ -196,7 +193,7 @@ impl Driver {
     }
 
     pub(super) fn announce_change(&self) {
-        self.changes.send_modify(|count| *count += 1);
+        self.store.announce_change();
     }
 
     /// Applies events in order, as one change.
@@ -306,7 +303,7 @@ impl Driver {
             // it is dropped: a finished order
             // stays in its set until it is taken out.
             tokio::select! {
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => break,
                 _ = changes.changed() => {}
                 () = tokio::time::sleep(nap) => {}
                 done = queue.next() => {
@@ -315,6 +312,13 @@ impl Driver {
                     }
                 }
             }
+        }
+        drop(queue);
+        if let Err(error) = self.store.release_power_orders().await {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "claimed power orders could not be given up; others wait until the claims end"
+            );
         }
     }
 

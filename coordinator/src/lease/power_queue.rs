@@ -18,6 +18,9 @@ use std::time::Duration;
 use tokio::task::{AbortHandle, JoinSet};
 use tracing::Instrument as _;
 
+/// How long an order is ours without our saying so again; another Lease Manager that sees it unclaimed for longer takes it over.
+const CLAIM: Duration = Duration::from_secs(30);
+
 /// After this an inventory whose power order failed is due again.
 const INVENTORY_PAUSE: Duration = Duration::from_secs(5);
 
@@ -46,14 +49,14 @@ impl PowerQueue {
         }
     }
 
-    /// Starts what is due and not yet under way; stops what was replaced. Gives the time of the next order that
-    /// is not yet due.
+    /// Starts what is due, not yet under way, and claimed by no other Lease Manager; stops what was replaced. Gives the time of the next
+    /// look.
     pub(super) async fn start_due(
         &mut self,
         driver: &Arc<Driver>,
         now: Timestamp,
     ) -> Result<Option<Timestamp>, DriverError> {
-        let rows = driver.store.power_orders().await?;
+        let rows = driver.store.claim_power_orders(now, now + CLAIM).await?;
         self.running.retain(|server, (id, task)| {
             let wanted = rows.iter().any(|row| row.id == *id);
             if !wanted {
@@ -62,9 +65,8 @@ impl PowerQueue {
             }
             wanted
         });
-        let next = rows.iter().map(|row| row.not_before).filter(|at| *at > now).min();
         for row in rows {
-            if row.not_before > now || self.running.contains_key(&row.server) {
+            if self.running.contains_key(&row.server) {
                 continue;
             }
             let (server, id) = (row.server.clone(), row.id);
@@ -74,7 +76,9 @@ impl PowerQueue {
                 .spawn(carry_out(driver.clone(), self.racks.clone(), row).instrument(span));
             self.running.insert(server, (id, task));
         }
-        Ok(next)
+        let renewal = (!self.running.is_empty()).then(|| now + CLAIM / 2);
+        let next = driver.store.next_power_order(now).await?;
+        Ok([renewal, next].into_iter().flatten().min())
     }
 
     /// The next order that came to an end; never returns while there is none.

@@ -20,6 +20,22 @@ pub(super) trait Backend: Send + Sync {
     /// Reads the version of the lease `$1` and keeps others from changing the lease until the transaction ends.
     fn hold_lease(&self) -> &'static str;
 
+    /// Begins a transaction that only reads, and sees the store as it is at one moment.
+    fn snapshot(&self) -> BoxFuture<'_, Result<Tx, sqlx::Error>>;
+
+    /// Tables, their columns and those columns' types, but not what each back end counts in its own way: the migrations and the changes of
+    /// the fleet.
+    fn columns(&self) -> &'static str;
+
+    /// What must be done after rows were put in with the numbers that they had elsewhere.
+    fn after_load(&self) -> &'static [&'static str];
+
+    /// Who we are among the Lease Managers of the store: the same after a restart where there can be only one.
+    fn name(&self) -> &str;
+
+    /// Tells the other Lease Managers that something changed.
+    fn announce(&self);
+
     /// Ends what is not a connection of the pool.
     fn close(&self) -> BoxFuture<'_, ()>;
 }

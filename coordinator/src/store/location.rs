@@ -91,6 +91,11 @@ impl fmt::Display for Location {
 }
 
 impl PostgresLocation {
+    /// The address, without the password.
+    pub(super) fn url(&self) -> &str {
+        &self.url
+    }
+
     /// Reads the password, if there is one: a file of one line.
     pub(super) fn password(&self) -> Result<Option<Secret>, PasswordError> {
         let Some(path) = &self.password_file else {

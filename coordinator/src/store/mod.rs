@@ -19,6 +19,7 @@
 mod audit;
 mod backend;
 mod counts;
+mod dump;
 mod effects;
 mod erasures;
 mod fleet;
@@ -26,6 +27,7 @@ mod group;
 mod idempotency;
 mod leases;
 mod location;
+mod notices;
 mod pages;
 mod postgres;
 mod power;
@@ -37,6 +39,7 @@ mod tokens;
 mod transaction;
 
 pub use counts::Counts;
+pub use dump::DumpError;
 pub use fleet::{Baseline, DeclareError, FleetRow, LabelChanges};
 pub use idempotency::{Claim, KeptAnswer};
 pub use leases::{Change, KickstartRecord, LeaseRecord, NewLease, Taken};
@@ -55,6 +58,7 @@ use sqlx::query::Query;
 use sqlx::{Any, AnyPool};
 use std::fmt;
 use std::sync::Arc;
+use tokio::sync::watch;
 use transaction::Tx;
 
 /// The open store. Clones share it.
@@ -64,6 +68,8 @@ pub struct Store {
     pool: AnyPool,
     backend: Arc<dyn Backend>,
     place: Arc<str>,
+    /// Counted up at each change of any lease, here or at another Lease Manager.
+    changes: watch::Sender<u64>,
 }
 
 /// The store failed.
@@ -130,13 +136,14 @@ impl Store {
     /// [`StoreError::Open`], [`StoreError::Password`], [`StoreError::Newer`], [`StoreError::Migrate`].
     pub async fn open(place: &Location) -> Result<Self, StoreError> {
         sqlx::any::install_default_drivers();
+        let changes = watch::Sender::new(0);
         let (pool, backend): (_, Arc<dyn Backend>) = match place {
             Location::Sqlite(path) => {
                 let (pool, backend) = sqlite::open(path).await?;
                 (pool, Arc::new(backend))
             }
             Location::Postgres(database) => {
-                let (pool, backend) = postgres::open(database).await?;
+                let (pool, backend) = postgres::open(database, changes.clone()).await?;
                 (pool, Arc::new(backend))
             }
         };
@@ -144,7 +151,19 @@ impl Store {
             pool,
             backend,
             place: place.to_string().into(),
+            changes,
         })
+    }
+
+    /// Changes when any lease changed, whichever Lease Manager changed it. It is a hint: what changed is to be read.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Says that a lease changed, to all who wait here and to the other Lease Managers.
+    pub fn announce_change(&self) {
+        self.changes.send_modify(|count| *count += 1);
+        self.backend.announce();
     }
 
     /// Closes all connections; what was committed stays.

@@ -43,6 +43,29 @@ fn parse(text: &str) -> Result<PowerOrder, StoreError> {
     .ok_or_else(|| content("a power order", text))
 }
 
+/// Orders that are due by `$3` and claimed by nobody any more, or by us (`$1`) until before `$2`.
+const CLAIMABLE: &str = "SELECT count(*) FROM power_orders
+    WHERE not_before <= $3 AND (claimant IS NULL OR claimed_until <= $3 OR (claimant = $1 AND claimed_until <= $2))";
+const CLAIM: &str = "UPDATE power_orders SET claimant = $1, claimed_until = $4
+    WHERE not_before <= $3 AND (claimant IS NULL OR claimed_until <= $3 OR (claimant = $1 AND claimed_until <= $2))";
+
+type Row = (i64, String, String, Option<String>, i64);
+
+fn record(row: Row) -> Result<PowerRow, StoreError> {
+    let (id, server, order, lease, not_before) = row;
+    Ok(PowerRow {
+        id,
+        server: server
+            .parse()
+            .map_err(|error| content("a server's name", error))?,
+        order: parse(&order)?,
+        lease: lease
+            .map(|id| id.parse().map_err(|error| content("a lease's name", error)))
+            .transpose()?,
+        not_before: timestamp(not_before),
+    })
+}
+
 /// Names an order among all that there were. Random, because several Lease Managers make them.
 fn new_id() -> Result<i64, StoreError> {
     let number = getrandom::u64().map_err(StoreError::Random)?;
@@ -59,7 +82,8 @@ pub(super) async fn order(
 ) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO power_orders (id, server, power, lease, not_before) VALUES ($1, $2, $3, $4, $5)
-         ON CONFLICT (server) DO UPDATE SET id = excluded.id, power = excluded.power, lease = excluded.lease, not_before = excluded.not_before",
+         ON CONFLICT (server) DO UPDATE SET id = excluded.id, power = excluded.power, lease = excluded.lease,
+         not_before = excluded.not_before, claimant = NULL, claimed_until = NULL",
     )
     .bind(new_id()?)
     .bind(server.as_str())
@@ -83,32 +107,83 @@ pub(super) async fn remove(tx: &mut Tx, id: i64) -> Result<bool, StoreError> {
 }
 
 impl Store {
-    /// What is to be carried out, oldest first.
+    /// What this Lease Manager is to carry out by now, oldest first: what is due and nobody else has claimed. The claim must be renewed
+    /// by asking again before `until`; then another takes the order over, as it does when we are killed.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn claim_power_orders(
+        &self,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<Vec<PowerRow>, StoreError> {
+        // A third of the time may pass before a claim of ours is written again.
+        let renew = column(now + until.since(now) * 2 / 3);
+        let claimable: i64 = sqlx::query_scalar(CLAIMABLE)
+            .bind(self.backend.name())
+            .bind(renew)
+            .bind(column(now))
+            .fetch_one(&self.pool)
+            .await
+            .map_err(failed("look for power orders"))?;
+        // This is asked at each change of any lease, so the writer is left alone when there is nothing to write.
+        if claimable > 0 {
+            let statement = sqlx::query(CLAIM)
+                .bind(self.backend.name())
+                .bind(renew)
+                .bind(column(now))
+                .bind(column(until));
+            self.execute("claim power orders", statement).await?;
+        }
+        let ours = "SELECT id, server, power, lease, not_before FROM power_orders WHERE claimant = $1 ORDER BY not_before, id";
+        let rows: Vec<Row> = sqlx::query_as(ours)
+            .bind(self.backend.name())
+            .fetch_all(&self.pool)
+            .await
+            .map_err(failed("list the claimed power orders"))?;
+        rows.into_iter().map(record).collect()
+    }
+
+    /// Gives up what was claimed and not answered, so that others need not wait for the claims to end.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn release_power_orders(&self) -> Result<(), StoreError> {
+        let statement =
+            sqlx::query("UPDATE power_orders SET claimant = NULL, claimed_until = NULL WHERE claimant = $1")
+                .bind(self.backend.name());
+        self.execute("release power orders", statement).await.map(drop)
+    }
+
+    /// When the next order is due, or a claim of another Lease Manager ends unless it is renewed.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn next_power_order(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+        let next: Option<i64> = sqlx::query_scalar(
+            "SELECT min(CASE WHEN not_before > $1 THEN not_before ELSE claimed_until END) FROM power_orders
+             WHERE not_before > $1 OR claimant <> $2",
+        )
+        .bind(column(now))
+        .bind(self.backend.name())
+        .fetch_one(&self.pool)
+        .await
+        .map_err(failed("find the next power order"))?;
+        Ok(next.map(timestamp))
+    }
+
+    /// All that is to be carried out, oldest first, whoever does it.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn power_orders(&self) -> Result<Vec<PowerRow>, StoreError> {
-        let rows: Vec<(i64, String, String, Option<String>, i64)> = sqlx::query_as(
+        let rows: Vec<Row> = sqlx::query_as(
             "SELECT id, server, power, lease, not_before FROM power_orders ORDER BY not_before, id",
         )
         .fetch_all(&self.pool)
         .await
         .map_err(failed("list the power orders"))?;
-        rows.into_iter()
-            .map(|(id, server, order, lease, not_before)| {
-                Ok(PowerRow {
-                    id,
-                    server: server
-                        .parse()
-                        .map_err(|error| content("a server's name", error))?,
-                    order: parse(&order)?,
-                    lease: lease
-                        .map(|id| id.parse().map_err(|error| content("a lease's name", error)))
-                        .transpose()?,
-                    not_before: timestamp(not_before),
-                })
-            })
-            .collect()
+        rows.into_iter().map(record).collect()
     }
 
     /// Removes an inventory's order. When it was not carried out, `again_at` is when the inventory is due

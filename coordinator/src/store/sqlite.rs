@@ -25,8 +25,15 @@ const WRITER: &str = "PRAGMA busy_timeout = 10000; PRAGMA journal_mode = WAL; PR
 /// Who would write past the group is told so at once.
 const READER: &str = "PRAGMA busy_timeout = 10000; PRAGMA query_only = ON;";
 
+/// What the database says of its tables.
+const COLUMNS: &str = "SELECT tables.name, columns.name, columns.type FROM sqlite_master AS tables JOIN pragma_table_info(tables.name) AS columns
+    WHERE tables.type = 'table' AND tables.name NOT LIKE 'sqlite~_%' ESCAPE '~' AND tables.name NOT IN ('_sqlx_migrations', 'fleet_clock')
+    AND columns.name <> 'changed'
+    ORDER BY tables.name, columns.cid";
+
 pub(super) struct Sqlite {
     group: Group,
+    readers: AnyPool,
 }
 
 /// Opens the file, makes it if need be, and brings its tables to this version. The pool is for reading.
@@ -41,7 +48,7 @@ pub(super) async fn open(path: &Path) -> Result<(AnyPool, Sqlite), StoreError> {
     migrate(&writer, &MIGRATIONS, &place).await?;
     let readers = connect(path, READERS, READER).await.map_err(failed)?;
     let group = Group::start(writer);
-    Ok((readers, Sqlite { group }))
+    Ok((readers.clone(), Sqlite { group, readers }))
 }
 
 async fn connect(path: &Path, connections: u32, pragmas: &'static str) -> Result<AnyPool, sqlx::Error> {
@@ -70,6 +77,23 @@ fn url(path: &Path) -> String {
     url + "?mode=rwc"
 }
 
+/// Whether another process has the file open, by asking for it alone: whoever reads or writes holds a lock on it.
+pub(super) async fn in_use(path: &Path) -> Result<bool, sqlx::Error> {
+    if !path.exists() {
+        return Ok(false);
+    }
+    let alone = "PRAGMA busy_timeout = 100; PRAGMA locking_mode = EXCLUSIVE;";
+    let pool = connect(path, 1, alone).await?;
+    let asked = pool.begin_with("BEGIN EXCLUSIVE").await;
+    let busy = match asked {
+        Ok(transaction) => transaction.rollback().await.map(|()| false),
+        Err(error) if error.to_string().contains("locked") => Ok(true),
+        Err(error) => Err(error),
+    };
+    pool.close().await;
+    busy
+}
+
 impl Backend for Sqlite {
     fn begin(&self) -> BoxFuture<'_, Result<Tx, sqlx::Error>> {
         async { Ok(Tx::member(self.group.join().await?)) }.boxed()
@@ -79,6 +103,26 @@ impl Backend for Sqlite {
         // There is only one writer: whoever reads here, holds.
         "SELECT version FROM leases WHERE id = $1"
     }
+
+    fn snapshot(&self) -> BoxFuture<'_, Result<Tx, sqlx::Error>> {
+        // The first statement fixes what is seen.
+        async { Ok(Tx::alone(self.readers.begin().await?)) }.boxed()
+    }
+
+    fn columns(&self) -> &'static str {
+        COLUMNS
+    }
+
+    fn after_load(&self) -> &'static [&'static str] {
+        // AUTOINCREMENT goes on after the largest number that it has seen.
+        &[]
+    }
+
+    fn name(&self) -> &str {
+        "the only one"
+    }
+
+    fn announce(&self) {}
 
     fn close(&self) -> BoxFuture<'_, ()> {
         self.group.close().boxed()

@@ -28,6 +28,9 @@ macro_rules! on_both_back_ends {
 }
 pub(super) use on_both_back_ends;
 
+mod dumps;
+mod several;
+
 on_both_back_ends!(
     a_server_is_lent_once_and_a_request_brings_one_lease,
     whoever_comes_second_changes_nothing,
