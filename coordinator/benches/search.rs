@@ -195,7 +195,7 @@ fn report(model: u64, number: usize, unlike: u64) -> HardwareReport {
         disks: (0..2 + model % 10).map(disk).collect(),
         nics: (0..2 + (model % 3) as u8).map(nic).collect(),
         pci: (0..if model % 10 == 9 { 8 } else { 0 }).map(gpu).collect(),
-        firmware: if model % 2 == 0 {
+        firmware: if model.is_multiple_of(2) {
             Firmware::Uefi
         } else {
             Firmware::Bios

@@ -1,5 +1,7 @@
 //! Tenants: enrolment, revocation, quotas, rates, isolation, the audit log and the switch hook, over the real API and the real commands.
 
+#![allow(clippy::unwrap_used)]
+
 mod house;
 
 use house::{House, Tenant, settings};

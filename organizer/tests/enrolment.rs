@@ -1,5 +1,7 @@
 //! Enrolment against an LM that this test plays: whom the PO trusts, what it sends, and what it leaves on the disk.
 
+#![allow(clippy::unwrap_used)]
+
 use leaseboot_po::enrolment::{EnrolError, enrol};
 use leaseboot_protocol::digest::Sha256;
 use leaseboot_protocol::enrolment::{EnrolRequest, Enrolled, InvitationCode};

@@ -61,9 +61,9 @@ async fn passwords_are_in_no_log_and_no_error() {
     let directory = tempfile::tempdir().unwrap();
     let simulator = Simulator::start().await;
     write_private(&directory.path().join("wake"), WAKE_PASSWORD);
-    let wake = format!(
+    let wake =
         "kind = \"wake-on-lan\"\nmac = \"52:54:00:00:00:07\"\nto = \"127.0.0.1:9\"\npassword_file = \"wake\""
-    );
+            .to_owned();
     // A port that nobody has, and one of a service that wants another account.
     let nobody = std::net::TcpListener::bind("127.0.0.1:0")
         .unwrap()
