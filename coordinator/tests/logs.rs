@@ -5,9 +5,9 @@
 
 mod house;
 
-use house::{House, finished, mac};
+use house::{House, erasure, finished, mac};
 use leaseboot_lm::logs::{LogFormat, subscriber};
-use leaseboot_protocol::agent::Welcome;
+use leaseboot_protocol::agent::{Directive, Welcome};
 use leaseboot_protocol::lease::{LeaseState, Step};
 use reqwest::Method;
 use serde_json::Value;
@@ -68,34 +68,35 @@ async fn a_life_is_told_with_lease_and_server_and_without_secrets() {
         .refused(Method::POST, "/v1/agent/hello", Some(&boot_token), Some(&hello))
         .await;
     assert_eq!(again.0, 401);
-    let agent = house::Agent {
+    let installer = house::Agent {
         number: 1,
         token: welcome.session_token.expose().to_owned(),
         task: welcome.task,
         name: welcome.server.to_string(),
     };
-    agent.key(&house).await;
+    installer.key(&house).await;
     for step in [Step::Tunnel, Step::Initrd, Step::Wrapper] {
-        agent.reports(&house, vec![finished(step)]).await;
+        installer.reports(&house, vec![finished(step)]).await;
     }
-    agent
+    installer
         .reports(&house, vec![house::failed(Step::Kexec, "no")])
         .await;
     tenant.release(&lease).await;
+    // The wipe boot: the server is switched off and on again, and its agent's word ends the lease.
     house
-        .wait_until("power off", async || {
-            house.power().last().is_some_and(|last| last == "off 1")
+        .wait_until("the wipe boot", async || {
+            house.power().ends_with(&["off 1".to_owned(), "on 1".to_owned()])
+                && tenant.view(&lease).await.state == LeaseState::Returning
         })
         .await;
-    house
-        .wait_until("the end", async || {
-            !matches!(tenant.view(&lease).await.state, LeaseState::Installing)
-        })
-        .await;
+    let agent = house.agent(1).await;
+    assert_eq!(agent.erasure(&house, &erasure(true)).await, Directive::PowerOff);
+    house.wait_for_state(&lease, LeaseState::Ended).await;
 
     let text = written.text();
     for secret in [
         boot_token.as_str(),
+        installer.token.as_str(),
         agent.token.as_str(),
         "BEGIN PRIVATE KEY",
         "rootpw",

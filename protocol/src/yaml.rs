@@ -247,10 +247,10 @@ impl Reader {
         self.nodes += 1;
         let problem = if self.nodes > MOST_NODES {
             format!("there are more than {MOST_NODES} keys and values")
-        } else if self.open.len() >= DEEPEST {
-            format!("mappings and lists are more than {DEEPEST} deep")
         } else if matches!(node.value, Value::Scalar { .. }) {
             return self.place(node);
+        } else if self.open.len() >= DEEPEST {
+            format!("mappings and lists are more than {DEEPEST} deep")
         } else {
             self.open.push(Open {
                 node,
