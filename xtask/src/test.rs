@@ -47,7 +47,10 @@ impl Test {
             counted(&["test", "--no-fail-fast"], counts)
         });
         if !self.quick {
-            stages.run("programs", |_| prepare::programs())?;
+            // The selection of the unit tests, whose integration tests need both managers: another one would compile every dependency
+            // again with other features.
+            let programs = ["test", "--no-run"];
+            stages.run("programs", |_| prepare::run(Command::new(cargo()).args(programs)))?;
             stages.run("image", |_| prepare::image())?;
             stages.note("image again", |_| prepare::image_again());
             stages.run("enterprise", |_| runtime()?.block_on(prepare::assets(&folders)))?;
