@@ -5,13 +5,13 @@
 
 mod house;
 
-use house::{House, address, erasure, failed, finished, hello, run, settings, text};
+use house::{House, address, erasure, failed, finished, hello, run, settings, settings_for, text};
 use leaseboot_lm::store::Custody;
 use leaseboot_protocol::agent::{Directive, Outcome, Task, Welcome};
 use leaseboot_protocol::digest::Sha256;
 use leaseboot_protocol::erasure::SignedErasure;
 use leaseboot_protocol::lease::{EventKind, LeaseState, Step};
-use leaseboot_protocol::leases::{BootOrder, LeaseList, LeaseRequest, Refusal};
+use leaseboot_protocol::leases::{BootOrder, LeaseList, LeaseRequest, Prepared, Refusal};
 use leaseboot_protocol::settings::Requirements;
 use reqwest::{Method, StatusCode};
 
@@ -30,7 +30,7 @@ async fn a_server_goes_into_service_and_comes_back() {
     };
     assert_eq!((&install.lease, agent.name.as_str()), (&lease, "s1"));
     assert_eq!(install.lender_command_line, "console=tty0 console=ttyS0,115200");
-    assert_eq!(install.tunnel, settings().tunnel);
+    assert_eq!(install.tunnel, settings_for(&lease).tunnel);
     agent.key(&house).await;
     let view = tenant.view(&lease).await;
     assert_eq!(
@@ -305,6 +305,23 @@ async fn a_text_that_was_changed_is_not_booted_and_served_as_it_is() {
         agreed.kickstart_sha256,
         "the agent could not find out"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_is_given_to_one_server_at_a_time() {
+    let house = House::new().await;
+    let tenant = house.tenant("acme");
+    let (first, second) = (tenant.borrow("one").await.id, tenant.borrow("two").await.id);
+    tenant.prepare(&first).await;
+    let path = format!("/v1/leases/{second}/settings");
+    let taken = settings_for(&first);
+    let (status, refusal) = tenant.refused(Method::PUT, &path, None, Some(&taken)).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(refusal.to_string().contains(first.as_str()), "{refusal}");
+    // Once the first is over, its address is free.
+    tenant.release(&first).await;
+    house.wait_for_state(&first, LeaseState::Ended).await;
+    let _: Prepared = tenant.good(Method::PUT, &path, None, Some(&taken)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -57,8 +57,11 @@ CREATE TABLE kickstarts (
     -- InstallSettings in JSON, as the PO sent them.
     settings TEXT NOT NULL,
     -- The disk that is installed on, as /dev/disk/by-id names it.
-    disk     TEXT NOT NULL
+    disk     TEXT NOT NULL,
+    -- The server's address inside the enterprise, from the settings.
+    address  TEXT NOT NULL
 ) STRICT;
+CREATE INDEX kickstarts_by_address ON kickstarts (address);
 
 -- Tokens stand here only as SHA-256.
 CREATE TABLE boot_tokens (

@@ -253,10 +253,16 @@ impl Driver {
         let configured = &member.server;
         let hardware = self.hardware(server).await?;
         let granted = self.store.tenant(&lease.tenant).await?;
+        let address = settings.tunnel.address.addr();
+        let holder = self
+            .store
+            .holder_of_address(&lease.tenant, address, &lease.id)
+            .await?;
+        let taken: Vec<_> = holder.map(|holder| (address, holder)).into_iter().collect();
         let lender = Lender {
             tenant: TenantFacts {
                 sealed_secrets: granted.is_some_and(|tenant| tenant.terms.sealed_secrets),
-                ..TenantFacts::default()
+                taken: &taken,
             },
             ..lender(configured, &hardware, lease)
         };

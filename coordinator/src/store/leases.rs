@@ -13,6 +13,7 @@ use leaseboot_protocol::ids::{LeaseId, ServerId, TenantId};
 use leaseboot_protocol::lease::{LeaseEvent, LeaseState};
 use leaseboot_protocol::settings::{InstallSettings, Requirements};
 use leaseboot_protocol::timestamp::Timestamp;
+use std::net::IpAddr;
 
 /// Events that are read at once.
 const MOST_EVENTS: i64 = 500;
@@ -392,6 +393,34 @@ impl Store {
         })
         .transpose()
     }
+
+    /// Another lease of the tenant that is not over and whose server has this address inside the enterprise.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn holder_of_address(
+        &self,
+        tenant: &TenantId,
+        address: IpAddr,
+        except: &LeaseId,
+    ) -> Result<Option<LeaseId>, StoreError> {
+        let over = [LeaseState::Ended, LeaseState::Failed];
+        let holder: Option<(String,)> = sqlx::query_as(
+            "SELECT l.id FROM kickstarts k JOIN leases l ON l.id = k.lease
+             WHERE k.address = $1 AND l.tenant = $2 AND l.id <> $3 AND l.state NOT IN ($4, $5) ORDER BY l.id LIMIT 1",
+        )
+        .bind(address.to_string())
+        .bind(tenant.as_str())
+        .bind(except.as_str())
+        .bind(to_json("a lease's state", &over[0])?)
+        .bind(to_json("a lease's state", &over[1])?)
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(failed("find who has an address"))?;
+        holder
+            .map(|(id,)| id.parse().map_err(|error| content("a lease's name", error)))
+            .transpose()
+    }
 }
 
 /// `false` when the request has its lease already.
@@ -493,13 +522,15 @@ async fn update(tx: &mut Tx, after: &LeaseRecord, version: i64) -> Result<bool, 
 
 async fn keep(tx: &mut Tx, lease: &LeaseId, kickstart: &KickstartRecord) -> Result<(), StoreError> {
     sqlx::query(
-        "INSERT INTO kickstarts (lease, merged, settings, disk) VALUES ($1, $2, $3, $4)
-         ON CONFLICT (lease) DO UPDATE SET merged = excluded.merged, settings = excluded.settings, disk = excluded.disk",
+        "INSERT INTO kickstarts (lease, merged, settings, disk, address) VALUES ($1, $2, $3, $4, $5)
+         ON CONFLICT (lease) DO UPDATE SET merged = excluded.merged, settings = excluded.settings, disk = excluded.disk,
+             address = excluded.address",
     )
         .bind(lease.as_str())
         .bind(&kickstart.merged)
         .bind(to_json("install settings", &kickstart.settings)?)
         .bind(&kickstart.disk)
+        .bind(kickstart.settings.tunnel.address.addr().to_string())
         .execute(&mut **tx)
         .await
         .map_err(failed("keep a merged kickstart"))?;

@@ -397,6 +397,16 @@ pub fn settings() -> InstallSettings {
     }
 }
 
+/// The same with an address of the lease's own: its name ends in eight hexadecimal digits.
+pub fn settings_for(lease: &LeaseId) -> InstallSettings {
+    let name = lease.as_str();
+    let digits = u32::from_str_radix(&name[name.len() - 6..], 16).unwrap();
+    let mut settings = settings();
+    let [_, a, b, c] = digits.to_be_bytes();
+    settings.tunnel.address = format!("10.{a}.{b}.{c}/8").parse().unwrap();
+    settings
+}
+
 /// Somebody who speaks to the API: a tenant, or a server without certificate.
 pub struct Tenant {
     pub client: Client,
@@ -468,7 +478,7 @@ impl Tenant {
             Method::PUT,
             &format!("/v1/leases/{lease}/settings"),
             None,
-            Some(&settings()),
+            Some(&settings_for(lease)),
         )
         .await
     }
