@@ -16,6 +16,7 @@ use sqlx::migrate::Migrator;
 use sqlx::{AnyConnection, AnyPool};
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations/postgres");
 /// Connections of one Lease Manager; PostgreSQL allows 100 in all unless it is told otherwise.
@@ -41,6 +42,10 @@ const NUMBER_ON: &str = "DO $$ DECLARE made record; BEGIN
 /// Others that are connected and call themselves as we do.
 const OTHERS: &str = "SELECT count(*) FROM pg_stat_activity
     WHERE datname = current_database() AND application_name = 'leaseboot-lm' AND pid <> pg_backend_pid()";
+
+/// PostgreSQL knows a connection for a moment longer than the one who closed it.
+const FAREWELL: Duration = Duration::from_secs(2);
+const FAREWELL_LOOK: Duration = Duration::from_millis(50);
 
 pub(super) struct Postgres {
     pool: AnyPool,
@@ -98,9 +103,21 @@ pub(super) async fn in_use(place: &PostgresLocation) -> Result<bool, StoreError>
         .connect_with(options)
         .await
         .map_err(failed)?;
-    let others: Result<i64, _> = sqlx::query_scalar(OTHERS).fetch_one(&pool).await;
+    let others = others_stay(&pool).await;
     pool.close().await;
-    others.map(|others| others > 0).map_err(failed)
+    others.map_err(failed)
+}
+
+/// Whether others are connected, now and for the whole of [`FAREWELL`].
+async fn others_stay(pool: &AnyPool) -> Result<bool, sqlx::Error> {
+    let deadline = Instant::now() + FAREWELL;
+    loop {
+        let others: i64 = sqlx::query_scalar(OTHERS).fetch_one(pool).await?;
+        if others == 0 || Instant::now() >= deadline {
+            return Ok(others > 0);
+        }
+        tokio::time::sleep(FAREWELL_LOOK).await;
+    }
 }
 
 impl Backend for Postgres {

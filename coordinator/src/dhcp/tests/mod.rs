@@ -1,5 +1,6 @@
 //! The protocol as clients see it, from datagram to datagram.
 
+mod advisories;
 mod leases;
 mod noise;
 mod programs;
