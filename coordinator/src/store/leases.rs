@@ -1,7 +1,8 @@
-//! Leases, their events and their kickstarts.
+//! Leases and their events.
 
 use super::effects::{carry_out, take};
 use super::erasures;
+use super::kickstarts::{self, KickstartRecord};
 use super::{
     Store, StoreError, Tx, audit, column, content, failed, from_json, power, tenants, timestamp, to_json,
 };
@@ -11,9 +12,8 @@ use crate::tenants::OverQuota;
 use leaseboot_protocol::erasure::SignedErasure;
 use leaseboot_protocol::ids::{LeaseId, ServerId, TenantId};
 use leaseboot_protocol::lease::{LeaseEvent, LeaseState};
-use leaseboot_protocol::settings::{InstallSettings, Requirements};
+use leaseboot_protocol::settings::Requirements;
 use leaseboot_protocol::timestamp::Timestamp;
-use std::net::IpAddr;
 
 /// Events that are read at once.
 const MOST_EVENTS: i64 = 500;
@@ -91,17 +91,6 @@ pub struct Change {
     pub deeds: Vec<Deed>,
     /// Now.
     pub at: Timestamp,
-}
-
-/// A merged kickstart.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KickstartRecord {
-    /// The text, marks in place.
-    pub merged: String,
-    /// What the PO sent.
-    pub settings: InstallSettings,
-    /// The disk that is installed on, as `/dev/disk/by-id` names it.
-    pub disk: String,
 }
 
 type LeaseRow = (
@@ -332,7 +321,7 @@ impl Store {
             return Ok(false);
         }
         if let Some(kickstart) = &change.kickstart {
-            keep(&mut tx, &after.id, kickstart).await?;
+            kickstarts::keep(&mut tx, &after.id, kickstart).await?;
         }
         for deed in &change.deeds {
             audit::append(&mut tx, deed, change.at).await?;
@@ -372,58 +361,8 @@ impl Store {
             })
             .collect()
     }
-
-    /// The merged kickstart of a lease.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn kickstart(&self, lease: &LeaseId) -> Result<Option<KickstartRecord>, StoreError> {
-        let row: Option<(String, String, String)> =
-            sqlx::query_as("SELECT merged, settings, disk FROM kickstarts WHERE lease = $1")
-                .bind(lease.as_str())
-                .fetch_optional(&self.pool)
-                .await
-                .map_err(failed("find a kickstart"))?;
-        row.map(|(merged, settings, disk)| {
-            Ok(KickstartRecord {
-                merged,
-                settings: from_json("install settings", &settings)?,
-                disk,
-            })
-        })
-        .transpose()
-    }
-
-    /// Another lease of the tenant that is not over and whose server has this address inside the enterprise.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn holder_of_address(
-        &self,
-        tenant: &TenantId,
-        address: IpAddr,
-        except: &LeaseId,
-    ) -> Result<Option<LeaseId>, StoreError> {
-        let over = [LeaseState::Ended, LeaseState::Failed];
-        let holder: Option<(String,)> = sqlx::query_as(
-            "SELECT l.id FROM kickstarts k JOIN leases l ON l.id = k.lease
-             WHERE k.address = $1 AND l.tenant = $2 AND l.id <> $3 AND l.state NOT IN ($4, $5) ORDER BY l.id LIMIT 1",
-        )
-        .bind(address.to_string())
-        .bind(tenant.as_str())
-        .bind(except.as_str())
-        .bind(to_json("a lease's state", &over[0])?)
-        .bind(to_json("a lease's state", &over[1])?)
-        .fetch_optional(&self.pool)
-        .await
-        .map_err(failed("find who has an address"))?;
-        holder
-            .map(|(id,)| id.parse().map_err(|error| content("a lease's name", error)))
-            .transpose()
-    }
 }
 
-/// `false` when the request has its lease already.
 /// What came of one server in a transaction.
 pub(super) enum TakenOne {
     New(Box<LeaseRecord>),
@@ -518,21 +457,4 @@ async fn update(tx: &mut Tx, after: &LeaseRecord, version: i64) -> Result<bool, 
     .await
     .map_err(failed("write a lease's next state"))?;
     Ok(changed.rows_affected() == 1)
-}
-
-async fn keep(tx: &mut Tx, lease: &LeaseId, kickstart: &KickstartRecord) -> Result<(), StoreError> {
-    sqlx::query(
-        "INSERT INTO kickstarts (lease, merged, settings, disk, address) VALUES ($1, $2, $3, $4, $5)
-         ON CONFLICT (lease) DO UPDATE SET merged = excluded.merged, settings = excluded.settings, disk = excluded.disk,
-             address = excluded.address",
-    )
-        .bind(lease.as_str())
-        .bind(&kickstart.merged)
-        .bind(to_json("install settings", &kickstart.settings)?)
-        .bind(&kickstart.disk)
-        .bind(kickstart.settings.tunnel.address.addr().to_string())
-        .execute(&mut **tx)
-        .await
-        .map_err(failed("keep a merged kickstart"))?;
-    Ok(())
 }
