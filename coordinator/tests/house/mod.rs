@@ -142,6 +142,11 @@ impl House {
 
     pub async fn build(servers: &str, lm: &str) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
+        // What the Lease Manager says stands beside a failure.
+        let said = tracing_subscriber::fmt()
+            .with_test_writer()
+            .with_max_level(tracing::Level::INFO);
+        let _ = said.try_init();
         let folder = tempfile::tempdir().unwrap();
         let dir = folder.path().join("lm");
         run(&[
