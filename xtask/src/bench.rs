@@ -25,6 +25,8 @@ pub(crate) struct Bench {
     /// What to measure
     #[arg(value_enum)]
     which: Which,
+    /// Parts of it, such as tftp and http of boot; without any, all
+    parts: Vec<String>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -90,7 +92,7 @@ impl Bench {
         if recipe.programs {
             build_programs(&workspace, &programs)?;
         }
-        let report = Report::new(recipe.name, &measure(&recipe, &programs, &peers)?);
+        let report = Report::new(recipe.name, &measure(&recipe, &self.parts, &programs, &peers)?);
         report.write(&folder)?;
         println!("\n{}", report.table());
         println!(
@@ -122,7 +124,7 @@ fn optimised(command: &mut Command) -> &mut Command {
 }
 
 fn build_programs(workspace: &Workspace, programs: &Path) -> Result<()> {
-    prepare::run(optimised(Command::new(cargo()).args([
+    prepare::run(optimised(cargo().args([
         "build",
         "-p",
         "leaseboot-lm",
@@ -143,11 +145,12 @@ fn build_programs(workspace: &Workspace, programs: &Path) -> Result<()> {
     Ok(())
 }
 
-fn measure(recipe: &Recipe, programs: &Path, peers: &Path) -> Result<Vec<Measurement>> {
+fn measure(recipe: &Recipe, parts: &[String], programs: &Path, peers: &Path) -> Result<Vec<Measurement>> {
     let (package, bench) = recipe.of;
-    let mut command = Command::new(cargo());
+    let mut command = cargo();
     command
-        .args(["bench", "--profile", "dev", "-p", package, "--bench", bench])
+        .args(["bench", "--profile", "dev", "-p", package, "--bench", bench, "--"])
+        .args(parts)
         .stdout(Stdio::piped());
     if recipe.programs {
         command.env("LEASEBOOT_BIN_DIR", programs);

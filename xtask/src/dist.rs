@@ -45,7 +45,7 @@ impl Dist {
         };
         let profile = if self.debug { "dev" } else { "release" };
         let programs = target.join(if self.debug { "debug" } else { "release" });
-        run(Command::new(cargo())
+        run(cargo()
             .args(["build", "--profile", profile])
             .args(PROGRAMS.iter().flat_map(|name| ["-p", name])))?;
         for name in PROGRAMS {
@@ -68,7 +68,7 @@ fn cargo_deb(target: &Path) -> Result<PathBuf> {
     let tool = root.join("bin/cargo-deb");
     if !tool.exists() {
         println!("dist: installing cargo-deb {CARGO_DEB} into {}", root.display());
-        run(Command::new(cargo())
+        run(cargo()
             .args([
                 "install",
                 "--quiet",

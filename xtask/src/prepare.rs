@@ -40,7 +40,7 @@ pub(crate) fn packages(folders: &Folders) -> Result<()> {
 
 /// The two managers.
 pub(crate) fn programs() -> Result<()> {
-    run(Command::new(cargo()).args(["build", "-p", "leaseboot-lm", "-p", "leaseboot-po"]))
+    run(cargo().args(["build", "-p", "leaseboot-lm", "-p", "leaseboot-po"]))
 }
 
 /// Kernel, stage 1 and boot loaders of the lender.
@@ -73,7 +73,16 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// The cargo that runs us.
-pub(crate) fn cargo() -> String {
-    std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned())
+/// The cargo that runs us, without what it told us of this crate: build scripts that look at the same variables (ring's does) would take
+/// them for a change, and half of all dependencies would be compiled again whenever cargo is run by hand and by us in turn.
+pub(crate) fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    for (name, _) in std::env::vars_os() {
+        if name.as_encoded_bytes().starts_with(b"CARGO_PKG_")
+            || name.as_encoded_bytes().starts_with(b"CARGO_MANIFEST_")
+        {
+            command.env_remove(name);
+        }
+    }
+    command
 }

@@ -41,8 +41,8 @@ impl Test {
         stages.run("set-up", |_| prepare::packages(&folders))?;
         let fmt = ["fmt", "--all", "--check"];
         let clippy = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
-        stages.note("formatting", |_| prepare::run(Command::new(cargo()).args(fmt)));
-        stages.note("lints", |_| prepare::run(Command::new(cargo()).args(clippy)));
+        stages.note("formatting", |_| prepare::run(cargo().args(fmt)));
+        stages.note("lints", |_| prepare::run(cargo().args(clippy)));
         stages.note("unit tests", |counts| {
             counted(&["test", "--no-fail-fast"], counts)
         });
@@ -50,7 +50,7 @@ impl Test {
             // The selection of the unit tests, whose integration tests need both managers: another one would compile every dependency
             // again with other features.
             let programs = ["test", "--no-run"];
-            stages.run("programs", |_| prepare::run(Command::new(cargo()).args(programs)))?;
+            stages.run("programs", |_| prepare::run(cargo().args(programs)))?;
             stages.run("image", |_| prepare::image())?;
             stages.note("image again", |_| prepare::image_again());
             stages.run("enterprise", |_| runtime()?.block_on(prepare::assets(&folders)))?;
@@ -125,7 +125,7 @@ impl Stages {
 
 /// Runs a test runner, shows what it says, and adds up its closing lines.
 fn counted(arguments: &[&str], counts: &mut Counts) -> Result<()> {
-    let mut child = Command::new(cargo())
+    let mut child = cargo()
         .args(arguments)
         // The errors of scenarios speak for themselves; their backtraces are those of the runtime.
         .env("RUST_LIB_BACKTRACE", "0")

@@ -29,7 +29,7 @@ const CONNECTION_TIME: Duration = Duration::from_secs(1800);
 /// How long to wait when the process is out of file descriptors or the like.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Bytes that the kernel is given at once: enough to be worth a system call, few enough that other connections have their turn.
-const PIECE: usize = 1 << 20;
+const PIECE: usize = 4 << 20;
 
 /// The port cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -198,6 +198,9 @@ async fn write_all(stream: &mut TcpStream, bytes: &[u8]) -> Result<(), Broken> {
 }
 
 /// Has the kernel send a part of a file with `send`, which gives the bytes that the socket took.
+///
+/// A socket that took less than it was offered is full. Asking it again at once would find room for a page or two at a time, and each such
+/// trip costs as much as one with a megabyte: what is left waits until the kernel says that a third of the buffer is free.
 async fn send_file(
     stream: &TcpStream,
     send: impl Fn(&TcpStream, &Range<usize>) -> io::Result<usize>,
@@ -205,9 +208,18 @@ async fn send_file(
 ) -> Result<(), Broken> {
     while !part.is_empty() {
         let piece = part.start..part.end.min(part.start + PIECE);
-        match stream.try_io(Interest::WRITABLE, || send(stream, &piece)) {
-            Ok(0) => return Err(Broken::Io(io::ErrorKind::UnexpectedEof.into())),
-            Ok(count) => part.start += count,
+        let mut taken = 0;
+        let sent = stream.try_io(Interest::WRITABLE, || {
+            taken = send(stream, &piece)?;
+            match taken {
+                0 => Err(io::ErrorKind::UnexpectedEof.into()),
+                all if all == piece.len() => Ok(()),
+                _ => Err(io::ErrorKind::WouldBlock.into()),
+            }
+        });
+        part.start += taken;
+        match sent {
+            Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 let ready = timeout(STANDSTILL, stream.writable()).await;
                 ready.map_err(|_| Broken::Standstill)?.map_err(Broken::Io)?;

@@ -29,15 +29,6 @@ pub fn forget_peak(pid: u32) -> Result<()> {
     std::fs::write(&path, "5").with_context(|| format!("cannot write {path}"))
 }
 
-/// The processes whose parent this is.
-pub fn children(pid: u32) -> Result<Vec<u32>> {
-    let text = read(&format!("/proc/{pid}/task/{pid}/children"))?;
-    Ok(text
-        .split_whitespace()
-        .filter_map(|word| word.parse().ok())
-        .collect())
-}
-
 fn status(pid: u32, field: &str) -> Result<f64> {
     let path = format!("/proc/{pid}/status");
     let text = read(&path)?;

@@ -1,7 +1,7 @@
 //! `cargo xtask bench boot`: what a thousand servers meet when they are powered on at once, against the usual servers for each protocol.
 //!
-//! One wire (a veth pair of 1500 bytes) between two namespaces; at one end one server at a time, at the other the load. Each thing is measured [`ROUNDS`] times, ours and the peers in
-//! turn, and the medians are compared, because other work on the machine disturbs whole seconds.
+//! One wire (a veth pair of 1500 bytes) between two namespaces; at one end one server at a time, at the other the load. Each thing is measured
+//! [`ROUNDS`] times, ours and the peers in turn, and the medians are compared, because other work on the machine disturbs whole seconds.
 
 mod dhcp;
 mod http;
@@ -29,11 +29,17 @@ struct Files {
     large: Vec<u8>,
 }
 
-/// Measures everything and says the rows.
+/// What can be measured by itself.
+const PARTS: [&str; 4] = ["tftp", "http", "dhcp", "storm"];
+
+/// Measures `parts`, or everything when it names none, and says the rows.
 ///
 /// # Errors
 /// When a server or client fails: a bench has no partial result.
-pub fn run() -> Result<()> {
+pub fn run(parts: &[String]) -> Result<()> {
+    let unknown = parts.iter().find(|part| !PARTS.contains(&part.as_str()));
+    ensure!(unknown.is_none(), "there is no part {unknown:?}, but {PARTS:?}");
+    let wanted = |name: &str| parts.is_empty() || parts.iter().any(|part| part == name);
     let peers = std::env::var_os("LEASEBOOT_PEERS").context("run this by `cargo xtask bench boot`")?;
     let scratch = tempfile::tempdir().context("cannot make a folder for the bench")?;
     let files = Files::make(&scratch.path().join("files"))?;
@@ -41,17 +47,26 @@ pub fn run() -> Result<()> {
         .enable_all()
         .build()?;
     let wire = runtime.block_on(Wire::lay())?;
-    wire.go_to_clients()?;
+    let _at_clients = wire.go_to_clients()?;
     let places = Places {
         wire: &wire,
         folder: scratch.path(),
         peers: peers.into(),
         files: &files.folder,
     };
-    tftp_rows(&places, &files)?;
-    http_row(&places, &files)?;
-    dhcp_rows(&places)?;
-    runtime.block_on(storm_rows(&places, &files))
+    if wanted("tftp") {
+        tftp_rows(&places, &files)?;
+    }
+    if wanted("http") {
+        http_row(&places, &files)?;
+    }
+    if wanted("dhcp") {
+        dhcp_rows(&places)?;
+    }
+    if wanted("storm") {
+        runtime.block_on(storm_rows(&places, &files))?;
+    }
+    Ok(())
 }
 
 impl Files {
@@ -172,70 +187,67 @@ fn tally(
     Ok(())
 }
 
+/// Ours first.
+const TFTP_SERVERS: [(TftpServer, &str); 4] = [
+    (TftpServer::Ours, "ours"),
+    (TftpServer::Dnsmasq, "dnsmasq"),
+    (TftpServer::Atftpd, "atftpd"),
+    (TftpServer::Hpa, "tftpd-hpa"),
+];
+
+/// All servers under one load, in turn; a tally for each.
+fn tallies(places: &Places<'_>, files: &Files, load: &tftp::Load<'_>, times: u32) -> Result<Vec<Tally>> {
+    let mut tallies: Vec<Tally> = TFTP_SERVERS.iter().map(|_| Tally::default()).collect();
+    for _ in 0..ROUNDS {
+        for ((server, _), into) in TFTP_SERVERS.iter().zip(&mut tallies) {
+            tally(*server, places, files, load, times, into)?;
+        }
+    }
+    Ok(tallies)
+}
+
+/// A row for each peer; the goals are in the peers' order.
+fn say_tftp(
+    what: &str,
+    unit: &str,
+    tallies: &[Tally],
+    value: fn(&Tally) -> &Vec<f64>,
+    goals: [Option<Goal>; 3],
+) -> Result<()> {
+    let ours = median(value(&tallies[0]).clone());
+    for (((_, peer), theirs), goal) in TFTP_SERVERS.iter().zip(tallies).skip(1).zip(goals) {
+        let name = format!("TFTP {what}, against {peer}");
+        let mut row = Measurement::new(name, unit, ours).against(*peer, median(value(theirs).clone()));
+        row.goal = goal;
+        row.say()?;
+    }
+    Ok(())
+}
+
 fn tftp_rows(places: &Places<'_>, files: &Files) -> Result<()> {
-    let kinds = [
-        (TftpServer::Ours, "ours"),
-        (TftpServer::Dnsmasq, "dnsmasq"),
-        (TftpServer::Atftpd, "atftpd"),
-        (TftpServer::Hpa, "tftpd-hpa"),
-    ];
     let minute = Duration::from_secs(60);
-    let measure = |clients, window, times| -> Result<Vec<Tally>> {
-        let mut tallies: Vec<Tally> = kinds.iter().map(|_| Tally::default()).collect();
-        for _ in 0..ROUNDS {
-            for ((server, _), into) in kinds.iter().zip(&mut tallies) {
-                tally(
-                    *server,
-                    places,
-                    files,
-                    &load(files, clients, window, minute),
-                    times,
-                    into,
-                )?;
-            }
-        }
-        Ok(tallies)
-    };
-    let say = |what: &str,
-               unit,
-               tallies: &[Tally],
-               value: fn(&Tally) -> Vec<f64>,
-               goals: [Option<Goal>; 3]|
-     -> Result<()> {
-        let ours = median(value(&tallies[0]));
-        for (((_, peer), theirs), goal) in kinds.iter().zip(tallies).skip(1).zip(goals) {
-            let mut row = Measurement::new(format!("TFTP {what}, against {peer}"), unit, ours)
-                .against(*peer, median(value(theirs)));
-            row.goal = goal;
-            row.say()?;
-        }
-        Ok(())
-    };
-    let per_cpu: fn(&Tally) -> Vec<f64> = |tally| tally.per_cpu.clone();
-    let lockstep = measure(64, 1, 4)?;
-    say(
+    let measure =
+        |clients, window, times| tallies(places, files, &load(files, clients, window, minute), times);
+    let per_cpu: fn(&Tally) -> &Vec<f64> = |tally| &tally.per_cpu;
+    let goals = [Some(Goal::RatioAtLeast(3.0)), None, None];
+    say_tftp(
         "64 clients, lockstep",
         "MiB/CPU-s",
-        &lockstep,
+        &measure(64, 1, 4)?,
         per_cpu,
-        [Some(Goal::RatioAtLeast(3.0)), None, None],
+        goals,
     )?;
-    let windows = measure(64, 64, 4)?;
-    say(
+    let goals = [None, Some(Goal::RatioAtLeast(1.5)), None];
+    say_tftp(
         "64 clients, windowsize 64",
         "MiB/CPU-s",
-        &windows,
+        &measure(64, 64, 4)?,
         per_cpu,
-        [None, Some(Goal::RatioAtLeast(1.5)), None],
+        goals,
     )?;
-    let storm = measure(1000, 4, 1)?;
-    say(
-        "1,000 clients × 1 MiB, windowsize 4, wall",
-        "s",
-        &storm,
-        |tally| tally.wall.clone(),
-        [None, Some(Goal::RatioAtMost(0.5)), None],
-    )?;
+    let (storm, name) = (measure(1000, 4, 1)?, "1,000 clients × 1 MiB, windowsize 4, wall");
+    let goals = [None, Some(Goal::RatioAtMost(0.5)), None];
+    say_tftp(name, "s", &storm, |tally| &tally.wall, goals)?;
     Measurement::new(
         "memory of the whole Lease Manager in that storm, peak",
         "MB",

@@ -1,7 +1,7 @@
 //! The servers that are measured: the LM as it is shipped, and the peers, each with what its manual says makes it fast.
 
 use super::wire::{INTERFACE, SERVER, Wire};
-use crate::bench::process;
+use crate::bench::group::Group;
 use crate::folders::Folders;
 use anyhow::{Context as _, Result, bail};
 use std::fs::File;
@@ -15,6 +15,7 @@ const READY: Duration = Duration::from_secs(30);
 pub(super) struct Server {
     name: &'static str,
     child: Child,
+    group: Group,
     log: PathBuf,
 }
 
@@ -35,12 +36,20 @@ impl Server {
         let log = folder.join(format!("{name}.log"));
         let out = File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
         let errors = out.try_clone().context("cannot share a log")?;
+        let group = Group::new()?;
         let child = command
             .stdout(out)
             .stderr(errors)
             .spawn()
             .with_context(|| format!("cannot start {command:?}"))?;
-        Ok(Self { name, child, log })
+        let server = Self {
+            name,
+            child,
+            group,
+            log,
+        };
+        server.group.take(server.pid())?;
+        Ok(server)
     }
 
     /// Its name.
@@ -48,17 +57,9 @@ impl Server {
         self.name
     }
 
-    /// The process and its children.
-    fn processes(&self) -> Result<Vec<u32>> {
-        let first = self.child.id();
-        let mut all = vec![first];
-        all.extend(process::children(first)?);
-        Ok(all)
-    }
-
-    /// CPU seconds of the process and its children so far.
+    /// CPU seconds of the process and of all that it started so far.
     pub(super) fn cpu_seconds(&self) -> Result<f64> {
-        self.processes()?.into_iter().map(process::cpu_seconds).sum()
+        self.group.cpu_seconds()
     }
 
     /// The process that was started.
@@ -93,14 +94,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Children that serve a transfer each end with it, or with their namespace.
-        let children = process::children(self.child.id()).unwrap_or_default();
-        for child in children.into_iter().filter_map(|id| i32::try_from(id).ok()) {
-            let _ = nix::sys::signal::kill(
-                nix::unistd::Pid::from_raw(child),
-                nix::sys::signal::Signal::SIGKILL,
-            );
-        }
+        // Its children end with the group.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,4 +1,7 @@
 //! One wire between two namespaces: the server under test here, the load over there.
+//!
+//! A packet on a veth pair is received in its sender's time, so each server's CPU has a part in it that belongs to the clients, the same for
+//! all servers: the ratios are a little nearer to one than on a real wire.
 
 use crate::guardian::Guardian;
 use crate::namespace::{Namespace, ip_batch};
@@ -74,13 +77,34 @@ impl Wire {
         inside(&self.clients, program)
     }
 
-    /// Moves the calling thread to the clients' end: the sockets that it opens from now on belong there.
-    pub(super) fn go_to_clients(&self) -> Result<()> {
-        let path = format!("/run/netns/{}", self.clients.name());
-        let namespace = File::open(&path).with_context(|| format!("cannot open {path}"))?;
-        nix::sched::setns(&namespace, nix::sched::CloneFlags::CLONE_NEWNET)
-            .with_context(|| format!("cannot enter {path}"))
+    /// Moves the calling thread to the clients' end until the answer is dropped: sockets that it opens meanwhile belong there.
+    pub(super) fn go_to_clients(&self) -> Result<AtClients> {
+        let home = open("/proc/thread-self/ns/net")?;
+        enter(&open(&format!("/run/netns/{}", self.clients.name()))?)?;
+        Ok(AtClients { home })
     }
+}
+
+/// The calling thread is at the clients' end. It must leave before the wire goes: whoever is there then is killed.
+pub(super) struct AtClients {
+    home: File,
+}
+
+impl Drop for AtClients {
+    fn drop(&mut self) {
+        if let Err(error) = enter(&self.home) {
+            eprintln!("cannot go back: {error:#}");
+        }
+    }
+}
+
+fn open(path: &str) -> Result<File> {
+    File::open(path).with_context(|| format!("cannot open {path}"))
+}
+
+fn enter(namespace: &File) -> Result<()> {
+    nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET)
+        .context("cannot enter a network namespace")
 }
 
 fn inside(namespace: &Namespace, program: impl AsRef<std::ffi::OsStr>) -> Command {
