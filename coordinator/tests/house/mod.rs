@@ -1,8 +1,18 @@
 //! A Lease Manager on the loopback interface, with its real API over TLS, a power controller that writes its orders into a file, and
 //! clients that speak as tenants and agents. Servers have addresses of 127.0.0.0/8, so that an agent can come from its own.
+//!
+//! Here is the house itself; who lives in it has a file each: its servers, its tenants, the agents on its servers.
 
 // Each test binary uses its part of it.
-#![allow(dead_code, unreachable_pub)]
+#![allow(dead_code, unreachable_pub, unused_imports)]
+
+mod agent;
+mod servers;
+mod tenant;
+
+pub use agent::{Agent, erasure, failed, finished, hello, report};
+pub use servers::{address, described, hardware, mac};
+pub use tenant::{KICKSTART, Tenant, settings, settings_for};
 
 use leaseboot_lm::api::{self, Api};
 use leaseboot_lm::boot::{BootDirectory, BootPlan};
@@ -11,23 +21,11 @@ use leaseboot_lm::erasure::Signer;
 use leaseboot_lm::lease::Driver;
 use leaseboot_lm::pki;
 use leaseboot_lm::store::{ServerRecord, Store};
-use leaseboot_protocol::agent::{
-    BootFacts, Directive, Hello, KeyOffer, Outcome, Report, Reports, Task, Welcome,
-};
-use leaseboot_protocol::digest::Sha256;
-use leaseboot_protocol::erasure::{DiskErasure, DiskOutcome, EraseMethod, ErasureReport};
-use leaseboot_protocol::hardware::{Cpu, Disk, HardwareReport, Nic};
+use leaseboot_protocol::agent::{BootFacts, Welcome};
 use leaseboot_protocol::ids::LeaseId;
-use leaseboot_protocol::installer::Installer;
-use leaseboot_protocol::lease::{LeaseState, LeaseView, Step};
-use leaseboot_protocol::leases::{BootOrder, EventBatch, LeaseRequest, Prepared, Refusal};
-use leaseboot_protocol::network::{MacAddress, TunnelSettings, WireguardPublicKey};
-use leaseboot_protocol::settings::{Blob, BootImage, InstallSettings, Requirements};
-use leaseboot_protocol::timestamp::Timestamp;
-use reqwest::{Certificate, Client, Identity, Method, StatusCode};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-use std::net::{IpAddr, SocketAddr};
+use leaseboot_protocol::lease::LeaseState;
+use reqwest::{Certificate, Client, Identity, Method};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -37,8 +35,6 @@ use tokio_util::sync::CancellationToken;
 
 /// Longer than anything here takes.
 pub const PATIENCE: Duration = Duration::from_secs(20);
-pub const KICKSTART: &str =
-    "text\nrootpw --iscrypted @sealed:root_password@\npart / --size=1000 --grow\n%packages\nnginx\n%end\n";
 
 /// The running Lease Manager.
 pub struct House {
@@ -48,42 +44,6 @@ pub struct House {
     stop: CancellationToken,
     tasks: JoinSet<()>,
 }
-
-/// The number of a server: it makes card and address.
-pub fn mac(number: u8) -> MacAddress {
-    MacAddress([0x52, 0x54, 0, 0, 0, number])
-}
-
-pub fn address(number: u8) -> IpAddr {
-    IpAddr::from([127, 0, 1, number])
-}
-
-pub fn hardware(number: u8) -> HardwareReport {
-    HardwareReport {
-        architecture: "x86_64".to_owned(),
-        cpu: Cpu {
-            cores: 2,
-            ..Cpu::default()
-        },
-        memory_bytes: 2 << 30,
-        disks: vec![Disk {
-            name: "vda".to_owned(),
-            by_id: format!("virtio-DISK{number}"),
-            size_bytes: 8 << 30,
-            ..Disk::default()
-        }],
-        nics: vec![Nic {
-            name: "eth0".to_owned(),
-            mac: mac(number),
-            driver: String::new(),
-            speed_mbps: None,
-            max_speed_mbps: None,
-            carrier: true,
-        }],
-        ..HardwareReport::default()
-    }
-}
-
 fn edited(config: &str, lm: &str) -> String {
     let (lines, tables) = lm.split_at(lm.find('[').unwrap_or(lm.len()));
     let mut config = config.to_owned();
@@ -98,18 +58,6 @@ fn edited(config: &str, lm: &str) -> String {
     }
     config + tables
 }
-
-/// The entry of a server, with its hardware; `outcome` as in [`House::server`].
-pub fn described(number: u8, outcome: &str) -> String {
-    let report = toml::to_string(&hardware(number)).unwrap();
-    // Tables of the report become tables below server.hardware.
-    let below = report
-        .replace("[[", "[[server.hardware.")
-        .replace("\n[cpu", "\n[server.hardware.cpu")
-        .replace("\n[dmi", "\n[server.hardware.dmi");
-    format!("{}[server.hardware]\n{below}", House::server(number, outcome))
-}
-
 impl House {
     /// With `servers` servers whose hardware is on record, and text for `lm.toml`: lines above the first table replace those of the same
     /// name, and tables are added.
@@ -176,7 +124,12 @@ impl House {
                 text(&bundle),
             ]);
         }
-        let (driver, address, stop, tasks) = start(&dir).await;
+        Self::open(folder).await
+    }
+
+    /// The one whose folder this is: `lm/`, the bundles of its tenants, `power.log`.
+    pub async fn open(folder: tempfile::TempDir) -> Self {
+        let (driver, address, stop, tasks) = start(&folder.path().join("lm")).await;
         Self {
             folder,
             driver,
@@ -306,284 +259,6 @@ impl House {
         self.wait_until(&format!("the state {state}"), found).await;
     }
 }
-
-/// What an agent reports that erased the one disk of its server, or could not.
-pub fn erasure(clean: bool) -> ErasureReport {
-    let outcome = match clean {
-        true => DiskOutcome::Erased {
-            method: EraseMethod::Discard,
-            checked_bytes: 1,
-            took_ms: 1,
-        },
-        false => DiskOutcome::Failed {
-            errors: vec!["it refused".to_owned()],
-        },
-    };
-    ErasureReport {
-        disks: vec![DiskErasure {
-            name: "vda".to_owned(),
-            serial: String::new(),
-            model: String::new(),
-            size_bytes: 8 << 30,
-            outcome,
-        }],
-        boot_entries_removed: Vec::new(),
-        boot_entries_error: None,
-    }
-}
-
-pub fn hello(number: u8) -> Hello {
-    Hello {
-        agent_version: "test".to_owned(),
-        mac: mac(number),
-        hardware: hardware(number),
-        earlier: vec![finished(Step::Drivers)],
-    }
-}
-
-pub fn report(step: Step, outcome: Outcome) -> Report {
-    Report {
-        step,
-        at: Timestamp(0),
-        outcome,
-    }
-}
-
-pub fn finished(step: Step) -> Report {
-    report(
-        step,
-        Outcome::Finished {
-            took_ms: 1,
-            bytes: 10,
-        },
-    )
-}
-
-pub fn failed(step: Step, error: &str) -> Report {
-    report(
-        step,
-        Outcome::Failed {
-            error: vec![error.to_owned()],
-            kernel_log: vec!["log".to_owned()],
-            retrying: false,
-        },
-    )
-}
-
-pub fn settings() -> InstallSettings {
-    let blob = || Blob {
-        path: "/v1/image/kernel".to_owned(),
-        size: 1,
-        sha256: Sha256::of(b"x"),
-    };
-    InstallSettings {
-        profile: "web".to_owned(),
-        hostname: "web-1".parse().unwrap(),
-        installer: Installer::default(),
-        kickstart: KICKSTART.to_owned(),
-        kickstart_origin: "web.ks".to_owned(),
-        sealed: vec!["root_password".to_owned()],
-        tunnel: TunnelSettings {
-            address: "10.99.0.10/24".parse().unwrap(),
-            gateway_endpoint: "198.51.100.2:51820".parse().unwrap(),
-            gateway_public_key: WireguardPublicKey([7; 32]),
-            allowed_ips: vec!["10.99.0.0/24".parse().unwrap()],
-            gateway_service: "10.99.0.1:80".parse().unwrap(),
-            mtu: 1420,
-            keepalive_s: 25,
-        },
-        image: BootImage {
-            kernel: blob(),
-            initrd: blob(),
-            command_line: String::new(),
-        },
-        min_memory_mib: 1024,
-        architecture: None,
-    }
-}
-
-/// The same with an address of the lease's own: its name ends in eight hexadecimal digits.
-pub fn settings_for(lease: &LeaseId) -> InstallSettings {
-    let name = lease.as_str();
-    let digits = u32::from_str_radix(&name[name.len() - 6..], 16).unwrap();
-    let mut settings = settings();
-    let [_, a, b, c] = digits.to_be_bytes();
-    settings.tunnel.address = format!("10.{a}.{b}.{c}/8").parse().unwrap();
-    settings
-}
-
-/// Somebody who speaks to the API: a tenant, or a server without certificate.
-pub struct Tenant {
-    pub client: Client,
-    pub base: String,
-}
-
-impl Tenant {
-    pub async fn ask(
-        &self,
-        method: Method,
-        path: &str,
-        token: Option<&str>,
-        body: Option<&(impl Serialize + ?Sized)>,
-    ) -> (StatusCode, String) {
-        let mut request = self.client.request(method, format!("{}{path}", self.base));
-        if let Some(token) = token {
-            request = request.bearer_auth(token);
-        }
-        if let Some(body) = body {
-            request = request.json(body);
-        }
-        let answer = request.send().await.unwrap();
-        (answer.status(), answer.text().await.unwrap())
-    }
-
-    pub async fn good<T: DeserializeOwned>(
-        &self,
-        method: Method,
-        path: &str,
-        token: Option<&str>,
-        body: Option<&(impl Serialize + ?Sized)>,
-    ) -> T {
-        let (status, text) = self.ask(method, path, token, body).await;
-        assert!(status.is_success(), "{path}: {status}: {text}");
-        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{path}: {error}: {text}"))
-    }
-
-    pub async fn refused(
-        &self,
-        method: Method,
-        path: &str,
-        token: Option<&str>,
-        body: Option<&(impl Serialize + ?Sized)>,
-    ) -> (StatusCode, Refusal) {
-        let (status, text) = self.ask(method, path, token, body).await;
-        assert!(!status.is_success(), "{path}: {status}: {text}");
-        (
-            status,
-            serde_json::from_str(&text).unwrap_or_else(|error| panic!("{path}: {error}: {text}")),
-        )
-    }
-
-    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> T {
-        self.good(Method::GET, path, None, None::<&()>).await
-    }
-
-    pub async fn borrow(&self, request_id: &str) -> LeaseView {
-        let request = LeaseRequest {
-            request_id: request_id.to_owned(),
-            requirements: Requirements::default(),
-            term_s: None,
-            group: None,
-        };
-        self.good(Method::POST, "/v1/leases", None, Some(&request)).await
-    }
-
-    pub async fn prepare(&self, lease: &LeaseId) -> Prepared {
-        self.good(
-            Method::PUT,
-            &format!("/v1/leases/{lease}/settings"),
-            None,
-            Some(&settings_for(lease)),
-        )
-        .await
-    }
-
-    pub async fn order_boot(&self, lease: &LeaseId, kickstart_sha256: Sha256) -> LeaseView {
-        let order = BootOrder { kickstart_sha256 };
-        self.good(
-            Method::POST,
-            &format!("/v1/leases/{lease}/boot"),
-            None,
-            Some(&order),
-        )
-        .await
-    }
-
-    pub async fn tell(&self, lease: &LeaseId, word: &str) -> LeaseView {
-        self.good(
-            Method::POST,
-            &format!("/v1/leases/{lease}/{word}"),
-            None,
-            None::<&()>,
-        )
-        .await
-    }
-
-    pub async fn release(&self, lease: &LeaseId) -> LeaseView {
-        self.good(Method::DELETE, &format!("/v1/leases/{lease}"), None, None::<&()>)
-            .await
-    }
-
-    pub async fn view(&self, lease: &LeaseId) -> LeaseView {
-        self.get(&format!("/v1/leases/{lease}")).await
-    }
-
-    pub async fn events(&self, lease: &LeaseId, after: u64, wait_s: u64) -> EventBatch {
-        self.get(&format!(
-            "/v1/leases/{lease}/events?after={after}&wait_s={wait_s}"
-        ))
-        .await
-    }
-
-    /// A lease whose server is being sent through the boot.
-    pub async fn boot(&self, request_id: &str) -> LeaseId {
-        let lease = self.borrow(request_id).await.id;
-        let prepared = self.prepare(&lease).await;
-        self.order_boot(&lease, prepared.kickstart_sha256).await;
-        lease
-    }
-}
-
-/// An agent after its hello.
-pub struct Agent {
-    pub number: u8,
-    pub token: String,
-    pub task: Task,
-    pub name: String,
-}
-
-impl Agent {
-    pub async fn key(&self, house: &House) {
-        let offer = KeyOffer {
-            key: WireguardPublicKey([self.number; 32]),
-        };
-        let asked = house
-            .client_at(self.number)
-            .ask(Method::PUT, "/v1/agent/key", Some(&self.token), Some(&offer))
-            .await;
-        assert_eq!(asked.0, StatusCode::NO_CONTENT, "{}", asked.1);
-    }
-
-    pub async fn kickstart(&self, house: &House) -> String {
-        let path = "/v1/agent/kickstart";
-        let (status, text) = house
-            .client_at(self.number)
-            .ask(Method::GET, path, Some(&self.token), None::<&()>)
-            .await;
-        assert!(status.is_success(), "{status}: {text}");
-        text
-    }
-
-    pub async fn erasure(&self, house: &House, report: &ErasureReport) -> Directive {
-        let client = house.client_at(self.number);
-        client
-            .good(Method::PUT, "/v1/agent/erasure", Some(&self.token), Some(report))
-            .await
-    }
-
-    pub async fn reports(&self, house: &House, reports: Vec<Report>) -> Directive {
-        let client = house.client_at(self.number);
-        client
-            .good(
-                Method::POST,
-                "/v1/agent/reports",
-                Some(&self.token),
-                Some(&Reports { reports }),
-            )
-            .await
-    }
-}
-
 async fn start(dir: &Path) -> (Arc<Driver>, SocketAddr, CancellationToken, JoinSet<()>) {
     let config = Config::load(&dir.join("lm.toml")).unwrap();
     let store = Store::open(&config.store).await.unwrap();
@@ -614,6 +289,16 @@ pub fn run(arguments: &[&str]) -> String {
         String::from_utf8_lossy(&output.stderr)
     );
     said
+}
+
+/// Runs `leaseboot-lm` itself, which must fail with exit code 1; gives what it says of that.
+pub fn fails(arguments: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_leaseboot-lm"))
+        .args(arguments)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1), "{arguments:?}: {output:?}");
+    String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 pub fn text(path: &Path) -> &str {
