@@ -1,9 +1,7 @@
 //! `lm.toml` and `servers.toml`, read once and turned into values that cannot be wrong.
 //!
-//! Both files are written by people, so everything unknown is refused and every error names file, line, what
-//! stands there and what
-//! to do. Paths are relative to the folder of the file. Secrets are named by path and never stand in either
-//! file.
+//! Both files are written by people, so everything unknown is refused and every error names file, line, what stands there and what to do.
+//! Paths are relative to the folder of the file. Secrets are named by path and never stand in either file.
 
 mod servers;
 mod table;

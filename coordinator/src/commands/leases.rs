@@ -109,7 +109,7 @@ pub(super) fn in_json(record: &LeaseRecord) -> Value {
     json!({
         "id": record.id,
         "tenant": record.tenant,
-        "server": record.server,
+        "server": lease.server,
         "state": lease.phase.state(),
         "since": lease.since,
         "deadline": lease.deadline,
@@ -142,7 +142,7 @@ pub(super) fn table(records: &[LeaseRecord], now: Timestamp) -> Table {
         table.row([
             record.id.to_string(),
             record.tenant.to_string(),
-            record.server.to_string(),
+            lease.server.to_string(),
             lease.phase.state().to_string(),
             ago(now, lease.since),
             left(now, lease),

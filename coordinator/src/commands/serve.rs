@@ -1,5 +1,4 @@
-//! `leaseboot-lm serve`: every service in one process. All sockets are taken before the first is served; the
-//! end of any service ends the
+//! `leaseboot-lm serve`: every service in one process. All sockets are taken before the first is served; the end of any service ends the
 //! process, because a Lease Manager without one of them would leave servers standing in the dark.
 
 use super::ConfigPath;

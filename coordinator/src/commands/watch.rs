@@ -109,7 +109,7 @@ impl News {
     fn line(&self) -> String {
         match self {
             News::Lease(record, event) => {
-                let (at, id, server) = (clock(event.at), &record.id, &record.server);
+                let (at, id, server) = (clock(event.at), &record.id, &record.lease.server);
                 format!(
                     "{at}  {id}  {server}  {:12}  {}",
                     event.state,
@@ -128,7 +128,7 @@ impl News {
             News::Lease(record, event) => json!({
                 "lease": record.id,
                 "tenant": record.tenant,
-                "server": record.server,
+                "server": record.lease.server,
                 "event": event,
             }),
             News::Server(record) => json!({

@@ -1,8 +1,7 @@
 //! What a server in stage 1 and 2 says, and what it is told.
 //!
-//! A token that is not good is an event on the lease of the server that it came from, so that lender and
-//! enterprise both see that
-//! somebody tried; the token itself is nowhere written.
+//! A token that is not good is an event on the lease of the server that it came from, so that lender and enterprise both see that somebody
+//! tried; the token itself is nowhere written.
 
 use super::driver::Extras;
 use super::driver::{Driver, DriverError, locked, now};

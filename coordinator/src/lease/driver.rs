@@ -1,11 +1,7 @@
-//! The one who makes things happen: applies events to leases, and carries out what the store says is left to
-//! do.
+//! The one who makes things happen: applies events to leases, and carries out what the store says is left to do.
 //!
-//! Applying is done by whoever brings the event, in [`Driver::apply`]: read, step, write if nobody was faster,
-//! else once more. The loop
-//! of [`Driver::run`] has no memory of its own: it looks at power orders and deadlines in the store, so it goes
-//! on after a restart
-//! where it was.
+//! Applying is done by whoever brings the event, in [`Driver::apply`]: read, step, write if nobody was faster, else once more. The loop of
+//! [`Driver::run`] has no memory of its own: it looks at power orders and deadlines in the store, so it goes on after a restart where it was.
 
 use super::deadline::Rules;
 use super::machine::{Effect, Event, Lease, OutOfPlace, Phase};
@@ -277,9 +273,8 @@ impl Driver {
         Ok(lease)
     }
 
-    /// Carries out power orders and watches deadlines until `stop` is cancelled. Orders that are under way are
-    /// dropped then, and found again
-    /// at the next start.
+    /// Carries out power orders and watches deadlines until `stop` is cancelled. Orders that are under way are dropped then, and found
+    /// again at the next start.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         let mut queue = PowerQueue::new(RackLimiter::new(self.config.power.rack_limit));
         let mut changes = self.changes();
@@ -299,9 +294,8 @@ impl Driver {
                     STORE_PAUSE
                 }
             };
-            // Goal: the next thing to do. Waiting for a change, a time or a finished order loses nothing when
-            // it is dropped: a finished order
-            // stays in its set until it is taken out.
+            // Goal: the next thing to do. Waiting for a change, a time or a finished order loses nothing when it is dropped: a finished
+            // order stays in its set until it is taken out.
             tokio::select! {
                 () = stop.cancelled() => break,
                 _ = changes.changed() => {}
@@ -326,10 +320,10 @@ impl Driver {
     async fn look(self: &Arc<Self>, queue: &mut PowerQueue) -> Result<Duration, DriverError> {
         self.fleet.sync().await?;
         for lease in self.store.due_leases(now()).await? {
-            let span = tracing::info_span!("deadline", lease = %lease.id, server = %lease.server);
+            let span = tracing::info_span!("deadline", lease = %lease.id, server = %lease.lease.server);
             let applied = self.apply(&lease.id, &[Event::DeadlinePassed]).instrument(span);
             if let Err(error) = applied.await {
-                tracing::error!(lease = %lease.id, server = %lease.server, error = &error as &dyn std::error::Error, "a deadline could not be kept");
+                tracing::error!(lease = %lease.id, server = %lease.lease.server, error = &error as &dyn std::error::Error, "a deadline could not be kept");
             }
         }
         let moves = self.move_leases(now()).await?;
@@ -374,7 +368,7 @@ impl Driver {
 pub(super) fn concern(lease: &LeaseRecord) {
     let span = tracing::Span::current();
     span.record("lease", lease.id.as_str());
-    span.record("server", lease.server.as_str());
+    span.record("server", lease.lease.server.as_str());
 }
 
 /// The CA's key may be kept elsewhere: then nobody enrols here.
@@ -402,7 +396,7 @@ fn deeds(lease: &LeaseRecord, events: &[Event]) -> Vec<Deed> {
     };
     let actions = events.iter().filter_map(action);
     actions
-        .map(|action| Deed::of_tenant(&lease.tenant, action).on(Some(&lease.id), Some(&lease.server)))
+        .map(|action| Deed::of_tenant(&lease.tenant, action).on(Some(&lease.id), Some(&lease.lease.server)))
         .collect()
 }
 

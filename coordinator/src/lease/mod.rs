@@ -1,10 +1,7 @@
-//! Leases: what may happen to them ([`machine`]), how long it may take ([`deadline`]), and who makes it happen
-//! ([`driver`]).
+//! Leases: what may happen to them ([`machine`]), how long it may take ([`deadline`]), and who makes it happen ([`driver`]).
 //!
-//! [`Driver`] is the only one that touches store and power. The API and the boot services ask it, in three
-//! rooms: [`tenant`] for
-//! what the PO orders, [`agent`] for what a server in stage 1 says, [`boots`] for what a server that asks to
-//! boot is told.
+//! [`Driver`] is the only one that touches store and power. The API and the boot services ask it, in three rooms: [`tenant`] for what the
+//! PO orders, [`agent`] for what a server in stage 1 says, [`boots`] for what a server that asks to boot is told.
 
 mod admission;
 pub mod agent;

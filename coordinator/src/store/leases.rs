@@ -10,7 +10,7 @@ use crate::audit::Deed;
 use crate::lease::{Effect, Lease, Step, Term};
 use crate::tenants::OverQuota;
 use leaseboot_protocol::erasure::SignedErasure;
-use leaseboot_protocol::ids::{LeaseId, ServerId, TenantId};
+use leaseboot_protocol::ids::{LeaseId, TenantId};
 use leaseboot_protocol::lease::{LeaseEvent, LeaseState};
 use leaseboot_protocol::settings::Requirements;
 use leaseboot_protocol::timestamp::Timestamp;
@@ -27,8 +27,6 @@ pub struct LeaseRecord {
     pub tenant: TenantId,
     /// The PO's name for its request.
     pub request_id: String,
-    /// The server that it has, or had last: the same as in `lease`.
-    pub server: ServerId,
     /// What was asked for.
     pub requirements: Requirements,
     /// Where it stands.
@@ -134,9 +132,6 @@ fn record(row: LeaseRow) -> Result<LeaseRecord, StoreError> {
         events,
         version,
     ) = row;
-    let server: ServerId = server
-        .parse()
-        .map_err(|error| content("a server's name", error))?;
     Ok(LeaseRecord {
         id: id.parse().map_err(|error| content("a lease's name", error))?,
         tenant: tenant
@@ -145,7 +140,9 @@ fn record(row: LeaseRow) -> Result<LeaseRecord, StoreError> {
         request_id,
         requirements: from_json("requirements", &requirements)?,
         lease: Lease {
-            server: server.clone(),
+            server: server
+                .parse()
+                .map_err(|error| content("a server's name", error))?,
             phase: from_json("a lease's phase", &phase)?,
             since: timestamp(since),
             reason,
@@ -156,7 +153,6 @@ fn record(row: LeaseRow) -> Result<LeaseRecord, StoreError> {
             },
             failed: from_json("the servers that failed a lease", &failed)?,
         },
-        server,
         events,
         version,
     })
@@ -311,7 +307,6 @@ impl Store {
             return Ok(false);
         }
         let mut after = LeaseRecord {
-            server: change.lease.server.clone(),
             lease: change.lease,
             version: before.version + 1,
             ..before.clone()
@@ -397,7 +392,6 @@ pub(super) async fn take_one(tx: &mut Tx, new: NewLease, at: Timestamp) -> Resul
         tenant: new.tenant,
         request_id: new.request_id,
         requirements: new.requirements,
-        server: new.first.lease.server.clone(),
         lease: new.first.lease,
         events: 0,
         version: 1,
@@ -405,7 +399,7 @@ pub(super) async fn take_one(tx: &mut Tx, new: NewLease, at: Timestamp) -> Resul
     if !insert(tx, &written).await? {
         return Ok(TakenOne::RequestKnown);
     }
-    let deed = Deed::of_tenant(&written.tenant, "borrow").on(Some(&written.id), Some(&written.server));
+    let deed = Deed::of_tenant(&written.tenant, "borrow").on(Some(&written.id), Some(&written.lease.server));
     audit::append(tx, &deed, at).await?;
     let state = written.lease.phase.state();
     let effects = new.first.effects.into_iter();

@@ -47,7 +47,7 @@ pub use kickstarts::KickstartRecord;
 pub use leases::{Change, LeaseRecord, NewLease, Taken};
 pub use location::{Location, LocationError, PasswordError, PostgresLocation};
 pub use power::PowerRow;
-pub use servers::{Custody, NewServer, ServerRecord, StrangerRecord};
+pub use servers::{Custody, ServerRecord, StrangerRecord};
 pub use tenants::{NewInvitation, Redemption, TenantRecord};
 pub use tokens::{BootTicket, NewBootToken, Redeemed, SessionRecord};
 

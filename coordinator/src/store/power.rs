@@ -1,5 +1,4 @@
-//! Power orders that are not yet carried out. They are written with the state that needs them and deleted with
-//! its answer, so a restart
+//! Power orders that are not yet carried out. They are written with the state that needs them and deleted with its answer, so a restart
 //! finds exactly what is left to do.
 
 use super::{Store, StoreError, Tx, column, content, failed, timestamp};

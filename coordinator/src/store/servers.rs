@@ -53,17 +53,6 @@ impl fmt::Display for Custody {
     }
 }
 
-/// A server of `servers.toml`, as it is when the LM sees it first.
-#[derive(Clone, Debug)]
-pub struct NewServer {
-    /// Its name.
-    pub name: ServerId,
-    /// Whether it may be lent at once.
-    pub wiped: bool,
-    /// What it is made of, where the lender wrote that down.
-    pub hardware: Option<HardwareReport>,
-}
-
 /// A server on record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerRecord {
@@ -131,41 +120,6 @@ fn server(row: ServerRow) -> Result<ServerRecord, StoreError> {
 }
 
 impl Store {
-    /// Puts servers on record that are not yet; those that are keep their custody. Hardware that the lender
-    /// wrote down is taken only
-    /// where no report is there, because a report is newer and nearer.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn adopt_servers(&self, servers: &[NewServer], now: Timestamp) -> Result<(), StoreError> {
-        let attempted = "put the servers on record";
-        let mut tx = self.write(attempted).await?;
-        for server in servers {
-            let (custody, reason) = match server.wiped {
-                true => (Custody::Free, "never lent"),
-                false => (Custody::Held, "servers.toml says that it is not wiped"),
-            };
-            let hardware = server
-                .hardware
-                .as_ref()
-                .map(|report| to_json("a hardware report", report))
-                .transpose()?;
-            sqlx::query(
-                "INSERT INTO servers (name, custody, reason, since, hardware) VALUES ($1, $2, $3, $4, $5)
-                 ON CONFLICT (name) DO UPDATE SET hardware = coalesce(servers.hardware, excluded.hardware)",
-            )
-            .bind(server.name.as_str())
-            .bind(custody.as_str())
-            .bind(reason)
-            .bind(column(now))
-            .bind(hardware)
-            .execute(&mut *tx)
-            .await
-            .map_err(failed(attempted))?;
-        }
-        tx.commit().await.map_err(failed(attempted))
-    }
-
     /// All servers by name.
     ///
     /// # Errors
@@ -189,19 +143,6 @@ impl Store {
             .await
             .map_err(failed("find a server"))?;
         row.map(server).transpose()
-    }
-
-    /// Keeps what a server is made of.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn save_hardware(&self, name: &ServerId, report: &HardwareReport) -> Result<(), StoreError> {
-        let statement = sqlx::query(
-            "UPDATE servers SET hardware = $1, inventory_boots = 0, inventory_deadline = NULL WHERE name = $2",
-        )
-        .bind(to_json("a hardware report", report)?)
-        .bind(name.as_str());
-        self.execute("keep a hardware report", statement).await.map(drop)
     }
 
     /// Keeps what a server that nobody wrote down is made of.

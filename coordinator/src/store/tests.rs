@@ -1,8 +1,8 @@
 use super::*;
+use crate::config::Server;
 use crate::lease::{Effect, Event, Lease, Phase, Rules};
 use crate::power::PowerOrder;
 use leaseboot_protocol::digest::Sha256;
-use leaseboot_protocol::hardware::HardwareReport;
 use leaseboot_protocol::ids::{LeaseId, ServerId, TenantId};
 use leaseboot_protocol::settings::Requirements;
 use std::net::IpAddr;
@@ -38,7 +38,6 @@ on_both_back_ends!(
     a_server_that_failed_is_held_until_somebody_says_that_it_is_erased,
     a_lease_moves_to_another_server_in_one_transaction_or_not_at_all,
     a_boot_token_is_good_once_for_its_own_server_in_its_time,
-    a_report_goes_before_what_the_lender_wrote_down,
     a_newer_store_is_not_touched,
     requests_at_once_bring_one_lease_for_each_server,
 );
@@ -68,15 +67,8 @@ impl Scratch {
 
     async fn with(folder: tempfile::TempDir, place: Location) -> Self {
         let store = Store::open(&place).await.unwrap();
-        let server = |name: &str| NewServer {
-            name: name.parse().unwrap(),
-            wiped: true,
-            hardware: None,
-        };
-        store
-            .adopt_servers(&[server("a"), server("b")], NOW)
-            .await
-            .unwrap();
+        let servers = [server("a", 201), server("b", 202)];
+        store.declare_servers(&servers, true, NOW).await.unwrap();
         Self {
             _folder: folder,
             place,
@@ -92,6 +84,16 @@ impl Scratch {
     pub(super) async fn take(&self, request: &str, server: &str) -> Taken {
         self.store.take(new_lease(request, server), NOW).await.unwrap()
     }
+}
+
+/// A declared server with a card and an address of its own.
+pub(super) fn server(name: &str, last: u8) -> Server {
+    let text = format!(
+        r#"{{"name": "{name}", "place": {{"mac": "52:54:00:00:01:{last:02x}", "address": "10.10.0.{last}/24", "router": null, "mtu": 1500}},
+            "console": null, "kernel_words": [], "labels": {{"rack": "a"}}, "wiped": true, "folder": "/",
+            "power": {{"kind": "command", "on": ["true"], "off": ["true"]}}}}"#
+    );
+    serde_json::from_str(&text).unwrap()
 }
 
 pub(super) fn new_lease(request: &str, server: &str) -> NewLease {
@@ -270,7 +272,7 @@ async fn a_lease_moves_to_another_server_in_one_transaction_or_not_at_all(scratc
     assert!(store.commit(&lease, moves(&lease)).await.unwrap());
     let moved = store.lease(&lease.id).await.unwrap().unwrap();
     assert_eq!(
-        (moved.server.as_str(), moved.lease.failed.as_slice()),
+        (moved.lease.server.as_str(), moved.lease.failed.as_slice()),
         ("b", [name("a")].as_slice())
     );
     assert_eq!(
@@ -369,46 +371,6 @@ async fn neither_tokens_nor_their_sessions_stand_in_the_file() {
     }
 }
 
-async fn a_report_goes_before_what_the_lender_wrote_down(scratch: Scratch) {
-    let report = |cores| HardwareReport {
-        cpu: leaseboot_protocol::hardware::Cpu {
-            cores,
-            ..Default::default()
-        },
-        ..HardwareReport::default()
-    };
-    scratch.store.save_hardware(&name("a"), &report(8)).await.unwrap();
-    let written = |server: &str| NewServer {
-        name: name(server),
-        wiped: false,
-        hardware: Some(report(4)),
-    };
-    scratch
-        .store
-        .adopt_servers(&[written("a"), written("c")], NOW)
-        .await
-        .unwrap();
-    let servers = scratch.store.servers().await.unwrap();
-    let seen: Vec<_> = servers
-        .iter()
-        .map(|server| {
-            (
-                server.name.as_str(),
-                server.custody,
-                server.hardware.as_ref().map(|report| report.cpu.cores),
-            )
-        })
-        .collect();
-    assert_eq!(
-        seen,
-        [
-            ("a", Custody::Free, Some(8)),
-            ("b", Custody::Free, None),
-            ("c", Custody::Held, Some(4))
-        ]
-    );
-}
-
 async fn a_newer_store_is_not_touched(scratch: Scratch) {
     let sql = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) SELECT 9999, 'x', success, checksum, 0 FROM _sqlx_migrations WHERE version = 1";
     scratch
@@ -442,7 +404,7 @@ async fn requests_at_once_bring_one_lease_for_each_server(scratch: Scratch) {
     for server in scratch.store.servers().await.unwrap() {
         let holders: Vec<_> = leases
             .iter()
-            .filter(|lease| lease.server == server.name)
+            .filter(|lease| lease.lease.server == server.name)
             .collect();
         assert!(holders.len() <= 1, "{holders:?}");
         assert_eq!(server.lease.as_ref(), holders.first().map(|lease| &lease.id));

@@ -1,7 +1,6 @@
-//! Boot tokens and session tokens, of which only the digests are kept: whoever reads the store cannot speak for
-//! a server.
+//! Boot tokens and session tokens, of which only the digests are kept: whoever reads the store cannot speak for a server.
 
-use super::{Store, StoreError, Tx, column, content, failed};
+use super::{Store, StoreError, Tx, column, content, failed, timestamp};
 use leaseboot_protocol::digest::Sha256;
 use leaseboot_protocol::ids::{LeaseId, ServerId};
 use leaseboot_protocol::network::MacAddress;
@@ -58,6 +57,14 @@ pub struct SessionRecord {
 
 type TokenRow = (String, Option<String>, Option<String>, String, i64, Option<i64>);
 
+/// A boot token on record.
+struct Kept {
+    ticket: BootTicket,
+    address: IpAddr,
+    expires: Timestamp,
+    used: bool,
+}
+
 impl Store {
     /// Keeps a boot token's digest.
     ///
@@ -105,21 +112,14 @@ impl Store {
     ) -> Result<Redeemed, StoreError> {
         let attempted = "look a boot token up";
         let mut tx = self.write(attempted).await?;
-        let row: Option<TokenRow> = sqlx::query_as(
-            "SELECT mac, server, lease, address, expires, used FROM boot_tokens WHERE sha256 = $1",
-        )
-        .bind(token.to_string())
-        .fetch_optional(&mut *tx)
-        .await
-        .map_err(failed(attempted))?;
-        let Some((known_mac, server, lease, address, expires, used)) = row else {
+        let Some(kept) = kept(&mut tx, token).await? else {
             return Ok(Redeemed::Bad("the boot token is not known"));
         };
-        let bad = if used.is_some() {
+        let bad = if kept.used {
             Some(USED_BEFORE)
-        } else if expires <= column(now) {
+        } else if kept.expires <= now {
             Some("the boot token is too old")
-        } else if known_mac != mac.to_string() || address != from.to_string() {
+        } else if kept.ticket.mac != mac || kept.address != from {
             Some("the boot token belongs to another server")
         } else {
             None
@@ -127,35 +127,12 @@ impl Store {
         if let Some(bad) = bad {
             return Ok(Redeemed::Bad(bad));
         }
-        // Two Lease Managers may have read that it was not used: one of them uses it.
-        let used = sqlx::query("UPDATE boot_tokens SET used = $1 WHERE sha256 = $2 AND used IS NULL")
-            .bind(column(now))
-            .bind(token.to_string())
-            .execute(&mut *tx)
-            .await
-            .map_err(failed(attempted))?;
-        if used.rows_affected() == 0 {
+        if !use_up(&mut tx, token, now).await? {
             return Ok(Redeemed::Bad(USED_BEFORE));
         }
-        sqlx::query(
-            "INSERT INTO sessions (sha256, mac, lease, address) VALUES ($1, $2, $3, $4)
-             ON CONFLICT (mac) DO UPDATE SET sha256 = excluded.sha256, lease = excluded.lease, address = excluded.address",
-        )
-            .bind(session.to_string())
-            .bind(mac.to_string())
-            .bind(&lease)
-            .bind(from.to_string())
-            .execute(&mut *tx)
-            .await
-            .map_err(failed(attempted))?;
+        open_session(&mut tx, session, &kept).await?;
         tx.commit().await.map_err(failed(attempted))?;
-        Ok(Redeemed::Good(BootTicket {
-            mac,
-            server: server
-                .map(|name| name.parse().map_err(|error| content("a server's name", error)))
-                .transpose()?,
-            lease: parse_lease(lease)?,
-        }))
+        Ok(Redeemed::Good(kept.ticket))
     }
 
     /// The session that a token belongs to.
@@ -178,6 +155,57 @@ impl Store {
         })
         .transpose()
     }
+}
+
+async fn kept(tx: &mut Tx, token: &Sha256) -> Result<Option<Kept>, StoreError> {
+    let row: Option<TokenRow> = sqlx::query_as(
+        "SELECT mac, server, lease, address, expires, used FROM boot_tokens WHERE sha256 = $1",
+    )
+    .bind(token.to_string())
+    .fetch_optional(&mut **tx)
+    .await
+    .map_err(failed("look a boot token up"))?;
+    row.map(|(mac, server, lease, address, expires, used)| {
+        let server = server.map(|name| name.parse().map_err(|error| content("a server's name", error)));
+        Ok(Kept {
+            ticket: BootTicket {
+                mac: mac.parse().map_err(|error| content("a MAC address", error))?,
+                server: server.transpose()?,
+                lease: parse_lease(lease)?,
+            },
+            address: address.parse().map_err(|error| content("an address", error))?,
+            expires: timestamp(expires),
+            used: used.is_some(),
+        })
+    })
+    .transpose()
+}
+
+/// Two Lease Managers may have read that a token was not used: one of them uses it, the other is told `false`.
+async fn use_up(tx: &mut Tx, token: &Sha256, now: Timestamp) -> Result<bool, StoreError> {
+    let used = sqlx::query("UPDATE boot_tokens SET used = $1 WHERE sha256 = $2 AND used IS NULL")
+        .bind(column(now))
+        .bind(token.to_string())
+        .execute(&mut **tx)
+        .await
+        .map_err(failed("use a boot token up"))?;
+    Ok(used.rows_affected() == 1)
+}
+
+/// The card's session from now on; an earlier one is over.
+async fn open_session(tx: &mut Tx, session: &Sha256, kept: &Kept) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO sessions (sha256, mac, lease, address) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (mac) DO UPDATE SET sha256 = excluded.sha256, lease = excluded.lease, address = excluded.address",
+    )
+    .bind(session.to_string())
+    .bind(kept.ticket.mac.to_string())
+    .bind(kept.ticket.lease.as_ref().map(LeaseId::as_str))
+    .bind(kept.address.to_string())
+    .execute(&mut **tx)
+    .await
+    .map_err(failed("open a session"))?;
+    Ok(())
 }
 
 fn parse_lease(lease: Option<String>) -> Result<Option<LeaseId>, StoreError> {

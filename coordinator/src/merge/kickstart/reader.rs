@@ -1,9 +1,8 @@
-//! Reading a kickstart as pykickstart does: commands outside sections, each one line, split like shell words;
-//! sections from `%name` to `%end`.
+//! Reading a kickstart as pykickstart does: commands outside sections, each one line, split like shell words; sections from `%name` to
+//! `%end`.
 //!
-//! Python ends a line at more characters than others do. A text that has such a character would be read
-//! differently here and on the
-//! server, so it is refused.
+//! Python ends a line at more characters than others do. A text that has such a character would be read differently here and on the server,
+//! so it is refused.
 
 use crate::merge::problems::Problems;
 
@@ -177,9 +176,8 @@ fn is_foreign_line_end(character: char) -> bool {
     )
 }
 
-/// Shell words by the rules of Python's `shlex.split(…, comments=True)`: an unquoted `#` ends the line, also
-/// within a word. `None` when a quotation is open
-/// at the end.
+/// Shell words by the rules of Python's `shlex.split(…, comments=True)`: an unquoted `#` ends the line, also within a word. `None` when a
+/// quotation is open at the end.
 fn split(line: &str) -> Option<Vec<String>> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;

@@ -1,5 +1,5 @@
 use super::super::Taken;
-use super::super::tests::{Scratch, on_both_back_ends};
+use super::super::tests::{Scratch, on_both_back_ends, server};
 use super::*;
 use crate::fleet::DifferenceKind;
 
@@ -7,19 +7,11 @@ on_both_back_ends!(
     each_change_is_followed,
     cards_and_addresses_change_hands_within_one_declaration,
     what_is_withheld_is_never_lent,
+    a_report_goes_before_what_the_lender_wrote_down,
     a_difference_is_kept_until_it_is_accepted,
 );
 
 const NOW: Timestamp = Timestamp(1_000);
-
-fn server(name: &str, last: u8) -> Server {
-    let text = format!(
-        r#"{{"name": "{name}", "place": {{"mac": "52:54:00:00:01:{last:02x}", "address": "10.10.0.{last}/24", "router": null, "mtu": 1500}},
-            "console": null, "kernel_words": [], "labels": {{"rack": "a"}}, "wiped": true, "folder": "/",
-            "power": {{"kind": "command", "on": ["true"], "off": ["true"]}}}}"#
-    );
-    serde_json::from_str(&text).unwrap()
-}
 
 fn name(text: &str) -> ServerId {
     text.parse().unwrap()
@@ -53,8 +45,7 @@ async fn each_change_is_followed(scratch: Scratch) {
         [name("x"), name("y")]
     );
     let (rows, next) = store.fleet_changes(0).await.unwrap();
-    // Servers that were never declared are left out.
-    assert_eq!(names(&rows), ["x", "y"]);
+    assert_eq!(names(&rows), ["a", "b", "x", "y"]);
     let next = settled(store, next).await;
     // The same declaration again is no change.
     assert_eq!(declare(store, &[server("x", 1)]).await.unwrap(), []);
@@ -104,6 +95,48 @@ async fn what_is_withheld_is_never_lent(scratch: Scratch) {
     assert!(matches!(scratch.take("x2", "x").await, Taken::New(_)));
     // What is lent is not retired.
     assert!(!store.retire(&name("x"), NOW).await.unwrap());
+}
+
+async fn a_report_goes_before_what_the_lender_wrote_down(scratch: Scratch) {
+    let report = |cores| HardwareReport {
+        cpu: leaseboot_protocol::hardware::Cpu {
+            cores,
+            ..Default::default()
+        },
+        ..HardwareReport::default()
+    };
+    let store = &scratch.store;
+    store
+        .save_report(&name("a"), &report(8), &[], None, NOW)
+        .await
+        .unwrap();
+    let written = |name: &str, last| Server {
+        wiped: false,
+        hardware: Some(report(4)),
+        ..server(name, last)
+    };
+    declare(store, &[written("a", 201), written("c", 203)])
+        .await
+        .unwrap();
+    let servers = store.servers().await.unwrap();
+    let seen: Vec<_> = servers
+        .iter()
+        .map(|server| {
+            (
+                server.name.as_str(),
+                server.custody,
+                server.hardware.as_ref().map(|report| report.cpu.cores),
+            )
+        })
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            ("a", Custody::Free, Some(8)),
+            ("b", Custody::Free, None),
+            ("c", Custody::Held, Some(4))
+        ]
+    );
 }
 
 async fn a_difference_is_kept_until_it_is_accepted(scratch: Scratch) {
