@@ -8,11 +8,7 @@ impl Phases {
     pub(super) fn hear(&mut self, event: &LeaseEvent, at: Timestamp) -> Vec<Update> {
         match &event.what {
             EventKind::Transition { reason } => self.transition(event.state, event.at, at, reason),
-            EventKind::StepFinished {
-                step: Step::Wrapper,
-                took_ms,
-                ..
-            } => {
+            EventKind::StepFinished { step, took_ms, .. } if *step == Step::Wrapper => {
                 let own = format!("{:.1} s of it the wrapper's", seconds(*took_ms));
                 self.describe(Phase::Stage2, own);
                 Vec::new()
@@ -31,18 +27,7 @@ impl Phases {
                 total: *total,
             }],
             EventKind::StepFinished { step, took_ms, bytes } => {
-                self.forget(Phase::Step(*step));
-                if let (Step::Kexec, Some(stage2)) = (step, self.running_mut(Phase::Stage2)) {
-                    // The load has its own line; what follows it is stage 2's.
-                    (stage2.ours, stage2.theirs) = (at, Some(event.at));
-                }
-                vec![self.record(
-                    Phase::Step(*step),
-                    seconds(*took_ms),
-                    *bytes,
-                    false,
-                    String::new(),
-                )]
+                vec![self.step_finished(*step, *took_ms, *bytes, (at, event.at))]
             }
             EventKind::StepFailed {
                 step,
@@ -71,6 +56,21 @@ impl Phases {
     /// The wrapper brings network and clock up again: that is stage 2's time, not stage 1's.
     fn is_of_stage2(&self, step: Step) -> bool {
         step == Step::Wrapper || (step != Step::Kexec && self.running(Phase::Stage2).is_some())
+    }
+
+    fn step_finished(
+        &mut self,
+        step: Step,
+        took_ms: u64,
+        bytes: u64,
+        (ours, theirs): (Timestamp, Timestamp),
+    ) -> Update {
+        self.forget(Phase::Step(step));
+        if let (Step::Kexec, Some(stage2)) = (step, self.running_mut(Phase::Stage2)) {
+            // The load has its own line; what follows it is stage 2's.
+            (stage2.ours, stage2.theirs) = (ours, Some(theirs));
+        }
+        self.record(Phase::Step(step), seconds(took_ms), bytes, false, String::new())
     }
 
     fn step_failed(

@@ -221,27 +221,8 @@ impl Phases {
                 updates
             }
             Note::Lender { event } => self.hear(event, at),
-            Note::InService { hostname, address } => {
-                let (hostname, address) = (hostname.clone(), *address);
-                self.end = Some(End::InService { hostname, address });
-                Vec::new()
-            }
-            Note::Failed { reason } => {
-                let reason = reason.clone();
-                self.end = Some(End::Failed { reason });
-                Vec::new()
-            }
-            Note::Releasing => {
-                self.end = Some(End::Released);
-                Vec::new()
-            }
-            Note::Over { outcome } => {
-                self.end.get_or_insert_with(|| match outcome {
-                    Outcome::Released => End::Released,
-                    Outcome::Failed { reason } => End::Failed {
-                        reason: reason.clone(),
-                    },
-                });
+            Note::InService { .. } | Note::Failed { .. } | Note::Releasing | Note::Over { .. } => {
+                self.end = ended_by(&progress.note, self.end.take());
                 Vec::new()
             }
             Note::Moved { server } => {
@@ -356,6 +337,28 @@ impl Running {
             _ => ours.since(self.ours).as_secs_f64(),
         }
     }
+}
+
+/// The end after a note; that a borrowing is over says less than what was said before it.
+fn ended_by(note: &Note, before: Option<End>) -> Option<End> {
+    let end = match note {
+        Note::InService { hostname, address } => End::InService {
+            hostname: hostname.clone(),
+            address: *address,
+        },
+        Note::Failed { reason } => End::Failed {
+            reason: reason.clone(),
+        },
+        Note::Releasing => End::Released,
+        Note::Over { outcome } => before.unwrap_or_else(|| match outcome {
+            Outcome::Released => End::Released,
+            Outcome::Failed { reason } => End::Failed {
+                reason: reason.clone(),
+            },
+        }),
+        _ => return before,
+    };
+    Some(end)
 }
 
 fn seconds(milliseconds: u64) -> f64 {
