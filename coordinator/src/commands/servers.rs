@@ -110,7 +110,7 @@ pub struct Approve {
     /// Its name from now on
     #[arg(long)]
     name: ServerId,
-    /// Its address; without one, the first that is free
+    /// Its address; without one, the first that is free in the network that it reported itself from
     #[arg(long)]
     address: Option<Ipv4Addr>,
     /// The keys of [server.power]: a file, or an inline table such as '{ kind = "command", on = [...], off = [...] }'

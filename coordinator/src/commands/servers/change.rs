@@ -43,6 +43,7 @@ pub(super) async fn approve(config: &Config, store: &Store, approve: &Approve) -
     let approval = Approval {
         mac: approve.mac,
         name: approve.name.clone(),
+        seen: stranger.address,
         address: approve.address,
         power: approve.power.clone(),
         console: approve.console.clone(),
