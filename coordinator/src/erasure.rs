@@ -38,13 +38,19 @@ impl Signer {
     /// The key in `path`.
     ///
     /// # Errors
-    /// [`PkiError::Read`], [`PkiError::Content`].
+    /// [`PkiError::NoErasureKey`], [`PkiError::Read`], [`PkiError::Content`].
     pub fn load(path: &Path) -> Result<Self, PkiError> {
         let content = |problem: String| PkiError::Content {
             path: path.to_owned(),
             problem,
         };
-        let pem = Zeroizing::new(pki::read(path)?);
+        let read = pki::read(path).map_err(|error| match error {
+            PkiError::Read { path, source } if source.kind() == std::io::ErrorKind::NotFound => {
+                PkiError::NoErasureKey { path, source }
+            }
+            other => other,
+        });
+        let pem = Zeroizing::new(read?);
         let der =
             PrivatePkcs8KeyDer::from_pem_slice(pem.as_bytes()).map_err(|error| content(error.to_string()))?;
         let key = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der.secret_pkcs8_der())

@@ -1,8 +1,7 @@
 //! The lender's own certificates: a CA, the Lease Manager's certificate, and one for each tenant.
 //!
-//! All keys are ECDSA on P-256, whose handshakes are cheap. All certificates are dated back by a day, because
-//! the clocks of bare servers are
-//! off. Private keys are written for their owner only, and by rename, so that no half of one is ever there.
+//! All keys are ECDSA on P-256, whose handshakes are cheap. All certificates are dated back by a day, because the clocks of bare servers
+//! are off. Private keys are written for their owner only, and by rename, so that no half of one is ever there.
 
 use leaseboot_protocol::digest::Sha256;
 use leaseboot_protocol::ids::TenantId;
@@ -32,6 +31,16 @@ pub enum PkiError {
     /// A file cannot be read.
     #[error("cannot read {path}: make it with `leaseboot-lm init`, or check [api] in lm.toml")]
     Read {
+        /// The file.
+        path: PathBuf,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+    /// There is no key for erasure records.
+    #[error(
+        "there is no key {path} to sign erasure records with: put the old one back, whose public half enterprises know, or make the first one with `leaseboot-lm erasure-key --make`"
+    )]
+    NoErasureKey {
         /// The file.
         path: PathBuf,
         /// Why it failed.

@@ -5,7 +5,7 @@
 
 mod house;
 
-use house::{House, run, text};
+use house::{House, fails, run, text};
 use serde_json::Value;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -94,8 +94,38 @@ async fn lists_are_tables_for_people_and_json_for_programs() {
     );
     let status: Value = serde_json::from_str(&ask(&["status", "--json"])).unwrap();
     assert_eq!(status["servers"][0]["custody"], "lent");
+    let servers: Value = serde_json::from_str(&ask(&["servers", "list", "--json"])).unwrap();
+    assert_eq!(
+        (&servers["servers"][0]["name"], &servers["servers"][0]["lease"]),
+        (&"s1".into(), &lease.as_str().into())
+    );
+    assert_eq!(servers["strangers"], serde_json::json!([]));
+    ask(&["tenant", "set", "other", "--servers", "3"]);
+    let tenants: Value = serde_json::from_str(&ask(&["tenant", "list", "--json"])).unwrap();
+    assert_eq!(
+        (&tenants[0]["name"], &tenants[0]["revoked"]),
+        (&"acme".into(), &Value::Null)
+    );
+    assert_eq!(
+        (&tenants[1]["name"], &tenants[1]["terms"]["servers"]),
+        (&"other".into(), &3.into())
+    );
     let history = ask(&["leases", "show", lease.as_str()]);
     assert!(history.contains("WHAT"), "{history}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_erasure_key_is_told_with_the_command_that_makes_one() {
+    let house = House::new().await;
+    let config = house.config();
+    let asked = ["erasure-key", "--config", text(&config)];
+    let key = run(&asked);
+    std::fs::remove_file(house.folder().join("lm/erasure.key")).unwrap();
+    let error = fails(&asked);
+    assert!(error.contains("leaseboot-lm erasure-key --make"), "{error}");
+    let made = run(&[&asked[..], &["--make"]].concat());
+    assert_ne!(made, key);
+    assert_eq!(run(&asked), made);
 }
 
 #[test]

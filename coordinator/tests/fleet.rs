@@ -12,7 +12,9 @@ use leaseboot_protocol::hardware::HardwareReport;
 use leaseboot_protocol::lease::{LeaseState, LeaseView};
 use leaseboot_protocol::leases::{LeaseList, LeaseRequest, Refusal, SearchAnswer, SearchRequest};
 use leaseboot_protocol::requirements::{Group, Requirements, Take};
+use leaseboot_protocol::settings::InstallSettings;
 use reqwest::{Method, StatusCode};
+use std::process::Command;
 
 const POWER: &str = "{ kind = \"command\", on = [\"true\"], off = [\"true\"] }";
 
@@ -127,10 +129,54 @@ async fn a_table_is_imported_and_its_servers_are_booted_for_their_hardware() {
         .await;
     house.agent(7).await;
     assert_eq!(borrowed(&house, "rack in (b7)").await, "s7");
+    merged_without_a_lease(&house);
     assert_eq!(
         servers(&house, &["import", text(&table)]),
         "1 servers are declared, 0 of them new\n"
     );
+}
+
+/// The server is in no file of the Lease Manager's, only in its store.
+fn merged_without_a_lease(house: &House) {
+    let (file, config) = (house.folder().join("settings.json"), house.config());
+    let ask = |settings: &InstallSettings, server| {
+        std::fs::write(&file, serde_json::to_string(settings).unwrap()).unwrap();
+        let arguments = [
+            "merge",
+            "--settings",
+            text(&file),
+            "--server",
+            server,
+            "--json",
+            "--config",
+        ];
+        let output = Command::new(env!("CARGO_BIN_EXE_leaseboot-lm"))
+            .args(arguments)
+            .arg(&config)
+            .output()
+            .unwrap();
+        let errors = String::from_utf8(output.stderr).unwrap();
+        (
+            output.status.code(),
+            String::from_utf8(output.stdout).unwrap(),
+            errors,
+        )
+    };
+    let json = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+    let mut settings = house::settings();
+    let (code, out, errors) = ask(&settings, "s7");
+    assert_eq!((code, errors.as_str()), (Some(0), ""));
+    assert_eq!(json(&out)["merged"]["disk"], "disk/by-id/virtio-DISK7");
+    settings.kickstart.push_str("zerombr\n");
+    let (code, out, errors) = ask(&settings, "s7");
+    assert_eq!(
+        (code, &json(&out)["problems"][0]["lender"]["text"]),
+        (Some(1), &"zerombr".into())
+    );
+    assert!(errors.contains("cannot work on this server"), "{errors}");
+    let (code, out, errors) = ask(&settings, "s8");
+    assert_eq!((code, out.as_str()), (Some(1), ""));
+    assert!(errors.contains("there is no server s8"), "{errors}");
 }
 
 #[tokio::test]

@@ -168,19 +168,23 @@ fn read<T: DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
 
 async fn on_record(config: &ConfigPath, name: &ServerId) -> anyhow::Result<Facts> {
     let config = Config::load(&config.config)?;
-    let Some(server) = config.servers.get(name) else {
-        bail!("{} declares no server {name}", config.servers_path.display());
-    };
     let store = Store::open(&config.store).await?;
-    let record = store.server(name).await?;
+    let row = store.fleet_server(name).await?;
     store.close().await;
-    let Some(hardware) = record.and_then(|record| record.hardware) else {
+    let reported = row.as_ref().and_then(|row| row.hardware.clone());
+    // What stands in the file goes before what the store took from it at the last start; a server that was imported or approved is only in
+    // the store.
+    let declared = config.servers.get(name).cloned().or(row.map(|row| row.declared));
+    let Some(declared) = declared else {
+        bail!("there is no server {name}: `leaseboot-lm servers list` names them");
+    };
+    let Some(hardware) = reported.or(declared.hardware) else {
         bail!("the hardware of {name} is not on record yet: boot it once, or name a file with --facts");
     };
     Ok(Facts {
-        server: name.clone(),
-        place: server.place.clone(),
-        console: server.console.clone(),
+        server: declared.name,
+        place: declared.place,
+        console: declared.console,
         hardware,
         requirements: Requirements::default(),
     })
