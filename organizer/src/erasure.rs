@@ -89,6 +89,11 @@ impl Erasure {
         }
     }
 
+    /// Whether the lender vouches for every disk.
+    pub fn is_proven(&self) -> bool {
+        matches!(self, Erasure::Clean { .. })
+    }
+
     /// The signed record, if there is one.
     pub fn signed(&self) -> Option<&SignedErasure> {
         match self {

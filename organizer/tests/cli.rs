@@ -118,6 +118,31 @@ async fn borrow_ends_with_the_table_and_list_and_release_know_the_lease() {
 }
 
 #[tokio::test]
+async fn a_disk_that_is_not_erased_shows_in_the_exit_code() {
+    let enterprise = Enterprise::new().await;
+    enterprise.lender.wear_out();
+    let (po, config, stop) = daemon(&enterprise).await;
+    let arguments = ["borrow", "--config", &config, "--profile", "web"];
+    let ((), (_, _, code)) = tokio::join!(transfer(&enterprise, &po), words(&arguments));
+    assert_eq!(code, 0);
+    let (out, err, code) = words(&["release", "l-1", "--config", &config]).await;
+    assert_eq!(
+        (out.as_str(), err.as_str(), code),
+        (
+            "web-1 is given back\n",
+            "leaseboot-po: NOT every disk is erased: S1: it refused\n",
+            3
+        )
+    );
+    let (out, _, code) = words(&["erasure", "web-1", "--config", &config]).await;
+    assert!(code == 3 && out.contains("it refused"), "{out}");
+    let (help, _, _) = words(&["--help"]).await;
+    assert!(help.contains("3 the server is given back"), "{help}");
+    stop.cancel();
+    po.stop().await;
+}
+
+#[tokio::test]
 async fn json_is_one_object_a_line_with_a_summary_at_the_end() {
     let enterprise = Enterprise::new().await;
     let (po, config, stop) = daemon(&enterprise).await;

@@ -53,7 +53,12 @@ async fn a_disk_that_cannot_be_erased_keeps_the_server_in_quarantine() -> Result
     plan.run(async |lab| {
         leave_a_pattern(lab)?;
         boot_tiny(lab).await?;
-        lab.po.release(HOSTNAME).await?;
+        let told = lab.po.release(HOSTNAME).await;
+        assert!(
+            told.as_ref()
+                .is_err_and(|error| format!("{error:#}").contains("LABWORN")),
+            "the release goes as if nothing had been left: {told:?}"
+        );
         let told = lab.po.erasure(HOSTNAME).await;
         assert!(
             told.is_err(),

@@ -1,9 +1,9 @@
 //! `leaseboot-po erasure`: the lender's signed record, for whoever wants to check it.
 
+use super::shell::NOT_PROVEN;
 use super::{ConfigArg, block_on};
 use anyhow::{Context as _, bail};
 use clap::Args;
-use leaseboot_po::erasure::Erasure;
 use std::process::ExitCode;
 
 /// Print the lender's signed record that a server was erased; `leaseboot-lm verify-erasure` checks it
@@ -27,9 +27,9 @@ impl PrintErasure {
         };
         println!("{}", serde_json::to_string(signed)?);
         eprintln!("{}: {erasure}", view.hostname);
-        match erasure {
-            Erasure::Clean { .. } => Ok(ExitCode::SUCCESS),
-            _ => Ok(ExitCode::FAILURE),
-        }
+        Ok(match erasure.is_proven() {
+            true => ExitCode::SUCCESS,
+            false => ExitCode::from(NOT_PROVEN),
+        })
     }
 }

@@ -1,5 +1,7 @@
-//! `leaseboot-po release`: gives a server back and waits until the lender has erased it.
+//! `leaseboot-po release`: gives a server back and waits until the lender has erased it. Its exit code tells whether that is proven, because a
+//! script that goes on as if it were would be the last to look.
 
+use super::shell::NOT_PROVEN;
 use super::{ConfigArg, block_on};
 use anyhow::bail;
 use clap::Args;
@@ -42,10 +44,18 @@ async fn given_back(client: &ControlClient, view: &BorrowingView) -> anyhow::Res
             Note::Over { .. } => {
                 let over = client.find(view.id.as_str()).await?;
                 println!("{} is given back", view.hostname);
-                if let Some(erasure) = over.erasure {
-                    println!("{erasure}");
-                }
-                return Ok(ExitCode::SUCCESS);
+                return Ok(match over.erasure {
+                    // No server had been granted: there is nothing to erase.
+                    None => ExitCode::SUCCESS,
+                    Some(erasure) if erasure.is_proven() => {
+                        println!("{erasure}");
+                        ExitCode::SUCCESS
+                    }
+                    Some(erasure) => {
+                        eprintln!("leaseboot-po: {erasure}");
+                        ExitCode::from(NOT_PROVEN)
+                    }
+                });
             }
             _ => continue,
         }

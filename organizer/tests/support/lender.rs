@@ -45,6 +45,8 @@ struct Script {
     refuse: Option<Refusal>,
     /// Answers with 503 that often.
     ailing: u32,
+    /// The disk of a returned server refuses to be erased.
+    worn_out: bool,
     clock: u64,
 }
 
@@ -80,6 +82,7 @@ impl ScriptedLender {
                 merge: |ours| format!("zerombr\n{ours}"),
                 refuse: None,
                 ailing: 0,
+                worn_out: false,
                 clock: 1_000_000,
             }),
             changes: watch::channel(0).0,
@@ -105,6 +108,11 @@ impl ScriptedLender {
     /// Fails that often.
     pub fn ail(&self, times: u32) {
         self.shared.script.lock().unwrap().ailing = times;
+    }
+
+    /// The disks of returned servers refuse to be erased from now on.
+    pub fn wear_out(&self) {
+        self.shared.script.lock().unwrap().worn_out = true;
     }
 
     /// What was asked so far, without the long polls.
@@ -299,12 +307,19 @@ async fn renew(
 /// A record of one disk, signed with the key whose public half is in the bundle.
 async fn erasure(State(shared): State<Arc<Shared>>, Path(id): Path<String>) -> Answer {
     shared.heard(format!("erasure {id}"))?;
+    let mut disk = match shared.script.lock().unwrap().worn_out {
+        false => {
+            serde_json::json!({ "outcome": "erased", "method": "discard", "checked_bytes": 1, "took_ms": 1 })
+        }
+        true => serde_json::json!({ "outcome": "failed", "errors": ["it refused"] }),
+    };
+    disk["name"] = "sda".into();
+    disk["serial"] = "S1".into();
+    disk["model"] = "M".into();
+    disk["size_bytes"] = 1.into();
     let record = serde_json::json!({
         "lease": id, "tenant": "acme", "server": "rack-1", "at": 5,
-        "report": { "boot_entries_removed": [], "boot_entries_error": null, "disks": [{
-            "name": "sda", "serial": "S1", "model": "M", "size_bytes": 1,
-            "outcome": "erased", "method": "discard", "checked_bytes": 1, "took_ms": 1
-        }] }
+        "report": { "boot_entries_removed": [], "boot_entries_error": null, "disks": [disk] }
     });
     let record = record.to_string();
     let signer = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
