@@ -63,6 +63,12 @@ impl LeaseManager {
         self.run(&arguments).await.map(drop)
     }
 
+    /// `leaseboot-lm tenant invite`: the code with which a tenant enrols once.
+    pub async fn invite(&self, name: &str) -> Result<String> {
+        let arguments = ["tenant", "invite", name, "--config", &self.config_path()];
+        Ok(self.run(&arguments).await?.trim().to_owned())
+    }
+
     /// The tenant's certificate, key and the LM's CA.
     pub fn bundle(&self) -> PathBuf {
         self.logs.join("bundle")
@@ -245,6 +251,14 @@ impl Organizer {
         ];
         organizer.run(&arguments).await?;
         Ok(organizer)
+    }
+
+    /// `leaseboot-po enrol` from an enterprise's site: what an invitation's code brings, in the folder `bundle`.
+    pub async fn enrol(site: &Namespace, folders: &Folders, code: &str, bundle: &Path) -> Result<String> {
+        let program = folders.program("leaseboot-po")?.display().to_string();
+        let (lm, bundle) = (format!("https://{LM_ADDRESS}:8443"), bundle.display().to_string());
+        let arguments = ["enrol", "--lm", &lm, "--code", code, "--out", &bundle];
+        site.run(&program, &arguments).await
     }
 
     /// Puts a boot image in place: hard links where the file system can, so that it costs no time.
