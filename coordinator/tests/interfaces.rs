@@ -5,6 +5,7 @@
 
 mod house;
 #[allow(unreachable_pub)]
+mod promtool;
 mod python;
 
 use house::House;
@@ -289,6 +290,7 @@ async fn metrics_are_openmetrics_and_readiness_follows_the_store() {
         said.contains("leaseboot_lm_store_commit_duration_seconds_count"),
         "{said}"
     );
+    assert_eq!(promtool::faults(&text), "", "{text}");
     for private in ["s1", "acme", "l-"] {
         assert!(!text.contains(&format!("\"{private}")), "{text}");
     }
