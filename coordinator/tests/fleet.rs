@@ -189,7 +189,7 @@ async fn a_card_has_one_server() {
     );
     std::fs::write(&table, row).unwrap();
     let config = house.config();
-    let output = std::process::Command::new(env!("CARGO_BIN_EXE_leaseboot-lm"))
+    let output = Command::new(env!("CARGO_BIN_EXE_leaseboot-lm"))
         .args(["servers", "import", text(&table), "--config", text(&config)])
         .output()
         .unwrap();
