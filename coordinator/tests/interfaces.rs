@@ -6,6 +6,7 @@
 mod house;
 #[allow(unreachable_pub)]
 mod promtool;
+#[allow(unreachable_pub)]
 mod python;
 
 use house::House;
