@@ -2,6 +2,9 @@
 //!
 //! [`LeaseManager`] can only say hello; the session token that comes back makes a [`Session`], which can do the rest. The only root
 //! of trust is the CA of the site archive.
+//!
+//! Several LMs may share the lender's store. The one that answered last is asked first; when it cannot be reached, the next one is, and
+//! when it fails over a request, the next request goes to the next one.
 
 use crate::http::{self, HttpError};
 use bytes::Bytes;
@@ -17,6 +20,7 @@ use rustls_pki_types::{CertificateDer, ServerName};
 use serde::de::DeserializeOwned;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -81,13 +85,47 @@ impl LmError {
     }
 }
 
-/// The LM before the hello.
+/// The LM before the hello, wherever it answers. Clones agree on who is asked first.
 #[derive(Clone)]
 pub(crate) struct LeaseManager {
+    places: Arc<[Place]>,
+    first: Arc<AtomicUsize>,
+    tls: TlsConnector,
+}
+
+/// Where one LM serves its API.
+struct Place {
     host: String,
     port: u16,
     name: ServerName<'static>,
-    tls: TlsConnector,
+}
+
+impl Place {
+    fn parse(url: &str) -> Result<Self, LmError> {
+        let uri: Uri = url.parse().map_err(|_| facts("an LM's URL is not one"))?;
+        if uri.scheme_str() != Some("https") {
+            return Err(facts("an LM's URL does not begin with https://"));
+        }
+        let host = uri
+            .host()
+            .ok_or_else(|| facts("an LM's URL names no host"))?
+            .trim_matches(['[', ']'])
+            .to_owned();
+        let name = ServerName::try_from(host.clone())
+            .map_err(|_| facts("the host in an LM's URL is not a name or address"))?;
+        let port = uri.port_u16().unwrap_or(443);
+        Ok(Self { host, port, name })
+    }
+
+    fn authority(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+}
+
+fn facts(what: &str) -> LmError {
+    LmError::Facts {
+        what: what.to_owned(),
+    }
 }
 
 /// The address in an LM's URL; nothing when it is a name, which stage 1 has nobody to ask about.
@@ -97,22 +135,10 @@ pub(crate) fn address(url: &str) -> Option<IpAddr> {
 }
 
 impl LeaseManager {
-    /// From the site archive's URL and CA.
-    pub(crate) fn new(url: &str, ca_pem: &str) -> Result<Self, LmError> {
-        let facts = |what: &str| LmError::Facts {
-            what: what.to_owned(),
-        };
-        let uri: Uri = url.parse().map_err(|_| facts("lm_url is not a URL"))?;
-        if uri.scheme_str() != Some("https") {
-            return Err(facts("lm_url does not begin with https://"));
-        }
-        let host = uri
-            .host()
-            .ok_or_else(|| facts("lm_url names no host"))?
-            .trim_matches(['[', ']'])
-            .to_owned();
-        let name = ServerName::try_from(host.clone())
-            .map_err(|_| facts("lm_url's host is not a name or address"))?;
+    /// From the URLs and the CA of the site archive: the LM that rendered it, and the others.
+    pub(crate) fn new(url: &str, others: &[String], ca_pem: &str) -> Result<Self, LmError> {
+        let urls = std::iter::once(url).chain(others.iter().map(String::as_str));
+        let places = urls.map(Place::parse).collect::<Result<_, _>>()?;
         let mut roots = rustls::RootCertStore::empty();
         for certificate in CertificateDer::pem_slice_iter(ca_pem.as_bytes()) {
             let certificate = certificate.map_err(|_| facts("lm_ca_pem is not PEM"))?;
@@ -127,9 +153,8 @@ impl LeaseManager {
             .with_root_certificates(roots)
             .with_no_client_auth();
         Ok(Self {
-            host,
-            port: uri.port_u16().unwrap_or(443),
-            name,
+            places,
+            first: Arc::default(),
             tls: TlsConnector::from(Arc::new(config)),
         })
     }
@@ -155,10 +180,6 @@ impl LeaseManager {
         Session { lm: self, token }
     }
 
-    fn authority(&self) -> String {
-        format!("{}:{}", self.host, self.port)
-    }
-
     async fn request(
         &self,
         what: &'static str,
@@ -168,11 +189,12 @@ impl LeaseManager {
         body: Bytes,
         limit: usize,
     ) -> Result<Bytes, LmError> {
-        let stream = self.connect().await?;
+        let (number, stream) = self.connect().await?;
+        let authority = self.places[number].authority();
         let request = Request::builder()
             .method(method)
             .uri(path)
-            .header(header::HOST, self.authority())
+            .header(header::HOST, &authority)
             .header(header::AUTHORIZATION, bearer(token)?)
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::new(body))
@@ -180,14 +202,37 @@ impl LeaseManager {
                 what: error.to_string(),
             })?;
         let answer = async { http::body(http::exchange(stream, request).await?, limit).await };
-        answer.await.map_err(|source| self.failure(what, source))
+        answer.await.map_err(|source| {
+            let error = failure(what, authority, source);
+            if !error.is_final() {
+                self.first.store(number + 1, Ordering::Relaxed);
+            }
+            error
+        })
     }
 
-    async fn connect(&self) -> Result<tokio_rustls::client::TlsStream<TcpStream>, LmError> {
+    /// The first that can be reached, with its number.
+    async fn connect(&self) -> Result<(usize, tokio_rustls::client::TlsStream<TcpStream>), LmError> {
+        let first = self.first.load(Ordering::Relaxed);
+        let mut failed = facts("they name no LM");
+        for number in (first..).take(self.places.len()) {
+            let number = number % self.places.len();
+            match self.connect_to(&self.places[number]).await {
+                Ok(stream) => {
+                    self.first.store(number, Ordering::Relaxed);
+                    return Ok((number, stream));
+                }
+                Err(error) => failed = error,
+            }
+        }
+        Err(failed)
+    }
+
+    async fn connect_to(&self, place: &Place) -> Result<tokio_rustls::client::TlsStream<TcpStream>, LmError> {
         let connect = async {
-            let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
+            let stream = TcpStream::connect((place.host.as_str(), place.port)).await?;
             stream.set_nodelay(true)?;
-            self.tls.connect(self.name.clone(), stream).await
+            self.tls.connect(place.name.clone(), stream).await
         };
         let connected = timeout(CONNECT_DEADLINE, connect).await.unwrap_or_else(|_| {
             Err(std::io::Error::new(
@@ -196,24 +241,24 @@ impl LeaseManager {
             ))
         });
         connected.map_err(|source| LmError::Connect {
-            authority: self.authority(),
+            authority: place.authority(),
             source,
         })
     }
+}
 
-    fn failure(&self, what: &'static str, source: HttpError) -> LmError {
-        match source {
-            HttpError::Status { status, message } if is_refusal(status) => {
-                let refusal =
-                    serde_json::from_str::<Refusal>(&message).map_or(message, |refusal| refusal.to_string());
-                LmError::Refused { what, refusal }
-            }
-            source => LmError::Exchange {
-                what,
-                authority: self.authority(),
-                source,
-            },
+fn failure(what: &'static str, authority: String, source: HttpError) -> LmError {
+    match source {
+        HttpError::Status { status, message } if is_refusal(status) => {
+            let refusal =
+                serde_json::from_str::<Refusal>(&message).map_or(message, |refusal| refusal.to_string());
+            LmError::Refused { what, refusal }
         }
+        source => LmError::Exchange {
+            what,
+            authority,
+            source,
+        },
     }
 }
 
@@ -339,7 +384,7 @@ mod tests {
             ),
         ] {
             assert!(
-                matches!(LeaseManager::new(url, ca), Err(LmError::Facts { .. })),
+                matches!(LeaseManager::new(url, &[], ca), Err(LmError::Facts { .. })),
                 "{url}"
             );
         }
@@ -354,18 +399,35 @@ mod tests {
 
     #[test]
     fn a_clients_fault_is_final_and_a_servers_is_not() {
-        let lm = LeaseManager::new("https://10.10.0.1:8443", "").ok().unwrap();
         let failure = |status| {
-            lm.failure(
-                "report",
-                HttpError::Status {
-                    status,
-                    message: String::new(),
-                },
-            )
-            .is_final()
+            let source = HttpError::Status {
+                status,
+                message: String::new(),
+            };
+            failure("report", "10.10.0.1:8443".to_owned(), source).is_final()
         };
         assert!(failure(StatusCode::UNAUTHORIZED));
         assert!(!failure(StatusCode::INTERNAL_SERVER_ERROR) && !failure(StatusCode::TOO_MANY_REQUESTS));
+    }
+
+    #[tokio::test]
+    async fn whoever_can_be_reached_is_asked() {
+        let answers = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = answers.local_addr().unwrap().port();
+        // Nobody listens at the first: a port that was ours a moment ago.
+        let dead = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let dead = dead.local_addr().unwrap().port();
+        let others = [format!("https://127.0.0.1:{port}")];
+        let lm = LeaseManager::new(&format!("https://127.0.0.1:{dead}"), &others, "")
+            .ok()
+            .unwrap();
+        let asked = tokio::spawn(async move { lm.connect().await.err() });
+        let (stream, _) = answers.accept().await.unwrap();
+        drop(stream);
+        // It speaks no TLS, and both have failed: the last of them is named.
+        let error = asked.await.unwrap().expect("no TLS");
+        assert!(
+            matches!(error, LmError::Connect { authority, .. } if authority == format!("127.0.0.1:{port}"))
+        );
     }
 }

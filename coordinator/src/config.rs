@@ -39,6 +39,8 @@ pub struct Config {
     pub wire: Wire,
     /// Where the API is served.
     pub api_listen: SocketAddr,
+    /// Where the other Lease Managers of the store serve theirs; our own may be among them.
+    pub other_apis: Vec<SocketAddr>,
     /// Where metrics and readiness are served, in clear.
     pub metrics_listen: SocketAddr,
     /// CA, certificate and key of the API.
@@ -178,6 +180,7 @@ struct LmFile {
 #[serde(default, deny_unknown_fields)]
 struct ApiTable {
     listen: SocketAddr,
+    others: Vec<SocketAddr>,
     ca: PathBuf,
     ca_key: PathBuf,
     certificate: PathBuf,
@@ -202,6 +205,7 @@ impl Default for ApiTable {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, API_PORT)),
+            others: Vec::new(),
             ca: "ca.pem".into(),
             ca_key: "ca.key".into(),
             certificate: "lm.pem".into(),
@@ -246,6 +250,7 @@ impl Config {
             path: path.to_owned(),
             wire,
             api_listen: file.api.listen,
+            other_apis: file.api.others,
             metrics_listen: file.metrics.listen,
             identity: IdentityFiles {
                 ca: folder.join(&file.api.ca),
@@ -279,6 +284,12 @@ impl Config {
             ip => ip,
         };
         format!("https://{}", SocketAddr::from((host, listen.port())))
+    }
+
+    /// The URLs of the other Lease Managers' APIs: lent servers ask them when ours does not answer.
+    pub fn other_urls(&self) -> Vec<String> {
+        let others = self.other_apis.iter().map(|address| format!("https://{address}"));
+        others.filter(|url| *url != self.api_url()).collect()
     }
 
     /// Reads servers from a file of the form of `servers.toml`, or from a table when its name ends in `.csv`.

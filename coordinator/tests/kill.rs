@@ -11,7 +11,6 @@ mod house;
 
 use house::{KICKSTART, PATIENCE, Tenant, address, erasure, failed, finished, hello, mac, report, run, text};
 use leaseboot_protocol::agent::{BootFacts, Directive, KeyOffer, Outcome, Reports, Task, Welcome};
-use leaseboot_protocol::digest::Sha256;
 use leaseboot_protocol::erasure::{ErasureKey, SignedErasure};
 use leaseboot_protocol::ids::LeaseId;
 use leaseboot_protocol::lease::{EventKind, LeaseState, Step};
@@ -97,7 +96,7 @@ impl Lm {
             "--out",
             text(&bundle),
         ]);
-        boot_files(&folder.path().join("boot"));
+        house::boot_files(&folder.path().join("boot"));
         let process = serve(folder.path());
         Self {
             folder,
@@ -283,20 +282,6 @@ fn serve(folder: &Path) -> Child {
     let log = || std::fs::read_to_string(folder.join("lm.log")).unwrap();
     assert!(ready, "it does not serve: {}", log());
     process
-}
-
-/// What `serve` demands of a boot folder, in small.
-fn boot_files(folder: &Path) {
-    std::fs::create_dir(folder).unwrap();
-    let files = ["vmlinuz", "stage1.img"].map(|name| {
-        std::fs::write(folder.join(name), "1234").unwrap();
-        json!({ "name": name, "sha256": Sha256::of(b"1234"), "size": 4 })
-    });
-    std::fs::write(
-        folder.join("manifest.json"),
-        json!({ "files": files }).to_string(),
-    )
-    .unwrap();
 }
 
 async fn one_life() {

@@ -26,6 +26,9 @@ use serde::{Deserialize, Serialize};
 pub struct BootFacts {
     /// The LM's API, such as `https://10.10.0.1:8443`.
     pub lm_url: String,
+    /// The APIs of the other LMs that share its store: whichever answers may be asked. None in what older LMs render.
+    #[serde(default)]
+    pub lm_others: Vec<String>,
     /// The CA that signed the LM's certificate, in PEM.
     pub lm_ca_pem: String,
     /// The card that the firmware booted from: stage 1 brings this one up.

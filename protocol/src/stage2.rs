@@ -14,6 +14,9 @@ pub struct Stage2Facts {
     pub lease: LeaseId,
     /// The LM's API, for reports.
     pub lm_url: String,
+    /// The other LMs' APIs, as in the site archive.
+    #[serde(default)]
+    pub lm_others: Vec<String>,
     /// The CA that signed the LM's certificate, in PEM.
     pub lm_ca_pem: String,
     /// The session token of stage 1.

@@ -116,6 +116,7 @@ impl Tunnelled {
         let facts = Stage2Facts {
             lease: install.lease.clone(),
             lm_url: welcomed.facts.lm_url.clone(),
+            lm_others: welcomed.facts.lm_others.clone(),
             lm_ca_pem: welcomed.facts.lm_ca_pem.clone(),
             session_token: welcomed.session.token().clone(),
             clock: clock::now(),

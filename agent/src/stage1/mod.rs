@@ -201,7 +201,8 @@ impl Booted {
             .run(Step::Network, NETWORK_ATTEMPTS, async |_| {
                 let up = network::bring_up(&mut drivers, facts.mac, facts.address.clone()).await;
                 let wire = up.map_err(|error: NetworkError| Fault::Again(error.into()))?;
-                if let Some(lm) = lm::address(&facts.lm_url) {
+                let lms = std::iter::once(&facts.lm_url).chain(&facts.lm_others);
+                for lm in lms.filter_map(|url| lm::address(url)) {
                     wire.allow(lm).await.map_err(|error| Fault::Again(error.into()))?;
                 }
                 Ok(wire)

@@ -41,7 +41,7 @@ impl OnWire {
         let mut already_sent = 0;
         let (lm, welcome) = steps
             .run(Step::Hello, HELLO_ATTEMPTS, async |_| {
-                let lm = LeaseManager::new(&facts.lm_url, &facts.lm_ca_pem)
+                let lm = LeaseManager::new(&facts.lm_url, &facts.lm_others, &facts.lm_ca_pem)
                     .map_err(|error| Fault::Final(error.into()))?;
                 let earlier = steps.kept();
                 already_sent = earlier.len();

@@ -46,8 +46,8 @@ fn carry() -> Result<(), AnyError> {
     runtime.block_on(async {
         let steps = Steps::new();
         let drivers = join_the_wire(&steps, &facts).await?;
-        let session =
-            LeaseManager::new(&facts.lm_url, &facts.lm_ca_pem)?.session(facts.session_token.clone());
+        let lm = LeaseManager::new(&facts.lm_url, &facts.lm_others, &facts.lm_ca_pem)?;
+        let session = lm.session(facts.session_token.clone());
         let delivery = steps.connect(session, 0);
         let up = put_up(&steps, drivers, &facts, &key).await;
         delivery.flush().await;
@@ -70,7 +70,8 @@ async fn join_the_wire(steps: &Steps, facts: &Stage2Facts) -> Result<Drivers, St
             let wire = network::bring_up(&mut drivers, facts.address.mac, known).await;
             let wire = wire.map_err(|error| Fault::Again(error.into()))?;
             let gateway = facts.tunnel.gateway_endpoint.ip();
-            for peer in lm::address(&facts.lm_url).into_iter().chain([gateway]) {
+            let lms = std::iter::once(&facts.lm_url).chain(&facts.lm_others);
+            for peer in lms.filter_map(|url| lm::address(url)).chain([gateway]) {
                 wire.allow(peer)
                     .await
                     .map_err(|error| Fault::Again(error.into()))?;

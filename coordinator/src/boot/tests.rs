@@ -59,6 +59,7 @@ impl BootDirectory for Directory {
     ) -> BoxFuture<'_, Result<Option<BootFacts>, BootError>> {
         let facts = self.archives.lock().unwrap().remove(id).then(|| BootFacts {
             lm_url: "https://10.10.0.1:8443".to_owned(),
+            lm_others: Vec::new(),
             lm_ca_pem: "PEM".to_owned(),
             mac: AGENT,
             address: None,

@@ -149,6 +149,7 @@ impl Driver {
             .await?;
         Ok(Some(BootFacts {
             lm_url: self.config.api_url(),
+            lm_others: self.config.other_urls(),
             lm_ca_pem: self.ca_pem.clone(),
             mac,
             address: place,

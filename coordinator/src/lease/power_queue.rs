@@ -18,9 +18,6 @@ use std::time::Duration;
 use tokio::task::{AbortHandle, JoinSet};
 use tracing::Instrument as _;
 
-/// How long an order is ours without our saying so again; another Lease Manager that sees it unclaimed for longer takes it over.
-const CLAIM: Duration = Duration::from_secs(30);
-
 /// After this an inventory whose power order failed is due again.
 const INVENTORY_PAUSE: Duration = Duration::from_secs(5);
 
@@ -56,7 +53,8 @@ impl PowerQueue {
         driver: &Arc<Driver>,
         now: Timestamp,
     ) -> Result<Option<Timestamp>, DriverError> {
-        let rows = driver.store.claim_power_orders(now, now + CLAIM).await?;
+        let claim = driver.config.power.takeover();
+        let rows = driver.store.claim_power_orders(now, now + claim).await?;
         self.running.retain(|server, (id, task)| {
             let wanted = rows.iter().any(|row| row.id == *id);
             if !wanted {
@@ -76,7 +74,7 @@ impl PowerQueue {
                 .spawn(carry_out(driver.clone(), self.racks.clone(), row).instrument(span));
             self.running.insert(server, (id, task));
         }
-        let renewal = (!self.running.is_empty()).then(|| now + CLAIM / 2);
+        let renewal = (!self.running.is_empty()).then(|| now + claim / 2);
         let next = driver.store.next_power_order(now).await?;
         Ok([renewal, next].into_iter().flatten().min())
     }

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// Longer than a busy Lease Manager or a database that changes hands is silent.
+const TAKEOVER_S: NonZeroU32 = NonZeroU32::new(30).unwrap();
 
 /// The `[power]` table of `lm.toml`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -16,6 +18,9 @@ pub struct PowerRules {
     pub attempts: NonZeroU32,
     /// How many servers with the same label `rack` may be switched on within a time; those without the label count as one rack.
     pub rack_limit: Option<RackLimit>,
+    /// Seconds after which another Lease Manager of the same store takes over the orders of one that has fallen silent. One that lives says
+    /// after half of them that an order is still its own.
+    pub takeover_s: NonZeroU32,
 }
 
 impl Default for PowerRules {
@@ -23,11 +28,17 @@ impl Default for PowerRules {
         Self {
             attempts: NonZeroU32::MIN.saturating_add(2),
             rack_limit: None,
+            takeover_s: TAKEOVER_S,
         }
     }
 }
 
 impl PowerRules {
+    /// How long an order is ours without our saying so again.
+    pub fn takeover(&self) -> Duration {
+        Duration::from_secs(self.takeover_s.get().into())
+    }
+
     /// The pause before the next try after `failed` tries, the last of which ended with `error`; `None` when there is no next one.
     pub fn pause_after(&self, failed: u32, error: &PowerError) -> Option<Duration> {
         (failed < self.attempts.get() && error.may_pass()).then(|| pause(failed))

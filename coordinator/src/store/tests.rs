@@ -29,6 +29,7 @@ macro_rules! on_both_back_ends {
 pub(super) use on_both_back_ends;
 
 mod dumps;
+mod groups;
 mod several;
 
 on_both_back_ends!(

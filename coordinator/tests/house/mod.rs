@@ -276,6 +276,20 @@ async fn start(dir: &Path) -> (Arc<Driver>, SocketAddr, CancellationToken, JoinS
     (driver, address, stop, tasks)
 }
 
+/// What `serve` demands of a boot folder, in small.
+pub fn boot_files(folder: &Path) {
+    std::fs::create_dir(folder).unwrap();
+    let files = ["vmlinuz", "stage1.img"].map(|name| {
+        std::fs::write(folder.join(name), "1234").unwrap();
+        serde_json::json!({ "name": name, "sha256": Sha256::of(b"1234"), "size": 4 })
+    });
+    std::fs::write(
+        folder.join("manifest.json"),
+        serde_json::json!({ "files": files }).to_string(),
+    )
+    .unwrap();
+}
+
 /// Runs `leaseboot-lm` itself.
 pub fn run(arguments: &[&str]) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_leaseboot-lm"))
