@@ -428,7 +428,7 @@ fn configure(folder: &Path, database: &str, servers: u8, attempts: u32) {
         )
         + &format!("\n[metrics]\nlisten = \"127.0.0.1:9469\"\n[power]\ntakeover_s = {TAKEOVER_S}\n");
     std::fs::write(first.join("lm.toml"), &shared).unwrap();
-    for manager in 1..COUNT {
+    for (manager, interface) in INTERFACES.into_iter().enumerate().skip(1) {
         let other = folder.join(format!("lm{manager}"));
         std::fs::create_dir(&other).unwrap();
         for file in std::fs::read_dir(&first).unwrap() {
@@ -438,7 +438,7 @@ fn configure(folder: &Path, database: &str, servers: u8, attempts: u32) {
         let own = shared
             .replace("\"127.0.0.1/8\"", &format!("\"{}/8\"", host(manager)))
             .replace("listen = \"127.0.0.1:", &format!("listen = \"{}:", host(manager)))
-            .replace(INTERFACES[0], INTERFACES[manager]);
+            .replace(INTERFACES[0], interface);
         std::fs::write(other.join("lm.toml"), own).unwrap();
     }
 }
