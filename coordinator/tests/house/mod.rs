@@ -22,6 +22,7 @@ use leaseboot_lm::lease::Driver;
 use leaseboot_lm::pki;
 use leaseboot_lm::store::{ServerRecord, Store};
 use leaseboot_protocol::agent::{BootFacts, Welcome};
+use leaseboot_protocol::digest::Sha256;
 use leaseboot_protocol::ids::LeaseId;
 use leaseboot_protocol::lease::LeaseState;
 use reqwest::{Certificate, Client, Identity, Method};
