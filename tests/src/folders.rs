@@ -60,6 +60,11 @@ impl Folders {
         &self.assets
     }
 
+    /// The folder of the programs.
+    pub fn programs(&self) -> &Path {
+        &self.programs
+    }
+
     /// The program `name`.
     pub fn program(&self, name: &str) -> Result<PathBuf> {
         let path = self.programs.join(name);

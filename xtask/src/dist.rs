@@ -1,11 +1,18 @@
 //! `cargo xtask dist`: Debian packages of the two managers, in `target/dist/`.
 //!
-//! What is in a package stands in `[package.metadata.deb]` of its crate, in cargo-deb's words; cargo-deb is installed below `target/`
-//! where it is missing. Manual pages and completions come from the program itself. What was made is then looked at by Debian's
-//! own tools, with the programs run as unpacked.
+//! ```text
+//! target/dist/<name>.deb       the package
+//! target/dist/<name>/          what goes into it beside the unit: program, manual pages, completions
+//! target/tools/                cargo-deb, where none was given
+//! ```
+//!
+//! What is in a package stands in `[package.metadata.deb]` of its crate, in cargo-deb's words. Manual pages and completions come from the
+//! program itself. A package is made only if [`check`] finds no fault with it, so what lies in the folder can be handed out.
+
+mod check;
 
 use crate::prepare::{self, cargo, run};
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use clap::Args;
 use leaseboot_image::{Workspace, host_packages};
 use std::fs::File;
@@ -17,131 +24,96 @@ const CARGO_DEB: &str = "3.8.0";
 const PROGRAMS: [&str; 2] = ["leaseboot-lm", "leaseboot-po"];
 /// The shells, with the name of the file that each looks for.
 const SHELLS: [(&str, &str, &str); 3] = [("bash", "", ".bash"), ("zsh", "_", ""), ("fish", "", ".fish")];
-/// What Debian asks of packages in its own archive: a mail address, and a bug to close.
-const NOT_FOR_US: &str = "bogus-mail-host,bogus-mail-host-in-debian-changelog,initial-upload-closes-no-bugs,description-synopsis-starts-with-article";
-const CHECKERS: [&str; 3] = ["lintian", "dpkg-dev", "systemd"];
 
 /// Make Debian packages of the managers in target/dist/.
-#[derive(Args)]
+#[derive(Args, Default)]
 pub(crate) struct Dist {
-    /// Package the programs of the debug build: quick, for trying the packaging
-    #[arg(long)]
-    debug: bool,
+    /// Package the programs of this folder instead of building them, and compress less: for trying the packaging
+    #[arg(long, value_name = "DIR")]
+    programs: Option<PathBuf>,
     /// Use the cargo-deb in this folder instead of installing one
     #[arg(long, value_name = "DIR")]
     cargo_deb: Option<PathBuf>,
 }
 
 impl Dist {
+    /// Of programs that were built for something else.
+    pub(crate) fn of(programs: PathBuf) -> Self {
+        Self {
+            programs: Some(programs),
+            ..Self::default()
+        }
+    }
+
     pub(crate) fn run(self) -> Result<()> {
         prepare::require_root("dist")?;
-        host_packages::ensure(&CHECKERS).context("cannot prepare this host")?;
+        host_packages::ensure(&check::HOST_PACKAGES).context("cannot prepare this host")?;
         let workspace = Workspace::of_this_crate();
         let target = workspace.root().join("target");
-        let output = target.join("dist");
         let tool = match &self.cargo_deb {
             Some(folder) => folder.join("cargo-deb"),
             None => cargo_deb(&target)?,
         };
-        let profile = if self.debug { "dev" } else { "release" };
-        let programs = target.join(if self.debug { "debug" } else { "release" });
-        run(cargo()
-            .args(["build", "--profile", profile])
-            .args(PROGRAMS.iter().flat_map(|name| ["-p", name])))?;
+        let programs = match &self.programs {
+            Some(folder) => folder.clone(),
+            None => {
+                let packages = PROGRAMS.iter().flat_map(|name| ["-p", name]);
+                run(cargo().args(["build", "--release"]).args(packages))?;
+                target.join("release")
+            }
+        };
         for name in PROGRAMS {
-            documents(&programs.join(name), &output.join(name))?;
-            let package = output.join(format!("{name}.deb"));
-            run(Command::new(&tool)
-                .args(["-p", name, "--no-build", "--profile", profile, "--output"])
+            let parts = target.join("dist").join(name);
+            gather(&programs.join(name), name, &parts)?;
+            let package = target.join("dist").join(format!("{name}.deb"));
+            let mut pack = Command::new(&tool);
+            // Quiet: every part below target/ that cargo-deb has not built itself is a warning.
+            pack.args(["--quiet", "--no-build", "-p", name, "--output"])
                 .arg(&package)
-                .current_dir(workspace.root()))?;
-            check(name, &package, &output.join(name))?;
+                .current_dir(workspace.root());
+            if self.programs.is_some() {
+                pack.arg("--fast");
+            }
+            run(&mut pack)?;
+            check::package(name, &package, &parts)
+                .with_context(|| format!("{} is not good", package.display()))?;
             println!("dist: {} is complete", package.display());
         }
         Ok(())
     }
 }
 
-/// cargo-deb of the version that we know, made once.
+/// cargo-deb of the version that we know, made once. It is built to be there soon, not to be fast.
 fn cargo_deb(target: &Path) -> Result<PathBuf> {
     let root = target.join("tools");
     let tool = root.join("bin/cargo-deb");
     if !tool.exists() {
         println!("dist: installing cargo-deb {CARGO_DEB} into {}", root.display());
         run(cargo()
-            .args([
-                "install",
-                "--quiet",
-                "--locked",
-                "cargo-deb",
-                "--version",
-                CARGO_DEB,
-                "--root",
-            ])
+            .args(["install", "--quiet", "--locked", "--profile", "dev", "cargo-deb"])
+            .args(["--version", CARGO_DEB, "--root"])
             .arg(&root))?;
     }
     Ok(tool)
 }
 
-/// Manual pages and completions, by the program's own word.
-fn documents(program: &Path, folder: &Path) -> Result<()> {
-    let name = program
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned();
-    std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    run(Command::new(program).arg("man").arg(folder.join("man")))?;
+/// The program, and what it says about itself.
+fn gather(program: &Path, name: &str, parts: &Path) -> Result<()> {
+    if parts.exists() {
+        // A page of a command that is no more must not go into a package.
+        std::fs::remove_dir_all(parts).with_context(|| format!("cannot empty {}", parts.display()))?;
+    }
+    std::fs::create_dir_all(parts).with_context(|| format!("cannot make {}", parts.display()))?;
+    let copy = parts.join(name);
+    std::fs::copy(program, &copy)
+        .with_context(|| format!("cannot copy {} to {}", program.display(), copy.display()))?;
+    // cargo-deb strips only what it has built itself.
+    run(Command::new("strip").arg(&copy))?;
+    run(Command::new(&copy).arg("man").arg(parts.join("man")))?;
     for (shell, before, after) in SHELLS {
-        let path = folder.join(format!("{before}{name}{after}"));
+        let path = parts.join(format!("{before}{name}{after}"));
         let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
-        run(Command::new(program).args(["completions", shell]).stdout(file))?;
+        run(Command::new(&copy).args(["completions", shell]).stdout(file))?;
     }
     Ok(())
-}
-
-/// What Debian's tools say of a package, and whether its program runs and its unit is understood.
-fn check(name: &str, package: &Path, scratch: &Path) -> Result<()> {
-    run(Command::new("dpkg-deb").arg("--info").arg(package))?;
-    let unpacked = scratch.join("unpacked");
-    if unpacked.exists() {
-        std::fs::remove_dir_all(&unpacked).with_context(|| format!("cannot empty {}", unpacked.display()))?;
-    }
-    run(Command::new("dpkg-deb")
-        .arg("--extract")
-        .args([package, &unpacked]))?;
-    run(Command::new(unpacked.join("usr/bin").join(name)).arg("--version"))?;
-    let unit = [
-        format!("lib/systemd/system/{name}.service"),
-        format!("usr/lib/systemd/system/{name}.service"),
-    ]
-    .map(|place| unpacked.join(place))
-    .into_iter()
-    .find(|unit| unit.exists());
-    let unit = unit.with_context(|| format!("{} has no unit of systemd", package.display()))?;
-    // With a root, the program that the unit names is looked for in the package.
-    let verify = Command::new("systemd-analyze")
-        .args(["verify", "--man=no", "--recursive-errors=no"])
-        .arg(format!("--root={}", unpacked.display()))
-        .arg(
-            unit.strip_prefix(&unpacked)
-                .map(|unit| Path::new("/").join(unit))?,
-        )
-        .output()
-        .context("cannot run systemd-analyze")?;
-    let said = String::from_utf8_lossy(&verify.stderr);
-    ensure!(
-        verify.status.success() && !said.contains(name),
-        "systemd-analyze finds fault with {}: {said}",
-        unit.display()
-    );
-    run(Command::new("lintian")
-        .args([
-            "--fail-on",
-            "error",
-            "--allow-root",
-            "--suppress-tags",
-            NOT_FOR_US,
-        ])
-        .arg(package))
 }

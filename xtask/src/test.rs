@@ -3,6 +3,7 @@
 //! A stage that fails does not hide what the next ones would find; only the scenarios are left out when what they run on is
 //! missing. The last line is the sum of all test runners' closing lines.
 
+use crate::dist::Dist;
 use crate::prepare::{self, cargo};
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
@@ -51,6 +52,7 @@ impl Test {
             // again with other features.
             let programs = ["test", "--no-run"];
             stages.run("programs", |_| prepare::run(cargo().args(programs)))?;
+            stages.note("packages", |_| Dist::of(folders.programs().to_owned()).run());
             stages.run("image", |_| prepare::image())?;
             stages.note("image again", |_| prepare::image_again());
             stages.run("enterprise", |_| runtime()?.block_on(prepare::assets(&folders)))?;
