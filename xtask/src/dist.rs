@@ -75,7 +75,7 @@ impl Dist {
                 pack.arg("--fast");
             }
             run(&mut pack)?;
-            check::package(name, &package, &parts)
+            check::package(name, &package, &parts, &target.join("dist"))
                 .with_context(|| format!("{} is not good", package.display()))?;
             println!("dist: {} is complete", package.display());
         }

@@ -1,4 +1,5 @@
-//! What Debian's own tools say of a package, and whether it works where it is installed: in a copy of this system that is gone afterwards.
+//! What Debian's own tools say of a package, and whether its service starts where it is installed, under the unit's own restrictions: in a copy of
+//! this system that is gone afterwards.
 
 use crate::prepare::run;
 use anyhow::{Context as _, Result};
@@ -6,10 +7,12 @@ use std::path::Path;
 use std::process::Command;
 
 /// What making and checking a package runs.
-pub(super) const HOST_PACKAGES: [&str; 6] = [
+pub(super) const HOST_PACKAGES: [&str; 8] = [
     "binutils",
+    "curl",
     "dpkg-dev",
     "init-system-helpers",
+    "iproute2",
     "lintian",
     "systemd",
     "util-linux",
@@ -18,33 +21,34 @@ pub(super) const HOST_PACKAGES: [&str; 6] = [
 const NOT_FOR_US: &str = "bogus-mail-host,bogus-mail-host-in-debian-changelog,initial-upload-closes-no-bugs";
 const INSTALLED: &str = include_str!("installed.sh");
 
-/// Looks at the package `name` in the file `package`; `scratch` is a folder for this.
-pub(super) fn package(name: &str, package: &Path, scratch: &Path) -> Result<()> {
+/// Looks at the package `name` in the file `package`; `parts` is its folder below `dist`.
+pub(super) fn package(name: &str, package: &Path, parts: &Path, dist: &Path) -> Result<()> {
     run(Command::new("dpkg-deb").arg("--info").arg(package))?;
     run(Command::new("lintian")
-        .args([
-            "--allow-root",
-            "--fail-on",
-            "error,warning",
-            "--suppress-tags",
-            NOT_FOR_US,
-        ])
+        .args(["--allow-root", "--fail-on", "error,warning"])
+        .args(["--suppress-tags", NOT_FOR_US])
         .arg(package))?;
-    let root = scratch.join("installed");
-    std::fs::create_dir_all(&root).with_context(|| format!("cannot make {}", root.display()))?;
-    let version = env!("CARGO_PKG_VERSION");
-    // Whatever is mounted is mounted for this process only.
-    run(Command::new("unshare")
+    let [memory, words] = ["memory", "words"].map(|folder| parts.join(folder));
+    for folder in [&memory, &words] {
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    }
+    let installed = run(Command::new("unshare")
         .args([
             "--mount",
-            "--net",
             "--propagation",
             "private",
-            "--",
-            "sh",
-            "-euc",
-            INSTALLED,
+            "--net",
+            "--uts",
+            "--ipc",
+            "--cgroup",
         ])
-        .args(["installed", name, version])
-        .args([package, &root]))
+        // systemd is the first process of a namespace, and ends with this one.
+        .args(["--pid", "--fork", "--kill-child", "--", "sh", "-euc", INSTALLED])
+        .args(["installed", name, env!("CARGO_PKG_VERSION")])
+        .args([package, &memory, &words])
+        .arg(dist.join("leaseboot-lm/leaseboot-lm")));
+    installed.with_context(|| {
+        let said = std::fs::read_to_string(words.join("probe")).unwrap_or_default();
+        format!("the service does not start where its package is installed:\n{said}")
+    })
 }
