@@ -83,15 +83,15 @@ impl Dist {
     }
 }
 
-/// cargo-deb of the version that we know, made once. It is built to be there soon, not to be fast.
+/// cargo-deb of the version that we know, made once. It is built to be there soon, not to be fast, and compresses by the program `xz`.
 fn cargo_deb(target: &Path) -> Result<PathBuf> {
     let root = target.join("tools");
     let tool = root.join("bin/cargo-deb");
     if !tool.exists() {
         println!("dist: installing cargo-deb {CARGO_DEB} into {}", root.display());
         run(cargo()
-            .args(["install", "--quiet", "--locked", "--profile", "dev", "cargo-deb"])
-            .args(["--version", CARGO_DEB, "--root"])
+            .args(["install", "cargo-deb", "--version", CARGO_DEB, "--quiet", "--locked"])
+            .args(["--profile", "dev", "--no-default-features", "--root"])
             .arg(&root))?;
     }
     Ok(tool)

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// What making and checking a package runs.
-pub(super) const HOST_PACKAGES: [&str; 8] = [
+pub(super) const HOST_PACKAGES: [&str; 9] = [
     "binutils",
     "curl",
     "dpkg-dev",
@@ -16,6 +16,7 @@ pub(super) const HOST_PACKAGES: [&str; 8] = [
     "lintian",
     "systemd",
     "util-linux",
+    "xz-utils",
 ];
 /// What Debian asks of packages in its own archive: a mail address, and a bug to close.
 const NOT_FOR_US: &str = "bogus-mail-host,bogus-mail-host-in-debian-changelog,initial-upload-closes-no-bugs";
