@@ -90,7 +90,14 @@ fn cargo_deb(target: &Path) -> Result<PathBuf> {
     if !tool.exists() {
         println!("dist: installing cargo-deb {CARGO_DEB} into {}", root.display());
         run(cargo()
-            .args(["install", "cargo-deb", "--version", CARGO_DEB, "--quiet", "--locked"])
+            .args([
+                "install",
+                "cargo-deb",
+                "--version",
+                CARGO_DEB,
+                "--quiet",
+                "--locked",
+            ])
             .args(["--profile", "dev", "--no-default-features", "--root"])
             .arg(&root))?;
     }
