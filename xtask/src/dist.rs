@@ -7,7 +7,7 @@
 //! ```
 //!
 //! What is in a package stands in `[package.metadata.deb]` of its crate, in cargo-deb's words. Manual pages and completions come from the
-//! program itself. A package is made only if [`check`] finds no fault with it, so what lies in the folder can be handed out.
+//! program itself. A package gets into the folder only if [`check`] finds no fault with it, so what lies there can be handed out.
 
 mod check;
 
@@ -65,18 +65,21 @@ impl Dist {
         for name in PROGRAMS {
             let parts = target.join("dist").join(name);
             gather(&programs.join(name), name, &parts)?;
-            let package = target.join("dist").join(format!("{name}.deb"));
+            let file = format!("{name}.deb");
+            let (made, package) = (parts.join(&file), target.join("dist").join(&file));
             let mut pack = Command::new(&tool);
             // Quiet: every part below target/ that cargo-deb has not built itself is a warning.
             pack.args(["--quiet", "--no-build", "-p", name, "--output"])
-                .arg(&package)
+                .arg(&made)
                 .current_dir(workspace.root());
             if self.programs.is_some() {
                 pack.arg("--fast");
             }
             run(&mut pack)?;
-            check::package(name, &package, &parts, &target.join("dist"))
-                .with_context(|| format!("{} is not good", package.display()))?;
+            check::package(name, &made, &parts, &target.join("dist"))
+                .with_context(|| format!("{} is not good", made.display()))?;
+            std::fs::rename(&made, &package)
+                .with_context(|| format!("cannot put in place {}", package.display()))?;
             println!("dist: {} is complete", package.display());
         }
         Ok(())
