@@ -44,14 +44,12 @@ async fn open(path: &Path) -> Store {
 }
 
 async fn declare(path: &Path) {
-    let server = |number: usize| NewServer {
-        name: name(&format!("s{number}")),
-        wiped: true,
-        hardware: None,
-    };
-    let servers: Vec<_> = (0..WRITERS).map(server).collect();
+    let servers: Vec<_> = (0..WRITERS)
+        .zip(1..)
+        .map(|(number, last)| server(&format!("s{number}"), last))
+        .collect();
     let store = open(path).await;
-    store.adopt_servers(&servers, NOW).await.unwrap();
+    store.declare_servers(&servers, true, NOW).await.unwrap();
     store.close().await;
 }
 
@@ -162,7 +160,7 @@ async fn check(path: &Path, answered: &BTreeMap<LeaseId, (u64, LeaseState)>) {
         let numbers: Vec<_> = events.iter().map(|event| event.sequence).collect();
         assert_eq!(numbers, (1..=lease.events()).collect::<Vec<_>>(), "{id}");
         assert_eq!(events.last().map(|event| event.state), Some(state), "{id}");
-        let server = store.server(&lease.server).await.unwrap().unwrap();
+        let server = store.server(&lease.lease.server).await.unwrap().unwrap();
         let holds = server.custody == Custody::Lent && server.lease.as_ref() == Some(id);
         assert_eq!(holds, state != LeaseState::Ended, "{id} is {state}: {server:?}");
         let ordered = orders.iter().any(|order| order.lease.as_ref() == Some(id));
