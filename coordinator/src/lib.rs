@@ -36,6 +36,7 @@ pub mod metrics;
 pub mod pki;
 pub mod power;
 pub mod search;
+mod seats;
 pub mod store;
 pub mod switch;
 pub mod tenants;

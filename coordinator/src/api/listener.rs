@@ -1,7 +1,14 @@
-//! Connections to the API: TLS, bounded in number and time, each request marked with who is at the other end.
+//! Connections to the API: TLS, bounded in number, time and what they may make us keep, each request marked with who is at the other end.
+//!
+//! Whoever comes when all places are taken gets the place of a connection that is good for nothing, see [`Seats`].
 
+use super::handshake::Hello;
 use crate::pki;
+use crate::seats::{Limits, Seat, Seats};
 use axum::Router;
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -15,8 +22,16 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-/// Connections at once; more wait in the kernel's queue.
-const MOST_CONNECTIONS: usize = 4096;
+/// Connections at once. While all are being served, more wait in the kernel's queue. An organizer has one for each lease that it follows.
+const LIMITS: Limits = Limits {
+    total: 4096,
+    silent: 2048,
+    per_address: 1024,
+};
+/// How often to look whether one of those that are served has stood still for too long.
+const LOOK: Duration = Duration::from_secs(1);
+/// The most that a connection reads ahead, and so the longest head of a request, in bytes.
+const READ_AHEAD: usize = 16 << 10;
 const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 /// How long a client may take for the head of a request, and sit idle between two.
 const HEAD_TIME: Duration = Duration::from_secs(60);
@@ -75,15 +90,19 @@ impl Api {
     /// Serves until `stop` is cancelled; connections are closed then.
     pub async fn run(self, router: Router, stop: CancellationToken) {
         let mut connections = JoinSet::new();
+        let seats = Seats::new(LIMITS);
         loop {
-            // Goal: one more connection, or one less. Accepting and joining are cancel-safe.
+            let has_room = seats.has_room();
+            // Goal: one more connection, or one less. Accepting, joining and waiting are cancel-safe.
             tokio::select! {
                 () = stop.cancelled() => return,
                 Some(_) = connections.join_next() => {}
-                accepted = self.listener.accept(), if connections.len() < MOST_CONNECTIONS => match accepted {
-                    Ok((stream, from)) => {
-                        connections.spawn(serve(stream, from, self.tls.clone(), router.clone()));
-                    }
+                () = tokio::time::sleep(LOOK), if !has_room => {}
+                accepted = self.listener.accept(), if has_room => match accepted {
+                    Ok((stream, from)) => match seats.admit(from.ip()) {
+                        Some(seat) => drop(connections.spawn(seated(stream, from, seat, self.tls.clone(), router.clone()))),
+                        None => tracing::info!(%from, "one connection too many to the API is closed"),
+                    },
                     Err(error) => {
                         tracing::warn!(%error, "a connection to the API could not be taken");
                         tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -94,10 +113,19 @@ impl Api {
     }
 }
 
-async fn serve(stream: TcpStream, from: SocketAddr, tls: TlsAcceptor, router: Router) {
+async fn seated(stream: TcpStream, from: SocketAddr, seat: Seat, tls: TlsAcceptor, router: Router) {
+    let seat = Arc::new(seat);
+    // Goal: the end of the connection, whichever comes first. A request that is dropped half-way is one whose client went away.
+    tokio::select! {
+        () = serve(stream, from, seat.clone(), tls, router) => {}
+        () = seat.given_away() => tracing::debug!(%from, "the place of a connection to the API was needed for another"),
+    }
+}
+
+async fn serve(stream: TcpStream, from: SocketAddr, seat: Arc<Seat>, tls: TlsAcceptor, router: Router) {
     // Small answers must not wait for each other.
     let _ = stream.set_nodelay(true);
-    let stream = match tokio::time::timeout(HANDSHAKE_TIME, tls.accept(stream)).await {
+    let stream = match tokio::time::timeout(HANDSHAKE_TIME, tls.accept(Hello::new(stream))).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return tracing::info!(%from, %error, "a TLS handshake failed"),
         Err(_) => return tracing::info!(%from, "a TLS handshake took too long"),
@@ -111,12 +139,28 @@ async fn serve(stream: TcpStream, from: SocketAddr, tls: TlsAcceptor, router: Ro
         tenant,
         certificate,
     };
-    let router = router.layer(axum::Extension(peer));
+    if peer.tenant.is_some() {
+        seat.known();
+    }
+    stream.get_ref().0.is_over();
+    seat.idle();
+    let router = router
+        .layer(axum::middleware::from_fn_with_state(seat, while_busy))
+        .layer(axum::Extension(peer));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME)
+        .max_buf_size(READ_AHEAD)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     if let Err(error) = connection.await {
         tracing::debug!(%from, %error, "a connection to the API broke");
     }
+}
+
+/// The layer over all requests of a connection: tells its seat when one is being answered.
+async fn while_busy(State(seat): State<Arc<Seat>>, request: Request, next: Next) -> Response {
+    seat.busy();
+    let response = next.run(request).await;
+    seat.idle();
+    response
 }

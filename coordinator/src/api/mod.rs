@@ -3,6 +3,8 @@
 //! | module | what |
 //! |---|---|
 //! | `listener` | connections: TLS, who is at the other end, how many and how long |
+//! | `handshake` | how much may be said until that is known |
+//! | `bodies` | how much may be sent before it is known by whom |
 //! | `caller` | extractors: the tenant, the agent, the lease that is meant |
 //! | `leases` | the routes of `leaseboot_protocol::leases` |
 //! | `events` | what happens to a lease, by long poll and as a stream |
@@ -18,10 +20,12 @@
 //! [`Problem`](problem::Problem). A new subject is a new file and one line in [`router`].
 
 mod agents;
+mod bodies;
 mod caller;
 mod description;
 mod enrolment;
 mod events;
+mod handshake;
 mod idempotency;
 mod kinds;
 mod leases;
@@ -70,6 +74,10 @@ pub fn router(driver: Arc<Driver>) -> Router {
         .layer(axum::middleware::from_fn_with_state(
             driver.clone(),
             idempotency::once,
+        ))
+        .layer(axum::middleware::from_fn_with_state(
+            (driver.clone(), bodies::Bodies::default()),
+            bodies::bound,
         ))
         .layer(axum::middleware::from_fn_with_state(driver.clone(), measure))
         .layer(axum::middleware::from_fn(problem::finish))

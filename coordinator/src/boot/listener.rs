@@ -1,29 +1,38 @@
 //! The TCP side of the boot files: connections, bounded in number, in number from one address, in size of what they may send, and in time.
+//!
+//! Whoever comes when all places are taken gets the place of a connection that is good for nothing, see [`Seats`].
 
 use super::http;
 use super::request::{LONGEST_HEAD, Malformed, Method, Request};
 use super::response::{Body, Response, Status};
 use super::service::BootService;
-use std::collections::HashMap;
+use crate::seats::{Limits, Seat, Seats};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-/// Connections at once: a thousand servers, and some. More wait in the kernel's queue.
-const MOST_CONNECTIONS: usize = 2048;
-/// Connections at once from one address: a server opens one or two, a cache in front some dozens.
-const MOST_PER_ADDRESS: usize = 64;
+/// Connections at once: a thousand servers, and some; a server opens one or two, a cache in front of servers some dozens. While all are
+/// being served, more wait in the kernel's queue.
+const LIMITS: Limits = Limits {
+    total: 2048,
+    silent: 1024,
+    per_address: 64,
+};
+/// How often to look whether one of those that are served has stood still for too long.
+const LOOK: Duration = Duration::from_secs(1);
 /// How long a client may take for the head of a request, and sit idle between two.
 const HEAD_TIME: Duration = Duration::from_secs(20);
-/// How long a client may take nothing of what it asked for.
+/// How long a client may take nothing of what it asked for, or less than [`PROGRESS`].
 const STANDSTILL: Duration = Duration::from_secs(60);
+/// Bytes that count as progress: a client that takes one now and then takes nothing.
+const PROGRESS: usize = 64 << 10;
 /// How long a connection may last in all: a boot over the slowest wire is much shorter.
 const CONNECTION_TIME: Duration = Duration::from_secs(1800);
 /// How long to wait when the process is out of file descriptors or the like.
@@ -71,40 +80,27 @@ impl BootHttp {
     /// Serves until `stop` is cancelled; connections are closed then.
     pub async fn run(self, service: Arc<BootService>, stop: CancellationToken) {
         let mut connections = JoinSet::new();
-        let mut per_address: HashMap<IpAddr, usize> = HashMap::new();
+        let seats = Seats::new(LIMITS);
         loop {
-            // Goal: one more connection, or one less. Accepting and joining are cancel-safe.
+            let has_room = seats.has_room();
+            // Goal: one more connection, or one less. Accepting, joining and waiting are cancel-safe.
             tokio::select! {
                 () = stop.cancelled() => return,
-                Some(ended) = connections.join_next() => match ended {
-                    Ok(from) => forget(&mut per_address, from),
-                    Err(error) => tracing::error!(%error, "a connection for boot files failed inside the LM"),
+                Some(ended) = connections.join_next() => if let Err(error) = ended {
+                    tracing::error!(%error, "a connection for boot files failed inside the LM");
                 },
-                accepted = self.listener.accept(), if connections.len() < MOST_CONNECTIONS => match accepted {
-                    Ok((stream, from)) => {
-                        let count = per_address.entry(from.ip()).or_default();
-                        if *count < MOST_PER_ADDRESS {
-                            *count += 1;
-                            connections.spawn(serve(stream, from, service.clone()));
-                        } else {
-                            tracing::debug!(%from, "one connection too many for boot files is closed");
-                        }
-                    }
+                () = tokio::time::sleep(LOOK), if !has_room => {}
+                accepted = self.listener.accept(), if has_room => match accepted {
+                    Ok((stream, from)) => match seats.admit(from.ip()) {
+                        Some(seat) => drop(connections.spawn(serve(stream, from, seat, service.clone()))),
+                        None => tracing::debug!(%from, "one connection too many for boot files is closed"),
+                    },
                     Err(error) => {
                         tracing::warn!(%error, "a connection for boot files could not be taken");
                         tokio::time::sleep(ACCEPT_PAUSE).await;
                     }
                 },
             }
-        }
-    }
-}
-
-fn forget(per_address: &mut HashMap<IpAddr, usize>, from: IpAddr) {
-    if let Some(count) = per_address.get_mut(&from) {
-        *count -= 1;
-        if *count == 0 {
-            per_address.remove(&from);
         }
     }
 }
@@ -116,17 +112,24 @@ enum Broken {
     Io(#[source] io::Error),
     #[error("the client took too long to ask")]
     SlowHead,
-    #[error("the client took nothing of its file for {} s", STANDSTILL.as_secs())]
+    #[error("the client took next to nothing of its file for {} s", STANDSTILL.as_secs())]
     Standstill,
+    #[error("its place was needed for another connection")]
+    MadeRoom,
     #[error("the client sent what is no request")]
     Malformed(#[source] Malformed),
     #[error("the client sent a head of more than {LONGEST_HEAD} bytes")]
     HeadTooLarge,
 }
 
-/// One connection to its end; gives the client's address back.
-async fn serve(mut stream: TcpStream, from: SocketAddr, service: Arc<BootService>) -> IpAddr {
-    match timeout(CONNECTION_TIME, requests(&mut stream, from, &service)).await {
+/// One connection to its end.
+async fn serve(mut stream: TcpStream, from: SocketAddr, seat: Seat, service: Arc<BootService>) {
+    // Goal: the end of the connection, whichever comes first. Dropping the requests drops answers that nobody is to have.
+    let ended = tokio::select! {
+        ended = timeout(CONNECTION_TIME, requests(&mut stream, from, &seat, &service)) => ended,
+        () = seat.given_away() => Ok(Err(Broken::MadeRoom)),
+    };
+    match ended {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
             tracing::debug!(%from, error = &error as &dyn std::error::Error, "a connection for boot files ended early");
@@ -142,10 +145,14 @@ async fn serve(mut stream: TcpStream, from: SocketAddr, service: Arc<BootService
         }
         Err(_) => tracing::info!(%from, "a connection for boot files lasted too long"),
     }
-    from.ip()
 }
 
-async fn requests(stream: &mut TcpStream, from: SocketAddr, service: &BootService) -> Result<(), Broken> {
+async fn requests(
+    stream: &mut TcpStream,
+    from: SocketAddr,
+    seat: &Seat,
+    service: &BootService,
+) -> Result<(), Broken> {
     stream.set_nodelay(true).map_err(Broken::Io)?;
     let mut buffer = Vec::with_capacity(1024);
     loop {
@@ -153,6 +160,7 @@ async fn requests(stream: &mut TcpStream, from: SocketAddr, service: &BootServic
         let Some(request) = head.map_err(|_| Broken::SlowHead)?? else {
             return Ok(());
         };
+        seat.busy();
         let response = http::respond(service, &request, from).await;
         write_all(stream, &response.head(request.goes_on)).await?;
         if request.method != Method::Head {
@@ -160,13 +168,14 @@ async fn requests(stream: &mut TcpStream, from: SocketAddr, service: &BootServic
                 Body::Empty => {}
                 Body::Bytes(bytes) => write_all(stream, bytes).await?,
                 Body::File(file, part) => {
-                    send_file(stream, |stream, part| file.send(stream, part), part.clone()).await?;
+                    send_file(stream, seat, |stream, part| file.send(stream, part), part.clone()).await?;
                 }
             }
         }
         if !request.goes_on {
             return stream.shutdown().await.map_err(Broken::Io);
         }
+        seat.idle();
     }
 }
 
@@ -203,10 +212,17 @@ async fn write_all(stream: &mut TcpStream, bytes: &[u8]) -> Result<(), Broken> {
 /// trip costs as much as one with a megabyte: what is left waits until the kernel says that a third of the buffer is free.
 async fn send_file(
     stream: &TcpStream,
+    seat: &Seat,
     send: impl Fn(&TcpStream, &Range<usize>) -> io::Result<usize>,
     mut part: Range<usize>,
 ) -> Result<(), Broken> {
+    // Where the file stood when it last moved on, and until when it must move on again.
+    let (mut stood, mut until) = (part.start, Instant::now() + STANDSTILL);
     while !part.is_empty() {
+        if part.start - stood >= PROGRESS {
+            (stood, until) = (part.start, Instant::now() + STANDSTILL);
+            seat.busy();
+        }
         let piece = part.start..part.end.min(part.start + PIECE);
         let mut taken = 0;
         let sent = stream.try_io(Interest::WRITABLE, || {
@@ -221,7 +237,7 @@ async fn send_file(
         match sent {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                let ready = timeout(STANDSTILL, stream.writable()).await;
+                let ready = timeout_at(until, stream.writable()).await;
                 ready.map_err(|_| Broken::Standstill)?.map_err(Broken::Io)?;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

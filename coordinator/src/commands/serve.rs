@@ -17,6 +17,7 @@ use anyhow::{Context as _, anyhow, bail};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -159,7 +160,13 @@ fn start(services: Services, stop: &CancellationToken) -> JoinSet<Ended> {
     } = services;
     let mut tasks = JoinSet::new();
     let (token, directory) = (stop.clone(), driver.clone());
-    tasks.spawn(async move { ("DHCP", dhcp.run(directory, token).await.map_err(Into::into)) });
+    // On a thread of its own, as TFTP is: in a flood it is never done, and a task that never waits keeps others of its thread, and at times
+    // the runtime's look at the sockets, waiting for seconds.
+    let runtime = Handle::current();
+    tasks.spawn_blocking(move || {
+        let served = runtime.block_on(dhcp.run(directory, token));
+        ("DHCP", served.map_err(Into::into))
+    });
     let (token, names) = (stop.clone(), CountedNames::new(boot.clone(), driver.clone()));
     tasks.spawn(async move { ("TFTP", tftp.run(names, token).await.map_err(Into::into)) });
     let token = stop.clone();

@@ -141,7 +141,7 @@ impl Dhcp {
             }
             MessageType::Release => {
                 if let (None, Some(pool)) = (fixed, &mut self.networks[at].pool) {
-                    pool.release(request.mac);
+                    pool.release(request.mac, now);
                 }
                 None
             }
@@ -204,7 +204,7 @@ impl Dhcp {
             .is_some_and(|server| server != self.settings.address.addr())
         {
             if let (None, Some(pool)) = (fixed, &mut network.pool) {
-                pool.release(request.mac);
+                pool.release(request.mac, now);
             }
             return None;
         }

@@ -2,15 +2,19 @@
 //!
 //! They live in memory: a server that asks again after a restart of the LM says which address it had and gets it again. Anybody on the wire can invent cards,
 //! so the pool remembers one holder per address and nothing more; when it is full, the oldest offer that nobody accepted gives way. Servers on record have fixed addresses and cannot be crowded out.
+//!
+//! A flood of invented cards asks a pool that is full, time and again, so that must be cheap too: holdings are kept in the order in which they end.
 
 use super::config::PoolConfig;
 use leaseboot_protocol::network::MacAddress;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 /// How long an offer waits for its client to accept.
 const OFFER_TIME: Duration = Duration::from_secs(30);
+/// Addresses that are tried for a card before those are looked for that are free.
+const TRIES: usize = 16;
 /// How long an address that a client found in use is left alone.
 const DECLINE_TIME: Duration = Duration::from_secs(600);
 
@@ -20,19 +24,27 @@ pub(super) struct Pool {
     range: PoolConfig,
     held: BTreeMap<Ipv4Addr, Holding>,
     by_mac: HashMap<MacAddress, Ipv4Addr>,
+    /// All of `held` in the order in which they end.
+    ends: BTreeSet<(Instant, Ipv4Addr)>,
+    /// Those of them that are offers.
+    offers: BTreeSet<(Instant, Ipv4Addr)>,
+    /// Every address below this one is held, or was reserved.
+    untouched: u32,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Holding {
     holder: Holder,
     until: Instant,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Holder {
     Offered(MacAddress),
     Bound(MacAddress),
     Declined,
+    /// It was given back.
+    Nobody,
 }
 
 impl Pool {
@@ -41,6 +53,9 @@ impl Pool {
             range,
             held: BTreeMap::new(),
             by_mac: HashMap::new(),
+            ends: BTreeSet::new(),
+            offers: BTreeSet::new(),
+            untouched: range.first.into(),
         }
     }
 
@@ -60,12 +75,18 @@ impl Pool {
             self.extend_offer(address, now);
             return Some(address);
         }
-        let free = |address: &Ipv4Addr| self.is_free(*address, now) && !reserved(*address);
+        let free = |pool: &Self, address: &Ipv4Addr| pool.is_free(*address, now) && !reserved(*address);
         let address = wanted
-            .filter(|wanted| self.range.contains(*wanted) && free(wanted))
-            .or_else(|| self.candidates(mac).find(free))
-            .or_else(|| self.oldest_offer())?;
-        self.hold(address, Holder::Offered(mac), now + OFFER_TIME);
+            .filter(|wanted| self.range.contains(*wanted) && free(self, wanted))
+            .or_else(|| {
+                self.candidates(mac)
+                    .take(TRIES)
+                    .find(|address| free(self, address))
+            })
+            .or_else(|| self.next_untouched(&reserved))
+            .or_else(|| self.first_ended(&reserved, now))
+            .or_else(|| self.offers.first().map(|(_, address)| *address))?;
+        self.hold(mac, address, Holder::Offered(mac), now, OFFER_TIME);
         Some(address)
     }
 
@@ -80,28 +101,22 @@ impl Pool {
         let has_it = self.by_mac.get(&mac) == Some(&address);
         let may_have_it = self.range.contains(address) && !reserved(address) && self.is_free(address, now);
         if has_it || may_have_it {
-            self.hold(address, Holder::Bound(mac), now + self.lease_time());
+            self.hold(mac, address, Holder::Bound(mac), now, self.lease_time());
         }
         has_it || may_have_it
     }
 
     /// The card does not want its address any more.
-    pub(super) fn release(&mut self, mac: MacAddress) {
+    pub(super) fn release(&mut self, mac: MacAddress, now: Instant) {
         if let Some(address) = self.by_mac.remove(&mac) {
-            self.held.remove(&address);
+            self.set(address, Holder::Nobody, now);
         }
     }
 
     /// The card found that somebody else uses its address.
     pub(super) fn decline(&mut self, mac: MacAddress, now: Instant) {
         if let Some(address) = self.by_mac.remove(&mac) {
-            self.held.insert(
-                address,
-                Holding {
-                    holder: Holder::Declined,
-                    until: now + DECLINE_TIME,
-                },
-            );
+            self.set(address, Holder::Declined, now + DECLINE_TIME);
         }
     }
 
@@ -113,9 +128,23 @@ impl Pool {
     }
 
     fn extend_offer(&mut self, address: Ipv4Addr, now: Instant) {
-        if let Some(holding) = self.held.get_mut(&address) {
-            holding.until = holding.until.max(now + OFFER_TIME);
+        if let Some(Holding { holder, until }) = self.held.get(&address).copied() {
+            self.set(address, holder, until.max(now + OFFER_TIME));
         }
+    }
+
+    /// The one place where holdings change; gives who had the address before.
+    fn set(&mut self, address: Ipv4Addr, holder: Holder, until: Instant) -> Option<Holder> {
+        let before = self.held.insert(address, Holding { holder, until });
+        if let Some(before) = before {
+            self.ends.remove(&(before.until, address));
+            self.offers.remove(&(before.until, address));
+        }
+        self.ends.insert((until, address));
+        if matches!(holder, Holder::Offered(_)) {
+            self.offers.insert((until, address));
+        }
+        before.map(|before| before.holder)
     }
 
     fn is_free(&self, address: Ipv4Addr, now: Instant) -> bool {
@@ -132,29 +161,32 @@ impl Pool {
         (0..size).map(move |step| Ipv4Addr::from(first + (start + step) % size))
     }
 
-    fn oldest_offer(&self) -> Option<Ipv4Addr> {
-        let offers = self
-            .held
-            .iter()
-            .filter(|(_, holding)| matches!(holding.holder, Holder::Offered(_)));
-        offers
-            .min_by_key(|(_, holding)| holding.until)
-            .map(|(address, _)| *address)
+    /// An address that nobody ever had.
+    fn next_untouched(&mut self, reserved: impl Fn(Ipv4Addr) -> bool) -> Option<Ipv4Addr> {
+        while self.untouched <= u32::from(self.range.last) {
+            let address = Ipv4Addr::from(self.untouched);
+            if !self.held.contains_key(&address) && !reserved(address) {
+                return Some(address);
+            }
+            self.untouched += 1;
+        }
+        None
     }
 
-    fn hold(&mut self, address: Ipv4Addr, holder: Holder, until: Instant) {
-        let (Holder::Offered(mac) | Holder::Bound(mac)) = holder else {
-            return;
-        };
+    fn first_ended(&self, reserved: impl Fn(Ipv4Addr) -> bool, now: Instant) -> Option<Ipv4Addr> {
+        let ended = self.ends.iter().take_while(|(until, _)| *until <= now);
+        ended
+            .map(|(_, address)| *address)
+            .find(|address| !reserved(*address))
+    }
+
+    fn hold(&mut self, mac: MacAddress, address: Ipv4Addr, holder: Holder, now: Instant, time: Duration) {
         if let Some(old) = self.by_mac.insert(mac, address)
             && old != address
         {
-            self.held.remove(&old);
+            self.set(old, Holder::Nobody, now);
         }
-        if let Some(Holding {
-            holder: Holder::Offered(before) | Holder::Bound(before),
-            ..
-        }) = self.held.insert(address, Holding { holder, until })
+        if let Some(Holder::Offered(before) | Holder::Bound(before)) = self.set(address, holder, now + time)
             && before != mac
         {
             self.by_mac.remove(&before);
@@ -216,6 +248,32 @@ mod tests {
         );
     }
 
+    /// Looking at every address for each card would take a minute here.
+    #[test]
+    fn a_full_pool_costs_as_little_as_an_empty_one() {
+        let (begun, now) = (Instant::now(), Instant::now());
+        let mut pool = Pool::new(PoolConfig {
+            first: Ipv4Addr::new(10, 0, 0, 1),
+            last: Ipv4Addr::new(10, 0, 31, 254),
+            lease_time_s: 600,
+        });
+        let card = |number: u32| {
+            let [a, b, c, d] = number.to_be_bytes();
+            MacAddress([2, 0, a, b, c, d])
+        };
+        let size = 32 * 256 - 2;
+        for number in 0..size {
+            let address = pool.offer(card(number), None, |_| false, now).unwrap();
+            assert!(pool.bind(card(number), address, |_| false, now));
+        }
+        for number in size..3 * size {
+            assert_eq!(pool.offer(card(number), None, |_| false, now), None);
+        }
+        assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+        pool.release(card(7), now);
+        assert!(pool.offer(card(size), None, |_| false, now).is_some());
+    }
+
     #[test]
     fn a_declined_address_rests() {
         let now = Instant::now();
@@ -241,10 +299,14 @@ mod tests {
                         prop_assert!(pool.range.contains(offered) && !reserved(offered));
                     },
                     1 => { pool.bind(mac(card), address, reserved, now); }
-                    2 => pool.release(mac(card)),
+                    2 => pool.release(mac(card), now),
                     _ => pool.decline(mac(card), now),
                 }
                 prop_assert!(pool.len() <= 8);
+                let ends = pool.held.iter().map(|(address, holding)| (holding.until, *address));
+                prop_assert_eq!(&ends.collect::<BTreeSet<_>>(), &pool.ends);
+                let offers = pool.held.iter().filter(|(_, holding)| matches!(holding.holder, Holder::Offered(_)));
+                prop_assert_eq!(&offers.map(|(address, holding)| (holding.until, *address)).collect::<BTreeSet<_>>(), &pool.offers);
                 for (card, address) in &pool.by_mac {
                     let holder = &pool.held[address].holder;
                     prop_assert!(matches!(holder, Holder::Offered(m) | Holder::Bound(m) if m == card));

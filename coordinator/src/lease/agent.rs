@@ -42,6 +42,14 @@ impl From<crate::store::StoreError> for AgentError {
 }
 
 impl Driver {
+    /// Whether a token is on record at all. What it is good for, and where it must come from, is asked when it is used.
+    ///
+    /// # Errors
+    /// [`DriverError`].
+    pub async fn knows_token(&self, token: &str) -> Result<bool, DriverError> {
+        Ok(self.store.knows_token(&tokens::digest(token)).await?)
+    }
+
     /// The agent's first word: its boot token is used up, its hardware kept, its task given.
     ///
     /// # Errors

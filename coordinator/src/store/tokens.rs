@@ -135,6 +135,22 @@ impl Store {
         Ok(Redeemed::Good(kept.ticket))
     }
 
+    /// Whether this is a session token or a boot token, used or not.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn knows_token(&self, token: &Sha256) -> Result<bool, StoreError> {
+        let known: Option<(i64,)> = sqlx::query_as(
+            "SELECT CAST(1 AS BIGINT) FROM sessions WHERE sha256 = $1 UNION ALL
+             SELECT CAST(1 AS BIGINT) FROM boot_tokens WHERE sha256 = $1",
+        )
+        .bind(token.to_string())
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(failed("look a token up"))?;
+        Ok(known.is_some())
+    }
+
     /// The session that a token belongs to.
     ///
     /// # Errors

@@ -27,6 +27,8 @@ const CROWD: usize = 24;
 const REST: Duration = Duration::from_micros(100);
 /// Longer datagrams from clients make no sense.
 const LONGEST: usize = 1024;
+/// Names that are being looked up at once. A request that would be one more gets no answer, and its client asks again.
+const MOST_LOOKUPS: usize = 1024;
 /// Batches that are taken from one socket before the others have their turn.
 const TURN: usize = 8;
 
@@ -180,6 +182,9 @@ impl Engine {
         if let Some(file) = (&mut opening).now_or_never() {
             self.sessions.found(ticket, file, now, &mut self.outboxes);
             return;
+        }
+        if self.lookups.len() >= MOST_LOOKUPS {
+            return self.sessions.give_up(ticket);
         }
         let (answers, wake) = (self.answers.0.clone(), self.wake.clone());
         let answer = async move {

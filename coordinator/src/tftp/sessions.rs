@@ -10,7 +10,9 @@
 //! that asks again from the same port, as UEFI firmware does after it has asked for the size, meets another port of ours, and what is still under way of its first
 //! transfer cannot be mistaken for its second.
 //!
-//! What strangers can make this remember is bounded by [`MOST_TRANSFERS`] and [`MOST_PER_ADDRESS`].
+//! What strangers can make this remember is bounded by [`MOST_TRANSFERS`] and [`MOST_PER_ADDRESS`]. A request with a forged sender costs nothing, so a transfer
+//! has a right to its place only from its client's first ACK on: while there is no room, the oldest one that has not been confirmed makes room. In a flood a
+//! client has the time in which so many others ask, a good fraction of a second, and an ACK takes milliseconds.
 
 use super::TftpSettings;
 use super::negotiation::Terms;
@@ -19,7 +21,7 @@ use super::transfer::{End, Event, Outgoing, Transfer};
 use super::wheel::Wheel;
 use crate::datagrams::Outbox;
 use bytes::Bytes;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::{Duration, Instant};
 
@@ -30,6 +32,11 @@ const MOST_TRANSFERS: usize = 4096;
 /// Transfers at once to one address: firmware runs one, a person at a console a few.
 const MOST_PER_ADDRESS: usize = 8;
 
+/// Looks of the wheel that may be outstanding. Each transfer that made room leaves one or two behind for a second, so this is reached only when more
+/// requests come than could be answered.
+const MOST_LOOKS: usize = 32 * MOST_TRANSFERS;
+/// How often a transfer whose name is being looked up is looked at.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// How long looking a name up may take; the client's own patience ends at about that time.
 const LOOKUP_TIME: Duration = Duration::from_secs(30);
 
@@ -80,6 +87,16 @@ enum Stage {
     Moving,
 }
 
+impl Session {
+    /// Whether its client has not shown yet that it is there.
+    fn is_unconfirmed(&self) -> bool {
+        match &self.stage {
+            Stage::Sending(transfer) => !transfer.is_confirmed(),
+            Stage::Asked | Stage::Moving => true,
+        }
+    }
+}
+
 /// Where packets are put to be sent: one outbox for each lane.
 pub(super) type Outboxes = [Outbox; LANES];
 
@@ -88,7 +105,9 @@ pub(super) type Outboxes = [Outbox; LANES];
 pub(super) struct Sessions {
     settings: TftpSettings,
     live: HashMap<Key, Session>,
-    per_address: HashMap<Ipv4Addr, usize>,
+    per_address: HashMap<Ipv4Addr, Vec<Ticket>>,
+    /// In the order in which they began; also some that have been confirmed, or are over.
+    unconfirmed: VecDeque<Ticket>,
     wheel: Wheel<(Ticket, Instant)>,
     due: Vec<(Ticket, Instant)>,
     out: Vec<Outgoing>,
@@ -102,6 +121,7 @@ impl Sessions {
             settings,
             live: HashMap::new(),
             per_address: HashMap::new(),
+            unconfirmed: VecDeque::new(),
             wheel: Wheel::new(now),
             due: Vec::new(),
             out: Vec::new(),
@@ -151,15 +171,62 @@ impl Sessions {
         if self.is_repetition(client, &request) {
             return Ok(None);
         }
-        let of_address = self.per_address.get(client.ip()).copied().unwrap_or(0);
-        let lane = self.free_lane(client);
-        let (Some(lane), true) = (
-            lane,
-            of_address < MOST_PER_ADDRESS && self.live.len() < MOST_TRANSFERS,
-        ) else {
-            return Err((ErrorCode::Busy, "too many transfers, try again"));
+        if self.wheel.waiting() >= MOST_LOOKS {
+            return Ok(None);
+        }
+        let busy = Err((ErrorCode::Busy, "too many transfers, try again"));
+        if !self.make_room(*client.ip()) {
+            return busy;
+        }
+        match self.free_lane(client) {
+            Some(lane) => Ok(Some(self.begin(Key { lane, client }, request, now))),
+            None => busy,
+        }
+    }
+
+    /// Room for one more from this address, at the cost of a transfer that nobody has confirmed. `false` when there is none.
+    fn make_room(&mut self, address: Ipv4Addr) -> bool {
+        let of_address = self.per_address.get(&address).map_or(&[][..], Vec::as_slice);
+        let instead_of = if of_address.len() >= MOST_PER_ADDRESS {
+            of_address
+                .iter()
+                .copied()
+                .find(|ticket| self.is_unconfirmed(*ticket))
+        } else if self.live.len() >= MOST_TRANSFERS {
+            self.drop_confirmed();
+            self.unconfirmed.pop_front()
+        } else {
+            return true;
         };
-        Ok(Some(self.begin(Key { lane, client }, request, now)))
+        if let Some(ticket) = instead_of {
+            self.end(ticket.key, &End::MadeRoom);
+        }
+        instead_of.is_some()
+    }
+
+    fn is_unconfirmed(&self, ticket: Ticket) -> bool {
+        let session = self.live.get(&ticket.key);
+        session.is_some_and(|session| session.serial == ticket.serial && session.is_unconfirmed())
+    }
+
+    /// So that the first of the list has not been confirmed, and the list does not grow without end.
+    fn drop_confirmed(&mut self) {
+        while let Some(ticket) = self.unconfirmed.front().copied()
+            && !self.is_unconfirmed(ticket)
+        {
+            self.unconfirmed.pop_front();
+        }
+    }
+
+    /// The name for a transfer that [`Sessions::request`] began is not looked up: it is as if nothing had been asked.
+    pub(super) fn give_up(&mut self, ticket: Ticket) {
+        if self
+            .live
+            .get(&ticket.key)
+            .is_some_and(|session| session.serial == ticket.serial)
+        {
+            self.end(ticket.key, &End::MadeRoom);
+        }
     }
 
     /// The file for a transfer that [`Sessions::request`] began; `None` when there is none of that name.
@@ -223,7 +290,7 @@ impl Sessions {
             if let Some(session) = self.live.get_mut(&ticket.key) {
                 session.next_look = match &session.stage {
                     Stage::Sending(transfer) => transfer.deadline(),
-                    Stage::Asked | Stage::Moving => session.begun + LOOKUP_TIME,
+                    Stage::Asked | Stage::Moving => now + LOOK_AGAIN,
                 };
                 self.wheel.look((ticket, session.next_look), session.next_look);
             }
@@ -252,17 +319,16 @@ impl Sessions {
             serial,
             request,
             begun: now,
-            next_look: now + LOOKUP_TIME,
+            next_look: now + LOOK_AGAIN,
             stage: Stage::Asked,
         };
-        self.wheel
-            .look((Ticket { key, serial }, session.next_look), session.next_look);
+        let ticket = Ticket { key, serial };
+        self.wheel.look((ticket, session.next_look), session.next_look);
         self.live.insert(key, session);
-        *self.per_address.entry(*key.client.ip()).or_default() += 1;
-        Lookup {
-            ticket: Ticket { key, serial },
-            name,
-        }
+        self.per_address.entry(*key.client.ip()).or_default().push(ticket);
+        self.drop_confirmed();
+        self.unconfirmed.push_back(ticket);
+        Lookup { ticket, name }
     }
 
     fn react(&mut self, key: Key, event: Event<'_>, now: Instant, outboxes: &mut Outboxes) {
@@ -286,9 +352,9 @@ impl Sessions {
         let Some(session) = self.live.remove(&key) else {
             return;
         };
-        if let Some(count) = self.per_address.get_mut(key.client.ip()) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(tickets) = self.per_address.get_mut(key.client.ip()) {
+            tickets.retain(|ticket| ticket.key != key);
+            if tickets.is_empty() {
                 self.per_address.remove(key.client.ip());
             }
         }
@@ -298,19 +364,19 @@ impl Sessions {
                 let seconds = session.begun.elapsed().as_secs_f32();
                 tracing::info!(%client, %request, seconds, "tftp transfer complete");
             }
+            // One for each packet of a flood.
+            End::MadeRoom => {
+                tracing::debug!(%client, %request, "a tftp transfer that nobody confirmed made room")
+            }
             end => tracing::info!(%client, %request, ?end, "tftp transfer ended early"),
         }
     }
 
     /// The same request once more from the same port, while its transfer has not got through yet: the first answer is on its way, or will be sent again.
     fn is_repetition(&self, client: SocketAddrV4, request: &ReadRequest) -> bool {
-        let unconfirmed = |session: &Session| match &session.stage {
-            Stage::Sending(transfer) => !transfer.is_confirmed(),
-            Stage::Asked | Stage::Moving => true,
-        };
         (0..LANES)
             .filter_map(|lane| self.live.get(&Key { lane, client }))
-            .any(|session| unconfirmed(session) && session.request == *request)
+            .any(|session| session.is_unconfirmed() && session.request == *request)
     }
 
     /// A lane on which this client's port has no transfer.

@@ -48,6 +48,8 @@ pub enum End {
     Silence,
     /// The client kept asking for longer than any boot program takes.
     TooLong,
+    /// Its client has not confirmed it, and its place was needed for another.
+    MadeRoom,
 }
 
 /// Something that a transfer reacts to.

@@ -38,6 +38,11 @@ impl<T> Wheel<T> {
         self.waiting += 1;
     }
 
+    /// How many looks are to come.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting
+    }
+
     /// Takes what is due.
     pub(super) fn due(&mut self, now: Instant, due: &mut Vec<T>) {
         if self.waiting == 0 {
