@@ -5,15 +5,25 @@ use super::{Lender, TenantFacts};
 use crate::search;
 use leaseboot_protocol::marks::{self, MarkError};
 use leaseboot_protocol::settings::InstallSettings;
+use std::collections::BTreeSet;
 
 /// Nobody writes a longer text by hand; it also bounds what a merge costs.
 const MOST_BYTES: usize = 1 << 20;
 const MOST_LINES: usize = 20_000;
 const LONGEST_LINE: usize = 64 << 10;
+/// The name of the text stands at each line of the merge.
+const LONGEST_ORIGIN: usize = 256;
 
 /// Whether the text is small enough to be looked at.
 pub(super) fn size(settings: &InstallSettings, problems: &mut Problems<'_>) {
     let text = &settings.kickstart;
+    let origin = settings.kickstart_origin.len();
+    if origin > LONGEST_ORIGIN {
+        let message = format!(
+            "kickstart_origin has {origin} bytes and at most {LONGEST_ORIGIN} are taken: name the file"
+        );
+        return problems.general(message);
+    }
     if text.len() > MOST_BYTES {
         problems.general(format!(
             "{} has {} bytes and at most {MOST_BYTES} are taken: fetch what is large from a package or a URL",
@@ -51,7 +61,7 @@ pub(super) fn all(lender: &Lender<'_>, settings: &InstallSettings, problems: &mu
 
 fn sealed_marks(settings: &InstallSettings, problems: &mut Problems<'_>) {
     let text = |number: usize| settings.kickstart.lines().nth(number - 1).unwrap_or_default();
-    let names = match marks::names(&settings.kickstart) {
+    let mut unknown = match marks::names(&settings.kickstart) {
         Err(MarkError::Malformed { line }) => {
             let message =
                 "a sealed mark must be written @sealed:name@, with a-z, 0-9 and _ in its name".to_owned();
@@ -60,14 +70,20 @@ fn sealed_marks(settings: &InstallSettings, problems: &mut Problems<'_>) {
         Err(error) => return problems.general(error.to_string()),
         Ok(names) => names,
     };
-    for name in names.iter().filter(|name| !settings.sealed.contains(name)) {
-        let mark = format!("@sealed:{name}@");
-        let mut lines = settings.kickstart.lines();
-        let line = lines
-            .position(|line| line.contains(&mark))
-            .map_or(1, |index| index + 1);
-        let message = format!("there is no sealed value named {name:?}: add it to [sealed] in the profile");
-        problems.line(line, text(line), message);
+    let known: BTreeSet<&str> = settings.sealed.iter().map(String::as_str).collect();
+    unknown.retain(|name| !known.contains(name.as_str()));
+    // Once through the text for all of them: a tenant may write thousands.
+    for (number, line) in (1..).zip(settings.kickstart.lines()) {
+        if unknown.is_empty() {
+            return;
+        }
+        for name in marks::names(line).unwrap_or_default() {
+            if unknown.remove(&name) {
+                let message =
+                    format!("there is no sealed value named {name:?}: add it to [sealed] in the profile");
+                problems.line(number, line, message);
+            }
+        }
     }
 }
 
