@@ -1,7 +1,7 @@
 //! Run by `cargo xtask bench search`: searches among 10,000 servers, on one core.
 //!
-//! Two fleets: one of forty models in a hundred racks, as fleets are bought, and one in which no two servers are alike, where nothing that a
-//! search keeps can be used twice. Two kinds of questions: a mix of what tenants ask, and the dearest one, which nothing fits, so that every
+//! Two fleets: one of forty models in a hundred racks, as fleets are bought, and one in which no two servers are alike, in their hardware or
+//! in their labels. Two kinds of questions: a mix of what tenants ask, and the dearest one, which nothing fits, so that every
 //! server is judged and counted. A taken server is given back after a while, so that the index is also changed all the time.
 //!
 //! What is measured is the time on the processor (clock_gettime(2), `CLOCK_THREAD_CPUTIME_ID`): what else the machine does is not the search's.
@@ -95,7 +95,7 @@ impl Fleet {
             .map(|number| {
                 let model = numbers.below(40);
                 let report = report(model, number, if unlike { number as u64 } else { 0 });
-                (server_name(number), labels(number), report)
+                (server_name(number), labels(number, unlike), report)
             })
             .collect();
         let candidates = servers.iter().map(|(name, labels, report)| Candidate {
@@ -144,11 +144,14 @@ fn server_name(number: usize) -> ServerId {
     format!("server-{number}").parse().expect("a plain name")
 }
 
-fn labels(number: usize) -> Labels {
+fn labels(number: usize, unlike: bool) -> Labels {
     let mut labels = Labels::from([
         ("rack".to_owned(), format!("r{}", number / 100)),
         ("row".to_owned(), format!("{}", number / 1000)),
     ]);
+    if unlike {
+        labels.insert("asset".to_owned(), format!("A-{number:06}"));
+    }
     if number % 300 < 100 {
         labels.insert("owner".to_owned(), "team-x".to_owned());
     }

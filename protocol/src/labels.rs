@@ -57,10 +57,35 @@ enum Node {
     Any(Vec<Node>),
 }
 
+/// Many servers' labels, arranged so that a question is answered for all of them at once.
+pub trait Sets {
+    /// Some of the servers.
+    type Set;
+    /// Those that have a label of this name.
+    fn with(&self, name: &str) -> Self::Set;
+    /// Those on which it has this value.
+    fn with_value(&self, name: &str, value: &str) -> Self::Set;
+    /// Every server.
+    fn all(&self) -> Self::Set;
+    /// No server.
+    fn none(&self) -> Self::Set;
+    /// Those that are not in the set.
+    fn not(&self, set: Self::Set) -> Self::Set;
+    /// Those in both.
+    fn and(&self, a: Self::Set, b: Self::Set) -> Self::Set;
+    /// Those in one of them.
+    fn or(&self, a: Self::Set, b: Self::Set) -> Self::Set;
+}
+
 impl LabelExpression {
     /// Whether a server with these labels is meant.
     pub fn matches(&self, labels: &Labels) -> bool {
         self.0.matches(labels)
+    }
+
+    /// All the servers that are meant: those whose labels [`match`](Self::matches).
+    pub fn select<S: Sets>(&self, sets: &S) -> S::Set {
+        self.0.select(sets)
     }
 
     /// The labels that it asks about, each once, by name.
@@ -83,6 +108,24 @@ impl Node {
             Node::Not(inner) => !inner.matches(labels),
             Node::All(parts) => parts.iter().all(|part| part.matches(labels)),
             Node::Any(parts) => parts.iter().any(|part| part.matches(labels)),
+        }
+    }
+
+    fn select<S: Sets>(&self, sets: &S) -> S::Set {
+        match self {
+            Node::Has(name) => sets.with(name),
+            Node::In { name, values, not } => {
+                let found = values.iter().map(|value| sets.with_value(name, value));
+                let found = found.fold(sets.none(), |all, found| sets.or(all, found));
+                if *not { sets.not(found) } else { found }
+            }
+            Node::Not(inner) => sets.not(inner.select(sets)),
+            Node::All(parts) => parts
+                .iter()
+                .fold(sets.all(), |all, part| sets.and(all, part.select(sets))),
+            Node::Any(parts) => parts
+                .iter()
+                .fold(sets.none(), |all, part| sets.or(all, part.select(sets))),
         }
     }
 

@@ -1,8 +1,9 @@
 //! What a tenant is told of a search: numbers and requirements, and never a server's name.
 
+use super::bits::Bits;
 use super::choose;
-use super::index::Judge;
-use super::query::{Failed, numbers};
+use super::index::Slot;
+use super::judge::Judge;
 use leaseboot_protocol::leases::{Offer, Refusal, SearchAnswer, Unmet};
 use leaseboot_protocol::requirements::{Group, Take};
 use std::collections::HashMap;
@@ -19,7 +20,7 @@ pub(super) fn refusal(judge: &mut Judge<'_>, group: Option<&Group>) -> Refusal {
         busy: counts.busy,
         fitting: counts.fitting,
         unmet: counts.unmet(judge),
-        nearest: counts.nearest(judge),
+        nearest: counts.lacks,
         shortfall,
     }
 }
@@ -39,7 +40,7 @@ pub(super) fn answer(judge: &mut Judge<'_>, group: &Group) -> SearchAnswer {
         busy: counts.busy,
         offers: offers(judge),
         unmet: counts.unmet(judge),
-        nearest: counts.nearest(judge),
+        nearest: counts.lacks,
         shortfall,
     }
 }
@@ -51,50 +52,49 @@ struct Counts {
     busy: u32,
     /// For each check, the free servers that fail it.
     failures: Vec<u32>,
-    /// The free server that fails the fewest checks, when every one fails some.
-    nearest: Option<usize>,
+    /// What the free server lacks that fails the fewest checks, when every one fails some.
+    lacks: Vec<String>,
 }
 
 impl Counts {
-    fn of(judge: &mut Judge<'_>) -> Self {
-        let mut counts = Self {
-            free: 0,
-            fitting: 0,
-            busy: 0,
-            failures: vec![0; judge.query.labels.len() + judge.query.hardware.len()],
-            nearest: None,
-        };
+    fn of(judge: &Judge<'_>) -> Self {
+        let index = judge.index;
+        let (labels, hardware) = judge.failing();
+        let (by_labels, by_hardware) = (
+            times(&labels, index.labels.bound()),
+            times(&hardware, index.shapes.bound()),
+        );
+        let (mut free_sets, mut free_shapes) = (vec![0; by_labels.len()], vec![0; by_hardware.len()]);
+        let (mut free, mut fitting, mut busy, mut nearest) = (0, 0, 0, None);
         let mut fewest = u32::MAX;
-        // Neighbours are of one model and fail the same: they are counted together.
-        let (mut run, mut length) = (0, 0);
-        for place in 0..judge.index.len() {
-            let failed = judge.failed(place);
+        for (place, slot) in index.slots.iter().enumerate() {
+            let (set, shape) = (slot.labels as usize, slot.shape as usize);
+            let failed = by_labels[set] + by_hardware[shape];
             if !judge.is_free(place) {
-                counts.busy += u32::from(failed == 0);
+                busy += u32::from(failed == 0);
                 continue;
             }
-            counts.free += 1;
-            counts.fitting += u32::from(failed == 0);
-            if failed != run {
-                counts.add(run, length);
-                (run, length) = (failed, 0);
-            }
-            length += 1;
+            free += 1;
+            fitting += u32::from(failed == 0);
+            free_sets[set] += 1;
+            free_shapes[shape] += 1;
             // Of equal ones the last, which is the largest: it lacks the least.
-            if failed.count_ones() <= fewest {
-                fewest = failed.count_ones();
-                counts.nearest = Some(place);
+            if failed <= fewest {
+                (fewest, nearest) = (failed, Some(place));
             }
         }
-        counts.add(run, length);
-        if fewest == 0 {
-            counts.nearest = None;
+        let by_sets = labels.iter().map(|failing| sum(failing, &free_sets));
+        let by_shapes = hardware.iter().map(|failing| sum(failing, &free_shapes));
+        Self {
+            free,
+            fitting,
+            busy,
+            failures: by_sets.chain(by_shapes).collect(),
+            lacks: match nearest {
+                Some(place) if fewest > 0 => lacks(judge, place, &labels, &hardware),
+                _ => Vec::new(),
+            },
         }
-        counts
-    }
-
-    fn add(&mut self, failed: Failed, servers: u32) {
-        numbers(failed).for_each(|bit| self.failures[bit] += servers);
     }
 
     /// Most failures first.
@@ -102,8 +102,8 @@ impl Counts {
         let failures = self.failures.iter().enumerate();
         let mut unmet: Vec<_> = failures
             .filter(|(_, servers)| **servers > 0)
-            .map(|(bit, servers)| Unmet {
-                requirement: judge.query.in_words(bit),
+            .map(|(check, servers)| Unmet {
+                requirement: judge.query.in_words(check),
                 servers: *servers,
             })
             .collect();
@@ -113,16 +113,40 @@ impl Counts {
         });
         unmet
     }
+}
 
-    fn nearest(&self, judge: &mut Judge<'_>) -> Vec<String> {
-        let Some(place) = self.nearest else {
-            return Vec::new();
-        };
-        let (shape, labels) = (judge.shape_of(place), judge.labels_of(place));
-        numbers(judge.failed(place))
-            .map(|bit| judge.query.lack_in_words(bit, shape, labels))
-            .collect()
-    }
+/// How many of the sets each number is in.
+fn times(sets: &[Bits], bound: usize) -> Vec<u32> {
+    let mut times = vec![0; bound];
+    sets.iter()
+        .flat_map(Bits::numbers)
+        .for_each(|number| times[number] += 1);
+    times
+}
+
+/// How many servers have one of the numbers.
+fn sum(numbers: &Bits, servers: &[u32]) -> u32 {
+    numbers.numbers().map(|number| servers[number]).sum()
+}
+
+/// What the server at this place fails, in words.
+fn lacks(judge: &Judge<'_>, place: usize, labels: &[Bits], hardware: &[Bits]) -> Vec<String> {
+    let Slot {
+        labels: set, shape, ..
+    } = judge.index.slots[place];
+    let by_labels = labels.iter().map(|failing| failing.get(set as usize));
+    let by_hardware = hardware.iter().map(|failing| failing.get(shape as usize));
+    let failed = by_labels
+        .chain(by_hardware)
+        .enumerate()
+        .filter(|(_, failed)| *failed);
+    failed
+        .map(|(check, _)| {
+            judge
+                .query
+                .lack_in_words(check, judge.shape_of(place), judge.labels_of(place))
+        })
+        .collect()
 }
 
 /// What a group lacks although servers fit; nothing when none fits, or there are enough.

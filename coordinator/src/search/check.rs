@@ -8,7 +8,7 @@ use leaseboot_protocol::requirements::{
     DiskRequirement, FirmwareRequirement, NicRequirement, PciRequirement, TpmRequirement,
 };
 
-/// A requirement of the hardware.
+/// A requirement of the hardware. What it means is said here, of one shape; [`Columns`](super::columns::Columns) answers most of them for all shapes at once.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Check {
     /// The server told what it is made of. It fails alone: of a server that did not, nothing else can be said.
@@ -111,13 +111,6 @@ impl Check {
 }
 
 impl LabelCheck {
-    pub(super) fn is_met(&self, labels: &Labels) -> bool {
-        match self {
-            LabelCheck::Is(name, value) => labels.get(name) == Some(value),
-            LabelCheck::Where(expression) => expression.matches(labels),
-        }
-    }
-
     pub(super) fn in_words(&self) -> String {
         match self {
             LabelCheck::Is(name, value) => format!("label {name}={value}"),
@@ -141,9 +134,9 @@ impl LabelCheck {
     }
 }
 
-/// True also when an entry is not met alone: that is said by its own check.
+/// True also when an entry is not met alone: that is said by its own check, and is cheaper to find out.
 fn met_together<W: Wish>(wishes: &[W], things: &[W::Thing]) -> bool {
-    are_met(wishes, things) || !wishes.iter().all(|wish| is_met(wish, things))
+    !wishes.iter().all(|wish| is_met(wish, things)) || are_met(wishes, things)
 }
 
 impl Wish for DiskRequirement {
@@ -178,9 +171,18 @@ impl Wish for PciRequirement {
     }
 
     fn suits(&self, (class, id): &Self::Thing) -> bool {
-        self.device.is_none_or(|wanted| wanted == *id)
-            && self.class.is_none_or(|wanted| wanted.contains(*class))
+        is_asked_for(self, (*class, *id))
     }
+}
+
+/// Whether a PCI function is of the kind that is asked for.
+pub(super) fn is_asked_for(wanted: &PciRequirement, (class, id): (PciClass, PciId)) -> bool {
+    wanted.device.is_none_or(|device| device == id) && wanted.class.is_none_or(|asked| asked.contains(class))
+}
+
+/// Whether a disk is of the kind that is asked for, whatever its size.
+pub(super) fn kind_fits(wanted: &DiskRequirement, kind: DiskKind) -> bool {
+    wanted.kind.is_none_or(|asked| asked == kind)
 }
 
 pub(super) fn kind_in_words(kind: DiskKind) -> &'static str {

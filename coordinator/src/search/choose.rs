@@ -2,7 +2,7 @@
 //! are those of a partition matroid, where this greedy choice is the best one. With a label to be together in, this is done for each value of
 //! that label, and the best of the results is taken.
 
-use super::index::Judge;
+use super::judge::Judge;
 use leaseboot_protocol::requirements::{Group, Take};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashSet};

@@ -1,7 +1,10 @@
 //! The fleet in the order of its size, with all that a search asks of a server already parsed.
 
+use super::columns::Columns;
 use super::intern::Interner;
-use super::query::{Failed, Query};
+use super::judge::Judge;
+use super::postings::Postings;
+use super::query::Query;
 use super::shape::{Shape, Size};
 use leaseboot_protocol::hardware::HardwareReport;
 use leaseboot_protocol::ids::ServerId;
@@ -28,7 +31,11 @@ pub struct Candidate<'a> {
 #[derive(Clone, Debug, Default)]
 pub struct Index {
     pub(super) shapes: Interner<Shape>,
+    /// The shapes once more, by what is asked of them.
+    pub(super) columns: Columns,
     pub(super) labels: Interner<Labels>,
+    /// The labels once more, by what is asked of them.
+    pub(super) postings: Postings,
     /// Sorted; the same servers as in `slots`, at the same places.
     keys: Vec<Key>,
     /// What a search goes through: small, so that thousands fit into the processor's caches.
@@ -67,9 +74,17 @@ impl Index {
     }
 
     fn slot(&mut self, candidate: Candidate<'_>, shape: Shape) -> Slot {
+        let (shape, is_new) = self.shapes.take(shape);
+        if is_new {
+            self.columns.put(shape, self.shapes.get(shape));
+        }
+        let (labels, is_new) = self.labels.take(candidate.labels.clone());
+        if is_new {
+            self.postings.put(labels, candidate.labels);
+        }
         Slot {
-            shape: self.shapes.take(shape),
-            labels: self.labels.take(candidate.labels.clone()),
+            shape,
+            labels,
             free: candidate.free,
         }
     }
@@ -78,8 +93,12 @@ impl Index {
     pub fn remove(&mut self, name: &ServerId) {
         if let Some(place) = self.place(name) {
             let slot = self.slots.remove(place);
-            self.shapes.release(slot.shape);
-            self.labels.release(slot.labels);
+            if let Some(shape) = self.shapes.release(slot.shape) {
+                self.columns.remove(slot.shape, shape);
+            }
+            if let Some(labels) = self.labels.release(slot.labels) {
+                self.postings.remove(slot.labels, labels);
+            }
             self.keys.remove(place);
             self.sizes.remove(name);
         }
@@ -172,66 +191,5 @@ impl<'a> FromIterator<Candidate<'a>> for Index {
         all.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         (index.keys, index.slots) = all.into_iter().unzip();
         index
-    }
-}
-
-/// A search under way: each verdict on a shape or a set of labels is kept until its end.
-pub(super) struct Judge<'a> {
-    pub(super) index: &'a Index,
-    pub(super) query: &'a Query,
-    shapes: Vec<Option<Failed>>,
-    labels: Vec<Option<Failed>>,
-    weights: Vec<Option<i64>>,
-}
-
-impl<'a> Judge<'a> {
-    pub(super) fn new(index: &'a Index, query: &'a Query) -> Self {
-        Self {
-            index,
-            query,
-            shapes: vec![None; index.shapes.bound()],
-            labels: vec![None; index.labels.bound()],
-            weights: vec![None; index.labels.bound()],
-        }
-    }
-
-    /// What the server at this place fails.
-    pub(super) fn failed(&mut self, place: usize) -> Failed {
-        let Slot { shape, labels, .. } = self.index.slots[place];
-        let (index, query) = (self.index, self.query);
-        let by_labels = *self.labels[labels as usize]
-            .get_or_insert_with(|| query.failed_by_labels(index.labels.get(labels)));
-        let by_hardware = *self.shapes[shape as usize]
-            .get_or_insert_with(|| query.failed_by_hardware(index.shapes.get(shape)));
-        by_labels | by_hardware
-    }
-
-    pub(super) fn is_free(&self, place: usize) -> bool {
-        self.index.slots[place].free && !self.query.leaves_out(self.index.name(place))
-    }
-
-    pub(super) fn fits(&mut self, place: usize) -> bool {
-        self.is_free(place) && self.failed(place) == 0
-    }
-
-    /// All that fit, the smallest first.
-    pub(super) fn fitting(&mut self) -> Vec<usize> {
-        (0..self.index.slots.len())
-            .filter(|place| self.fits(*place))
-            .collect()
-    }
-
-    pub(super) fn weight(&mut self, place: usize) -> i64 {
-        let Slot { labels, .. } = self.index.slots[place];
-        let (index, query) = (self.index, self.query);
-        *self.weights[labels as usize].get_or_insert_with(|| query.weight(index.labels.get(labels)))
-    }
-
-    pub(super) fn labels_of(&self, place: usize) -> &'a Labels {
-        self.index.labels.get(self.index.slots[place].labels)
-    }
-
-    pub(super) fn shape_of(&self, place: usize) -> &'a Shape {
-        self.index.shapes.get(self.index.slots[place].shape)
     }
 }

@@ -23,11 +23,11 @@ impl<T> Default for Interner<T> {
 }
 
 impl<T: Eq + Hash> Interner<T> {
-    /// The number of the value, which has one more user now.
-    pub(super) fn take(&mut self, value: T) -> u32 {
+    /// The number of the value, which has one more user now, and whether it is the first.
+    pub(super) fn take(&mut self, value: T) -> (u32, bool) {
         if let Some(number) = self.numbers.get(&value) {
             self.values[*number as usize].1 += 1;
-            return *number;
+            return (*number, false);
         }
         let value = Arc::new(value);
         let number = match self.unused.pop() {
@@ -41,21 +41,28 @@ impl<T: Eq + Hash> Interner<T> {
             }
         };
         self.numbers.insert(value, number);
-        number
+        (number, true)
     }
 
-    /// The value has one user less.
-    pub(super) fn release(&mut self, number: u32) {
+    /// The value has one user less; gives it when that was the last.
+    pub(super) fn release(&mut self, number: u32) -> Option<&T> {
         let (value, users) = &mut self.values[number as usize];
         *users -= 1;
-        if *users == 0 {
-            self.numbers.remove(value);
-            self.unused.push(number);
+        if *users > 0 {
+            return None;
         }
+        self.numbers.remove(value);
+        self.unused.push(number);
+        Some(&**value)
     }
 
     pub(super) fn get(&self, number: u32) -> &T {
         &self.values[number as usize].0
+    }
+
+    /// As [`Interner::get`]; a number that is not in use gives what it last stood for.
+    pub(super) fn at(&self, number: usize) -> &T {
+        &self.values[number].0
     }
 
     /// Numbers are below this.

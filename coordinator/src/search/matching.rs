@@ -12,8 +12,40 @@ pub(super) fn is_met<W: Wish>(wish: &W, things: &[W::Thing]) -> bool {
     super::count(things.iter().filter(|thing| wish.suits(thing))) >= wish.count()
 }
 
-/// Whether all wishes are met at once, each by things of its own: a matching by augmenting paths (Kuhn).
+/// Of so many wishes every set is looked at; of more there would be too many.
+const MOST_SETS: usize = 6;
+
+/// Whether all wishes are met at once, each by things of its own.
 pub(super) fn are_met<W: Wish>(wishes: &[W], things: &[W::Thing]) -> bool {
+    if wishes.len() <= MOST_SETS {
+        every_set_has_enough(wishes, things)
+    } else {
+        everyone_has_a_seat(wishes, things)
+    }
+}
+
+/// Hall's theorem: they are, if for every set of wishes there are as many things that suit one of them as the set asks for.
+fn every_set_has_enough<W: Wish>(wishes: &[W], things: &[W::Thing]) -> bool {
+    // How many things suit exactly the wishes of a set, whose bits are the place.
+    let mut suiting = [0u64; 1 << MOST_SETS];
+    for thing in things {
+        let suits = wishes.iter().enumerate();
+        let set = suits.fold(0, |set, (bit, wish)| set | usize::from(wish.suits(thing)) << bit);
+        suiting[set] += 1;
+    }
+    (1usize..1 << wishes.len()).all(|set| {
+        let asked = wishes.iter().enumerate().filter(|(bit, _)| set >> bit & 1 == 1);
+        let asked: u64 = asked.map(|(_, wish)| u64::from(wish.count())).sum();
+        let there = suiting[..1 << wishes.len()]
+            .iter()
+            .enumerate()
+            .filter(|(suits, _)| suits & set != 0);
+        there.map(|(_, things)| things).sum::<u64>() >= asked
+    })
+}
+
+/// A matching by augmenting paths (Kuhn).
+fn everyone_has_a_seat<W: Wish>(wishes: &[W], things: &[W::Thing]) -> bool {
     let total: u64 = wishes.iter().map(|wish| u64::from(wish.count())).sum();
     if total > things.len() as u64 {
         return false;
@@ -56,4 +88,33 @@ fn seat<W: Wish>(
         }
     }
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// So many numbers that are at least so large.
+    impl Wish for (u32, u8, u8) {
+        type Thing = u8;
+
+        fn count(&self) -> u32 {
+            self.0
+        }
+
+        fn suits(&self, thing: &u8) -> bool {
+            (self.1..=self.2).contains(thing)
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn both_ways_say_the_same(
+            wishes in prop::collection::vec((0u32..4, 0u8..6, 0u8..6), 0..=MOST_SETS),
+            things in prop::collection::vec(0u8..6, 0..12),
+        ) {
+            prop_assert_eq!(every_set_has_enough(&wishes, &things), everyone_has_a_seat(&wishes, &things));
+        }
+    }
 }

@@ -5,23 +5,28 @@
 //! from the smallest on:
 //!
 //! ```text
-//! HardwareReport ─► Shape ─┐ interned: servers of one model share it          Requirements ─► Query, a list of checks
-//! labels ──────► Labels ───┤ interned: servers of one rack share them                          │
-//!                          └─► Index, sorted ──────────────── one bit for each failed check ◄──┘
+//! HardwareReport ─► Shape ─┐ interned: servers of one model share it ──► Columns ──┐        Requirements ─► Query, a list of checks
+//! labels ──────► Labels ───┤ interned: servers of one rack share them ─► Postings ─┤                            │
+//!                          └─► Index, sorted ───────────────────────────────── Judge: a set of bits for each check
 //! ```
 //!
-//! Each check is made once for each shape or set of labels that the search meets, never once for each server. What "better" means: first the
+//! A check is answered for all shapes, or all sets of labels, at once, so it does not matter much whether a fleet is of forty models or has no two servers
+//! alike. Only that several disks, cards or devices are there *together* is found out one by one, of the shapes that meet all else. What "better" means: first the
 //! weight of the tenant's preferences, then the size (accelerators, memory, cores, disks, Ethernet cards), then the name. For several servers
 //! see [`Index::choose`].
 //!
 //! When nothing fits, the answer says what is in the way, counted over the free servers, without naming any of them.
 
 mod answer;
+mod bits;
 mod check;
 mod choose;
+mod columns;
 mod index;
 mod intern;
+mod judge;
 mod matching;
+mod postings;
 mod query;
 mod shape;
 

@@ -1,13 +1,10 @@
-//! Requirements as a list of checks. A server's failed checks are the bits of a [`Failed`].
+//! Requirements as a list of checks, which are numbered: those of the labels first.
 
 use super::check::{Check, LabelCheck};
 use super::shape::Shape;
 use leaseboot_protocol::ids::ServerId;
 use leaseboot_protocol::labels::{LabelExpression, Labels};
 use leaseboot_protocol::requirements::{MOST_ENTRIES, Preference, Requirements};
-
-/// One bit for each check, those of the labels first. The lists of requirements are bounded, so that there is room for all.
-pub(super) type Failed = u128;
 
 /// Requirements, ready for a search.
 #[derive(Clone, Debug)]
@@ -53,57 +50,31 @@ impl Query {
         self.not.contains(name)
     }
 
-    pub(super) fn failed_by_labels(&self, labels: &Labels) -> Failed {
-        bits(self.labels.iter().map(|check| check.is_met(labels)))
-    }
-
-    pub(super) fn failed_by_hardware(&self, shape: &Shape) -> Failed {
-        bits(self.hardware.iter().map(|check| check.is_met(shape))) << self.labels.len()
-    }
-
     pub(super) fn has_preferences(&self) -> bool {
         !self.prefer.is_empty()
     }
 
-    /// How much better than others a server with these labels is.
-    pub(super) fn weight(&self, labels: &Labels) -> i64 {
-        let liked = self
-            .prefer
-            .iter()
-            .filter(|preference| preference.matching.matches(labels));
-        liked.map(|preference| i64::from(preference.weight)).sum()
+    /// What makes a server better than others.
+    pub(super) fn preferences(&self) -> &[Preference] {
+        &self.prefer
     }
 
-    /// The requirement behind a bit.
-    pub(super) fn in_words(&self, bit: usize) -> String {
-        match self.labels.get(bit) {
-            Some(check) => check.in_words(),
-            None => self.hardware[bit - self.labels.len()].in_words(),
+    /// The requirement behind a number.
+    pub(super) fn in_words(&self, check: usize) -> String {
+        match self.labels.get(check) {
+            Some(label) => label.in_words(),
+            None => self.hardware[check - self.labels.len()].in_words(),
         }
     }
 
-    /// The requirement behind a bit, and what a server that fails it has.
-    pub(super) fn lack_in_words(&self, bit: usize, shape: &Shape, labels: &Labels) -> String {
-        let found = match self.labels.get(bit) {
-            Some(check) => check.found_in_words(labels),
-            None => self.hardware[bit - self.labels.len()].found_in_words(shape),
+    /// The requirement behind a number, and what a server that fails it has.
+    pub(super) fn lack_in_words(&self, check: usize, shape: &Shape, labels: &Labels) -> String {
+        let found = match self.labels.get(check) {
+            Some(label) => label.found_in_words(labels),
+            None => self.hardware[check - self.labels.len()].found_in_words(shape),
         };
-        format!("{} (it has {found})", self.in_words(bit))
+        format!("{} (it has {found})", self.in_words(check))
     }
-}
-
-fn bits(met: impl Iterator<Item = bool>) -> Failed {
-    met.enumerate()
-        .fold(0, |failed, (bit, met)| failed | (Failed::from(!met) << bit))
-}
-
-/// The numbers of the bits that are set.
-pub(super) fn numbers(mut failed: Failed) -> impl Iterator<Item = usize> {
-    std::iter::from_fn(move || {
-        let bit = failed.trailing_zeros();
-        failed &= failed.checked_sub(1)?;
-        usize::try_from(bit).ok()
-    })
 }
 
 fn first<T>(list: &[T]) -> &[T] {

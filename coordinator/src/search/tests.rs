@@ -362,4 +362,5 @@ fn what_the_memory_modules_say_goes_before_what_the_kernel_manages() {
     assert!(rack.find(&memory(65_537)).is_err());
 }
 
+mod columns;
 mod groups;
