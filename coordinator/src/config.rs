@@ -3,6 +3,8 @@
 //! Both files are written by people, so everything unknown is refused and every error names file, line, what stands there and what to do.
 //! Paths are relative to the folder of the file. Secrets are named by path and never stand in either file.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod servers;
 mod table;
 

@@ -203,7 +203,7 @@ impl Outbox {
     }
 
     /// Takes the datagrams out instead of sending them.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn take(&mut self) -> Vec<(SocketAddrV4, Vec<u8>)> {
         let messages = std::mem::take(&mut self.messages);
         let datagram = |message: Message| {

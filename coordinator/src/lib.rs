@@ -29,6 +29,9 @@ mod datagrams;
 pub mod dhcp;
 pub mod erasure;
 pub mod fleet;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod lease;
 pub mod logs;
 pub mod merge;

@@ -20,6 +20,9 @@ pub mod control;
 pub mod enrolment;
 pub mod erasure;
 pub mod files;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod gateway;
 pub mod lender;
 pub mod organizer;

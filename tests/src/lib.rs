@@ -13,6 +13,7 @@ pub mod capture;
 pub mod daemon;
 pub mod events;
 pub mod folders;
+pub mod fuzz;
 mod guardian;
 pub mod lab;
 pub mod machine;

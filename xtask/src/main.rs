@@ -3,6 +3,7 @@
 mod bench;
 mod demo;
 mod dist;
+mod fuzz;
 mod image;
 mod prepare;
 mod test;
@@ -30,6 +31,8 @@ enum Command {
     Dist(dist::Dist),
     /// Measure ours and the peers side by side
     Bench(bench::Bench),
+    /// Feed the readers of strangers' bytes with what libFuzzer makes up
+    Fuzz(fuzz::Fuzz),
 }
 
 fn main() -> ExitCode {
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
         Command::Test(test) => test.run(),
         Command::Dist(dist) => dist.run(),
         Command::Bench(bench) => bench.run(),
+        Command::Fuzz(fuzz) => fuzz.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -5,6 +5,8 @@
 //! ([`TftpNames`](crate::tftp::TftpNames)).
 
 mod files;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod http;
 mod listener;
 mod memory_file;

@@ -5,6 +5,8 @@
 //! datagrams in batches. A thousand servers that are powered on at once share a handful of sockets and one thread.
 
 mod engine;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod negotiation;
 mod packet;
 mod service;

@@ -1,0 +1,57 @@
+//! What reads bytes of strangers, for `cargo xtask fuzz` and for the unit test below, which feeds it with its corpus and with what becomes of that by
+//! small changes.
+
+use crate::borrowing::merged::{check, check_outline};
+use leaseboot_protocol::installer::Installer;
+use leaseboot_protocol::settings::InstallSettings;
+
+/// Every reader, by the name of its folder in `tests/fuzz/corpus`.
+pub const TARGETS: [(&str, fn(&[u8])); 1] = [("merged", merged)];
+
+/// Feeds the target of this name.
+///
+/// # Panics
+/// When there is none, or it panics.
+pub fn run(name: &str, bytes: &[u8]) {
+    let target = TARGETS.iter().find(|(known, _)| *known == name);
+    let (_, target) = target.expect("a target of this name");
+    target(bytes);
+}
+
+/// Settings that matter only for their text, language and name.
+const SETTINGS: &str = r#"{"profile": "web", "hostname": "web-1", "kickstart": "", "kickstart_origin": "web.ks", "sealed": [], "min_memory_mib": 1,
+    "tunnel": {"address": "10.99.0.10/24", "gateway_endpoint": "198.51.100.2:51820", "gateway_public_key": "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=",
+    "allowed_ips": [], "gateway_service": "10.99.0.1:80", "mtu": 1420, "keepalive_s": 25},
+    "image": {"kernel": {"path": "/k", "size": 1, "sha256": "0000000000000000000000000000000000000000000000000000000000000000"},
+    "initrd": {"path": "/i", "size": 1, "sha256": "0000000000000000000000000000000000000000000000000000000000000000"}, "command_line": ""}}"#;
+
+/// The enterprise's text and what the lender made of it, with a zero byte between them, in each language.
+pub fn merged(bytes: &[u8]) {
+    let Ok(texts) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    let (ours, theirs) = texts.split_once('\0').unwrap_or((texts, texts));
+    for installer in [
+        Installer::default(),
+        Installer::Preseed {},
+        Installer::Autoinstall {},
+    ] {
+        let mut settings: InstallSettings = serde_json::from_str(SETTINGS).expect("good settings");
+        settings.installer = installer;
+        settings.kickstart = ours.to_owned();
+        let added = check(&settings, theirs);
+        if ours == theirs && check_outline(installer, ours).is_ok() {
+            assert_eq!(added, Ok(0), "a text that nobody changed");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn no_reader_is_broken_by_its_corpus_or_by_small_changes_to_it() {
+        for (name, target) in super::TARGETS {
+            leaseboot_tests::fuzz::replay(name, target);
+        }
+    }
+}
