@@ -307,11 +307,7 @@ impl Config {
     /// # Errors
     /// [`ConfigError`], the first that is found.
     pub fn parse_server(&self, origin: &Path, text: String) -> Result<Server, ConfigError> {
-        let source = Source {
-            path: origin,
-            text,
-            origin: None,
-        };
+        let source = Source::new(origin, text, None);
         let servers = servers::parse(&source, &self.wire)?;
         let mut servers = servers.into_values();
         match (servers.next(), servers.next()) {
@@ -385,6 +381,8 @@ fn wire(source: &Source, file: &LmFile) -> Result<Wire, ConfigError> {
 struct Source<'a> {
     path: &'a Path,
     text: String,
+    /// Where lines end, because the lines of ten thousand servers are asked for.
+    ends: Vec<usize>,
     /// Of a text that was made from another: that one, and for each line here the line there, counted from 1.
     origin: Option<(String, Vec<usize>)>,
 }
@@ -395,11 +393,17 @@ impl<'a> Source<'a> {
             path: path.to_owned(),
             source,
         })?;
-        Ok(Self {
+        Ok(Self::new(path, text, None))
+    }
+
+    fn new(path: &'a Path, text: String, origin: Option<(String, Vec<usize>)>) -> Self {
+        let ends = text.match_indices('\n').map(|(at, _)| at).collect();
+        Self {
             path,
             text,
-            origin: None,
-        })
+            ends,
+            origin,
+        }
     }
 
     fn parse<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {
@@ -438,8 +442,7 @@ impl<'a> Source<'a> {
     }
 
     fn line(&self, offset: usize) -> usize {
-        let before = self.text.bytes().take(offset);
-        let line = before.filter(|byte| *byte == b'\n').count();
+        let line = self.ends.partition_point(|end| *end < offset);
         match &self.origin {
             Some((_, lines)) => lines.get(line).or(lines.last()).copied().unwrap_or(1),
             None => line + 1,

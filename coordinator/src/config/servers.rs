@@ -12,7 +12,8 @@ use leaseboot_protocol::ids::ServerId;
 use leaseboot_protocol::labels;
 use leaseboot_protocol::network::{LenderAddress, MacAddress};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use toml::Spanned;
@@ -87,11 +88,11 @@ pub(super) fn parse(source: &Source, wire: &Wire) -> Result<BTreeMap<ServerId, S
     // The store may be read from another folder than this one.
     let folder = source.path.parent().unwrap_or(Path::new(""));
     let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
-    let mut servers: BTreeMap<ServerId, Server> = BTreeMap::new();
+    let (mut servers, mut taken) = (BTreeMap::new(), Taken::default());
     for entry in file.server {
         let line = source.line(entry.span().start);
         let entry = entry.into_inner();
-        check_unlike_others(source, &entry, &servers)?;
+        taken.give(source, &entry, line)?;
         let subnet = check_address(source, &entry, wire)?;
         check_labels(source, &entry)?;
         let hardware = entry
@@ -140,29 +141,33 @@ fn check_labels(source: &Source, entry: &Entry) -> Result<(), ConfigError> {
     }
 }
 
-fn check_unlike_others(
-    source: &Source,
-    entry: &Entry,
-    others: &BTreeMap<ServerId, Server>,
-) -> Result<(), ConfigError> {
-    for other in others.values() {
-        let Server {
-            name, place, line, ..
-        } = other;
-        let taken = |what: &dyn std::fmt::Display| {
+/// The line of whoever has a name, a card or an address already.
+#[derive(Default)]
+struct Taken {
+    names: HashMap<ServerId, usize>,
+    cards: HashMap<MacAddress, (ServerId, usize)>,
+    addresses: HashMap<Ipv4Addr, (ServerId, usize)>,
+}
+
+impl Taken {
+    /// Gives the server what its entry says, unless another has it.
+    fn give(&mut self, source: &Source, entry: &Entry, line: usize) -> Result<(), ConfigError> {
+        let name = entry.name.get_ref();
+        let (card, address) = (*entry.mac.get_ref(), *entry.address.get_ref());
+        let taken = |what: &dyn fmt::Display, name: &ServerId, line: usize| {
             format!("{what} belongs to the server {name} of line {line} already: give each server its own")
         };
-        if name == entry.name.get_ref() {
-            return Err(source.problem(entry.name.span(), taken(name)));
+        if let Some(line) = self.names.insert(name.clone(), line) {
+            return Err(source.problem(entry.name.span(), taken(name, name, line)));
         }
-        if place.mac == *entry.mac.get_ref() {
-            return Err(source.problem(entry.mac.span(), taken(&place.mac)));
+        if let Some((other, line)) = self.cards.insert(card, (name.clone(), line)) {
+            return Err(source.problem(entry.mac.span(), taken(&card, &other, line)));
         }
-        if place.address.addr() == *entry.address.get_ref() {
-            return Err(source.problem(entry.address.span(), taken(&place.address.addr())));
+        if let Some((other, line)) = self.addresses.insert(address, (name.clone(), line)) {
+            return Err(source.problem(entry.address.span(), taken(&address, &other, line)));
         }
+        Ok(())
     }
-    Ok(())
 }
 
 /// The network that the server stands in.

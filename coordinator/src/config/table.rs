@@ -36,11 +36,7 @@ pub(super) fn as_toml(table: Source<'_>) -> Result<Source<'_>, ConfigError> {
             origins.push(line);
         }
     }
-    Ok(Source {
-        path: table.path,
-        text,
-        origin: Some((table.text, origins)),
-    })
+    Ok(Source::new(table.path, text, Some((table.text, origins))))
 }
 
 /// Where a row begins: the reader counts from the end of the one before it, so empty lines and comments come first.
