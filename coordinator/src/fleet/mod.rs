@@ -103,27 +103,30 @@ impl Fleet {
         if rows.is_empty() {
             return Ok(false);
         }
-        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        match first {
-            true => known.fill(&rows),
-            false => rows.iter().for_each(|row| known.put(row)),
+        let mut offers = false;
+        {
+            let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+            match first {
+                true => known.fill(&rows),
+                false => rows.iter().for_each(|row| offers |= known.put(row)),
+            }
+        }
+        if offers {
+            // It may have to be booted for its hardware report, or suit a lease that waits for a server.
+            self.store.call_to_work();
         }
         Ok(true)
     }
 
-    /// Follows the store for ever; calls `changed` after each change.
-    pub async fn follow(&self, changed: impl Fn()) -> std::convert::Infallible {
+    /// Follows the store for ever.
+    pub async fn follow(&self) -> std::convert::Infallible {
         loop {
             tokio::time::sleep(FOLLOW_PAUSE).await;
-            match self.sync().await {
-                Ok(false) => {}
-                Ok(true) => changed(),
-                Err(error) => {
-                    tracing::error!(
-                        error = &error as &dyn std::error::Error,
-                        "the fleet cannot be followed"
-                    );
-                }
+            if let Err(error) = self.sync().await {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "the fleet cannot be followed"
+                );
             }
         }
     }
@@ -207,7 +210,15 @@ impl Known {
         rows.iter().for_each(|row| self.remember(row));
     }
 
-    fn put(&mut self, row: &FleetRow) {
+    /// Tells whether the server can be lent now and could not before, or is another to searches than it was.
+    fn put(&mut self, row: &FleetRow) -> bool {
+        let before = self.servers.get(&row.declared.name);
+        let offered_before = before.is_some_and(|before| {
+            before.custody == Custody::Free
+                && !before.maintenance
+                && before.hardware_known == row.hardware.is_some()
+                && before.server.labels == labels(row)
+        });
         match row.retired {
             Some(_) => self.index.remove(&row.declared.name),
             None => self.index.put(Candidate {
@@ -218,6 +229,7 @@ impl Known {
             }),
         }
         self.remember(row);
+        row.retired.is_none() && is_free(row) && !offered_before
     }
 
     /// Everything but the index.

@@ -100,8 +100,10 @@ impl Driver {
             Some(lease) => self.task(lease, &server, hello, unfit).await?,
             None => Task::PowerOff,
         };
-        // A free server that was booted for its hardware report may wait for it.
-        self.announce_change();
+        if ticket.lease.is_none() {
+            // A free server that told its hardware may suit a lease that moves.
+            self.store.announce_work();
+        }
         Ok(Welcome {
             server,
             session_token,

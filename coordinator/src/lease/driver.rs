@@ -3,6 +3,7 @@
 //! Applying is done by whoever brings the event, in [`Driver::apply`]: read, step, write if nobody was faster, else once more. The loop of
 //! [`Driver::run`] has no memory of its own: it looks at power orders and deadlines in the store, so it goes on after a restart where it was.
 
+use super::attention::needs_action;
 use super::deadline::Rules;
 use super::machine::{Effect, Event, Lease, OutOfPlace, Phase};
 use super::power_queue::PowerQueue;
@@ -22,7 +23,6 @@ use leaseboot_protocol::timestamp::Timestamp;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
@@ -34,7 +34,7 @@ const STORE_PAUSE: Duration = Duration::from_secs(1);
 /// How long after a search for leases that wait for another server the next one comes.
 const SEARCH_PAUSE: Duration = Duration::from_secs(1);
 /// The loop looks at least this often: clocks are set, and files are changed by hand.
-const LONGEST_NAP: Duration = Duration::from_secs(30);
+pub(super) const LONGEST_NAP: Duration = Duration::from_secs(30);
 
 /// Leases, servers and what is known about them.
 pub struct Driver {
@@ -179,17 +179,8 @@ impl Driver {
         &self.config
     }
 
-    /// Changes when any lease changed.
-    pub fn changes(&self) -> watch::Receiver<u64> {
-        self.store.changes()
-    }
-
     pub(super) fn rules(&self) -> &Rules {
         &self.config.rules
-    }
-
-    pub(super) fn announce_change(&self) {
-        self.store.announce_change();
     }
 
     /// Applies events in order, as one change.
@@ -245,8 +236,10 @@ impl Driver {
             if committed {
                 log(&before, &effects);
                 self.metrics.effects(&effects);
-                self.announce_change();
-                return Ok(Ok(self.lease(id).await?));
+                let after = self.lease(id).await?;
+                self.store
+                    .announce(id, needs_action(&before.lease, &after.lease, &effects, now()));
+                return Ok(Ok(after));
             }
             if let Some(order) = answered
                 && !self.store.power_orders().await?.iter().any(|row| row.id == order)
@@ -277,13 +270,13 @@ impl Driver {
     /// again at the next start.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         let mut queue = PowerQueue::new(RackLimiter::new(self.config.power.rack_limit));
-        let mut changes = self.changes();
+        let mut work = self.store.work();
         // A task of its own: a future that rests between two rounds could hold what a round waits for. It ends with this function.
         let mut follower = JoinSet::new();
         let driver = self.clone();
-        follower.spawn(async move { driver.fleet.follow(|| driver.announce_change()).await });
+        follower.spawn(async move { driver.fleet.follow().await });
         loop {
-            changes.borrow_and_update();
+            work.borrow_and_update();
             let nap = match self.look(&mut queue).await {
                 Ok(next) => next,
                 Err(error) => {
@@ -298,7 +291,7 @@ impl Driver {
             // order stays in its set until it is taken out.
             tokio::select! {
                 () = stop.cancelled() => break,
-                _ = changes.changed() => {}
+                _ = work.changed() => {}
                 () = tokio::time::sleep(nap) => {}
                 done = queue.next() => {
                     if let Err(error) = queue.answer(&self, done).await {

@@ -53,7 +53,7 @@ impl Driver {
             let taken = self.store.take_all(new, now()).await?;
             if let Some(leases) = taken.map_err(|over| over_quota(&over))? {
                 tracing::info!(%tenant, request = request.request_id, servers = leases.len(), "a group of servers was lent");
-                self.announce_change();
+                self.store.announce_work();
                 return self.views(leases).await;
             }
         }

@@ -5,6 +5,7 @@
 
 mod admission;
 pub mod agent;
+mod attention;
 pub mod boots;
 pub mod deadline;
 pub mod driver;

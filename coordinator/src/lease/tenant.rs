@@ -1,5 +1,6 @@
 //! What the PO orders. Every order may be repeated: one that is already carried out answers as the first time.
 
+use super::attention::is_due_soon;
 use super::driver::{Driver, DriverError, Extras, concern, now};
 use super::groups::MOST_SERVERS;
 use super::{Event, Lease, tokens};
@@ -120,7 +121,7 @@ impl Driver {
             match self.store.take(new, at).await? {
                 Taken::New(lease) => {
                     tracing::info!(lease = %lease.id, %tenant, server = %lease.lease.server, "a server was lent");
-                    self.announce_change();
+                    self.store.announce(&lease.id, is_due_soon(&lease.lease, at));
                     return Ok(self.view(lease).await?);
                 }
                 Taken::Known(lease) => return Ok(self.view(lease).await?),
@@ -350,9 +351,9 @@ impl Driver {
     ) -> Result<EventBatch, OrderError> {
         let deadline = tokio::time::Instant::now() + wait.min(LONGEST_WAIT);
         // Subscribed before the first look, so that nothing is missed in between.
-        let mut changes = self.changes();
+        let mut following = self.store.follow(id);
         loop {
-            changes.borrow_and_update();
+            following.look();
             let lease = self.own(tenant, id).await?;
             let events = self.store.events(id, after).await?;
             let over = tokio::time::Instant::now() >= deadline || lease.lease.phase.state().is_final();
@@ -363,7 +364,7 @@ impl Driver {
                 });
             }
             // Goal: the next change or the end of the wait; either way the store is asked again.
-            let _ = tokio::time::timeout_at(deadline, changes.changed()).await;
+            let _ = tokio::time::timeout_at(deadline, following.changed()).await;
         }
     }
 }

@@ -9,6 +9,7 @@
 use super::StoreError;
 use super::transaction::Tx;
 use futures_util::future::BoxFuture;
+use leaseboot_protocol::ids::LeaseId;
 use sqlx::AnyPool;
 use sqlx::migrate::{MigrateError, Migrator};
 
@@ -33,8 +34,8 @@ pub(super) trait Backend: Send + Sync {
     /// Who we are among the Lease Managers of the store: the same after a restart where there can be only one.
     fn name(&self) -> &str;
 
-    /// Tells the other Lease Managers that something changed.
-    fn announce(&self);
+    /// Tells the other Lease Managers that a lease changed, or that somebody must act.
+    fn announce(&self, lease: Option<&LeaseId>, work: bool);
 
     /// Ends what is not a connection of the pool.
     fn close(&self) -> BoxFuture<'_, ()>;

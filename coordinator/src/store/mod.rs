@@ -18,6 +18,7 @@
 
 mod audit;
 mod backend;
+mod changes;
 mod counts;
 mod dump;
 mod effects;
@@ -39,6 +40,7 @@ mod tenants;
 mod tokens;
 mod transaction;
 
+pub use changes::Following;
 pub use counts::Counts;
 pub use dump::DumpError;
 pub use fleet::{Baseline, DeclareError, FleetRow, LabelChanges};
@@ -52,6 +54,8 @@ pub use tenants::{NewInvitation, Redemption, TenantRecord};
 pub use tokens::{BootTicket, NewBootToken, Redeemed, SessionRecord};
 
 use backend::Backend;
+use changes::Changes;
+use leaseboot_protocol::ids::LeaseId;
 use leaseboot_protocol::timestamp::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -70,8 +74,8 @@ pub struct Store {
     pool: AnyPool,
     backend: Arc<dyn Backend>,
     place: Arc<str>,
-    /// Counted up at each change of any lease, here or at another Lease Manager.
-    changes: watch::Sender<u64>,
+    /// Told of each change, here or at another Lease Manager.
+    changes: Changes,
 }
 
 /// The store failed.
@@ -138,7 +142,7 @@ impl Store {
     /// [`StoreError::Open`], [`StoreError::Password`], [`StoreError::Newer`], [`StoreError::Migrate`].
     pub async fn open(place: &Location) -> Result<Self, StoreError> {
         sqlx::any::install_default_drivers();
-        let changes = watch::Sender::new(0);
+        let changes = Changes::default();
         let (pool, backend): (_, Arc<dyn Backend>) = match place {
             Location::Sqlite(path) => {
                 let (pool, backend) = sqlite::open(path).await?;
@@ -157,15 +161,34 @@ impl Store {
         })
     }
 
-    /// Changes when any lease changed, whichever Lease Manager changed it. It is a hint: what changed is to be read.
-    pub fn changes(&self) -> watch::Receiver<u64> {
-        self.changes.subscribe()
+    /// Changes when somebody may have to act: see [`Store::announce`]. It is a hint: what there is to do is to be read.
+    pub fn work(&self) -> watch::Receiver<u64> {
+        self.changes.work()
     }
 
-    /// Says that a lease changed, to all who wait here and to the other Lease Managers.
-    pub fn announce_change(&self) {
-        self.changes.send_modify(|count| *count += 1);
-        self.backend.announce();
+    /// Waits for changes of one lease, whichever Lease Manager changes it.
+    pub fn follow(&self, lease: &LeaseId) -> Following {
+        self.changes.follow(lease)
+    }
+
+    /// Says that a lease changed, to all who follow it, here and at the other Lease Managers; and, with `work`, that somebody may have to act.
+    pub fn announce(&self, lease: &LeaseId, work: bool) {
+        self.changes.tell_of(lease);
+        if work {
+            self.changes.tell_of_work();
+        }
+        self.backend.announce(Some(lease), work);
+    }
+
+    /// Says here only that somebody may have to act: the others see the same by themselves.
+    pub fn call_to_work(&self) {
+        self.changes.tell_of_work();
+    }
+
+    /// Says that somebody may have to act, whatever lease it is about.
+    pub fn announce_work(&self) {
+        self.changes.tell_of_work();
+        self.backend.announce(None, true);
     }
 
     /// Closes all connections; what was committed stays.

@@ -6,16 +6,17 @@
 
 use super::StoreError;
 use super::backend::{Backend, migrate};
+use super::changes::Changes;
 use super::location::{Location, PostgresLocation};
 use super::notices::Notices;
 use super::transaction::Tx;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use leaseboot_protocol::ids::LeaseId;
 use sqlx::any::AnyPoolOptions;
 use sqlx::migrate::Migrator;
 use sqlx::{AnyConnection, AnyPool};
 use std::time::Duration;
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations/postgres");
@@ -53,10 +54,10 @@ pub(super) struct Postgres {
     notices: Notices,
 }
 
-/// Connects, and brings the tables to this version; of several that try, one does. `heard` counts the changes that others tell of.
+/// Connects, and brings the tables to this version; of several that try, one does. `changes` are told of what others tell.
 pub(super) async fn open(
     place: &PostgresLocation,
-    heard: watch::Sender<u64>,
+    changes: Changes,
 ) -> Result<(AnyPool, Postgres), StoreError> {
     let name = Location::Postgres(place.clone()).to_string();
     let password = place.password()?;
@@ -75,7 +76,7 @@ pub(super) async fn open(
     migrate(&pool, &MIGRATIONS, &name).await?;
     let number = getrandom::u64().map_err(StoreError::Random)?;
     let us = format!("{}-{number:016x}", std::process::id());
-    let notices = Notices::start(place, password.as_ref(), pool.clone(), &us, heard).map_err(failed)?;
+    let notices = Notices::start(place, password.as_ref(), pool.clone(), &us, changes).map_err(failed)?;
     let backend = Postgres {
         pool: pool.clone(),
         name: us,
@@ -149,8 +150,8 @@ impl Backend for Postgres {
         &self.name
     }
 
-    fn announce(&self) {
-        self.notices.announce();
+    fn announce(&self, lease: Option<&LeaseId>, work: bool) {
+        self.notices.announce(lease, work);
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

@@ -9,6 +9,7 @@ use super::group::Group;
 use super::transaction::Tx;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use leaseboot_protocol::ids::LeaseId;
 use sqlx::AnyPool;
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::migrate::Migrator;
@@ -122,7 +123,7 @@ impl Backend for Sqlite {
         "the only one"
     }
 
-    fn announce(&self) {}
+    fn announce(&self, _lease: Option<&LeaseId>, _work: bool) {}
 
     fn close(&self) -> BoxFuture<'_, ()> {
         self.group.close().boxed()

@@ -13,17 +13,25 @@ async fn booted(scratch: &Scratch, request: &str, server: &str) {
 
 #[tokio::test]
 async fn a_change_is_heard_by_the_others() {
+    const PATIENCE: Duration = Duration::from_secs(20);
     let scratch = Scratch::postgres().await;
     let other = Store::open(&scratch.place).await.unwrap();
-    let mut heard = other.changes();
-    // It counts once when it begins to listen, and then for each notice.
+    let mut heard = other.work();
+    // It counts once when it begins to listen, and then for each notice of work.
     for count in 1..=2 {
-        tokio::time::timeout(Duration::from_secs(20), heard.wait_for(|heard| *heard >= count))
+        tokio::time::timeout(PATIENCE, heard.wait_for(|heard| *heard >= count))
             .await
             .expect("a change to be heard")
             .unwrap();
-        scratch.store.announce_change();
+        scratch.store.announce_work();
     }
+    let lease = "lease-1".parse().unwrap();
+    let mut following = other.follow(&lease);
+    following.look();
+    scratch.store.announce(&lease, false);
+    tokio::time::timeout(PATIENCE, following.changed())
+        .await
+        .expect("the lease's change to be heard");
 }
 
 #[tokio::test]
