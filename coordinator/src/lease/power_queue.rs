@@ -11,7 +11,7 @@ use crate::switch::SwitchAction;
 use leaseboot_protocol::hardware::Firmware;
 use leaseboot_protocol::ids::ServerId;
 use leaseboot_protocol::timestamp::Timestamp;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::error::Error;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -55,8 +55,9 @@ impl PowerQueue {
     ) -> Result<Option<Timestamp>, DriverError> {
         let claim = driver.config.power.takeover();
         let rows = driver.store.claim_power_orders(now, now + claim).await?;
+        let claimed: HashSet<i64> = rows.iter().map(|row| row.id).collect();
         self.running.retain(|server, (id, task)| {
-            let wanted = rows.iter().any(|row| row.id == *id);
+            let wanted = claimed.contains(id);
             if !wanted {
                 tracing::info!(%server, "a power order was replaced by another");
                 task.abort();

@@ -87,14 +87,16 @@ impl Store {
         .execute(&mut *tx)
         .await
         .map_err(failed(attempted))?;
-        sqlx::query(
-            "DELETE FROM boot_tokens WHERE server IS NULL AND sha256 NOT IN
-             (SELECT sha256 FROM boot_tokens WHERE server IS NULL ORDER BY expires DESC LIMIT $1)",
-        )
-        .bind(MOST_STRANGERS)
-        .execute(&mut *tx)
-        .await
-        .map_err(failed(attempted))?;
+        if token.ticket.server.is_none() {
+            sqlx::query(
+                "DELETE FROM boot_tokens WHERE server IS NULL AND sha256 NOT IN
+                 (SELECT sha256 FROM boot_tokens WHERE server IS NULL ORDER BY expires DESC LIMIT $1)",
+            )
+            .bind(MOST_STRANGERS)
+            .execute(&mut *tx)
+            .await
+            .map_err(failed(attempted))?;
+        }
         tx.commit().await.map_err(failed(attempted))
     }
 
