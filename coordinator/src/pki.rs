@@ -70,6 +70,9 @@ pub enum PkiError {
         /// What is wrong.
         problem: String,
     },
+    /// No key for the tickets of TLS sessions.
+    #[error("cannot make a key for TLS session tickets: the kernel gives no random numbers")]
+    Tickets(#[source] rustls::Error),
 }
 
 /// A certificate and its key, both PEM.
@@ -304,6 +307,9 @@ pub fn server_config(
         .with_single_cert(chain, private)
         .map_err(|error| content(certificate, error))?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    // An agent connects for each request. With tickets (RFC 8446, section 2.2) the server's half of a resumed session is kept by the agent, so it is resumed
+    // however many others connect meanwhile; a memory of our own would hold as many sessions as it has places.
+    config.ticketer = rustls::crypto::ring::Ticketer::new().map_err(PkiError::Tickets)?;
     Ok(Arc::new(config))
 }
 
