@@ -37,6 +37,8 @@ enum Which {
     Search,
     /// Merges in each language, on one core
     Merge,
+    /// 10,000 simulated servers boot, report and are installed against one Lease Manager, on SQLite and on PostgreSQL; about six minutes
+    Fleet,
 }
 
 /// What a bench needs.
@@ -61,6 +63,13 @@ impl Which {
                 programs: true,
                 installed: &["dnsmasq-base", "iproute2", "kea-admin", "kea-common"],
                 unpacked: &["atftpd", "kea-dhcp4-server", "nginx", "tftpd-hpa"],
+            },
+            Which::Fleet => Recipe {
+                name: "fleet",
+                of: ("leaseboot-tests", "fleet"),
+                programs: true,
+                installed: &["iproute2", "postgresql"],
+                unpacked: &[],
             },
             Which::Merge => Recipe {
                 name: "merge",

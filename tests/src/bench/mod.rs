@@ -14,6 +14,7 @@
 //! shipped, and without compiling all dependencies a second time.
 
 pub mod boot;
+pub mod fleet;
 pub mod group;
 mod measurement;
 mod plot;
