@@ -21,8 +21,11 @@ use leaseboot_protocol::settings::{Blob, BootImage, InstallSettings};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Instant;
 
+/// A reader, with its name.
+pub type Target = (&'static str, fn(&[u8]));
+
 /// Every reader, by the name of its folder in `tests/fuzz/corpus`.
-pub const TARGETS: [(&str, fn(&[u8])); 12] = [
+pub const TARGETS: [Target; 12] = [
     ("dhcp", dhcp),
     ("tftp", tftp),
     ("http", boot::http),

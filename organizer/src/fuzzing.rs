@@ -5,8 +5,11 @@ use crate::borrowing::merged::{check, check_outline};
 use leaseboot_protocol::installer::Installer;
 use leaseboot_protocol::settings::InstallSettings;
 
+/// A reader, with its name.
+pub type Target = (&'static str, fn(&[u8]));
+
 /// Every reader, by the name of its folder in `tests/fuzz/corpus`.
-pub const TARGETS: [(&str, fn(&[u8])); 1] = [("merged", merged)];
+pub const TARGETS: [Target; 1] = [("merged", merged)];
 
 /// Feeds the target of this name.
 ///
