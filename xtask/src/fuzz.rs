@@ -44,7 +44,7 @@ impl Fuzz {
         host_packages::ensure(&["g++"]).context("cannot prepare this host")?;
         let folder = Workspace::of_this_crate().root().join("tests/fuzz");
         let targets = targets(&folder, self.target.as_deref())?;
-        let mut build = Command::new(cargo());
+        let mut build = cargo();
         build
             .args(["build", "--target", HOST])
             .current_dir(&folder)

@@ -4,11 +4,8 @@ use super::{Source, Wire, servers, table};
 use std::path::Path;
 
 fn source<'a>(path: &'a Path, bytes: &[u8]) -> Option<Source<'a>> {
-    Some(Source {
-        path,
-        text: std::str::from_utf8(bytes).ok()?.to_owned(),
-        origin: None,
-    })
+    let text = std::str::from_utf8(bytes).ok()?.to_owned();
+    Some(Source::new(path, text, None))
 }
 
 fn read(source: &Source<'_>) {
