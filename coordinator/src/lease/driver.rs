@@ -7,6 +7,7 @@ use super::attention::needs_action;
 use super::deadline::Rules;
 use super::machine::{Effect, Event, Lease, OutOfPlace, Phase};
 use super::power_queue::PowerQueue;
+use super::reserved::Reserved;
 use crate::audit::Deed;
 use crate::config::Config;
 use crate::erasure::Signer;
@@ -54,6 +55,8 @@ pub struct Driver {
     enrolment: Enrolment,
     /// When a wrong token was last written down for a server, so that nobody can fill its history.
     pub(super) wrong_tokens: Mutex<HashMap<ServerId, Instant>>,
+    /// Servers that requests under way are about to take.
+    pub(super) reserved: Reserved,
     /// When servers may be looked for again for leases that wait for one.
     next_search: Mutex<Timestamp>,
 }
@@ -150,6 +153,7 @@ impl Driver {
             signer,
             sites: Mutex::default(),
             wrong_tokens: Mutex::default(),
+            reserved: Reserved::default(),
             next_search: Mutex::new(Timestamp(0)),
         }))
     }

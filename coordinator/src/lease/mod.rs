@@ -15,6 +15,7 @@ pub mod machine;
 mod pages;
 mod power_queue;
 mod replacement;
+mod reserved;
 pub mod tenant;
 mod tokens;
 

@@ -107,10 +107,13 @@ impl Driver {
         if let Some(known) = self.store.lease_of_request(tenant, &request_id).await? {
             return Ok(self.view(known).await?);
         }
+        let query = self.query(tenant, &requirements).await?;
         for _ in 0..MOST_SEARCHES {
-            let server = self.find(tenant, &requirements, &[]).await??;
+            self.fleet.sync().await?;
+            // Held until the server is taken.
+            let found = self.reserved.find(&query, |query| self.fleet.find(query))?;
             let at = now();
-            let first = Lease::begin(server, term_s, at, self.rules());
+            let first = Lease::begin(found.server().clone(), term_s, at, self.rules());
             let new = NewLease {
                 id: new_lease_id()?,
                 tenant: tenant.clone(),
