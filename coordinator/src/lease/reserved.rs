@@ -52,16 +52,19 @@ impl Drop for Reservation<'_> {
 mod tests {
     use super::*;
     use crate::search::{Candidate, Index};
+    use leaseboot_protocol::hardware::HardwareReport;
     use leaseboot_protocol::requirements::Requirements;
 
     #[test]
     fn requests_at_once_find_different_servers_while_there_are_some() {
         let (names, labels) = (["a", "b"].map(|name| name.parse().unwrap()), Default::default());
+        // Only what is known to be something is found.
+        let hardware = HardwareReport::default();
         let candidate = |name| Candidate {
             name,
             free: true,
             labels: &labels,
-            hardware: None,
+            hardware: Some(&hardware),
         };
         let index: Index = names.iter().map(candidate).collect();
         let (reserved, query) = (Reserved::default(), Query::new(&Requirements::default()));
