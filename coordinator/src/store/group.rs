@@ -42,10 +42,11 @@ pub(super) struct Seat {
     back: Option<oneshot::Sender<Returned>>,
 }
 
-/// The connection, and the one who waits for the commit; nobody does when the statements are to be undone.
+/// The connection, whether the statements are to be kept, and the one who waits for the common commit, if anybody does.
 struct Returned {
     connection: PoolConnection<Any>,
-    keep: Option<oneshot::Sender<Answer>>,
+    keep: bool,
+    waits: Option<oneshot::Sender<Answer>>,
 }
 
 impl Group {
@@ -85,23 +86,36 @@ fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 impl Seat {
     /// Gives the place up; returns when what was written is on the disk.
-    pub(super) async fn commit(mut self) -> Answer {
-        let (keep, answer) = oneshot::channel();
-        self.give_back(Some(keep));
+    pub(super) async fn commit(self) -> Answer {
+        self.end(true).await
+    }
+
+    /// Gives the place up and undoes what was written; returns when what was read is on the disk.
+    pub(super) async fn leave(self) -> Answer {
+        self.end(false).await
+    }
+
+    async fn end(mut self, keep: bool) -> Answer {
+        let (waits, answer) = oneshot::channel();
+        self.give_back(keep, Some(waits));
         answer.await.map_err(|_| sqlx::Error::WorkerCrashed)?
     }
 
-    fn give_back(&mut self, keep: Option<oneshot::Sender<Answer>>) {
+    fn give_back(&mut self, keep: bool, waits: Option<oneshot::Sender<Answer>>) {
         if let (Some(connection), Some(back)) = (self.connection.take(), self.back.take()) {
             // Without a writer the pool takes the connection, and the asker learns of it by his own channel.
-            let _ = back.send(Returned { connection, keep });
+            let _ = back.send(Returned {
+                connection,
+                keep,
+                waits,
+            });
         }
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.give_back(None);
+        self.give_back(false, None);
     }
 }
 
@@ -187,9 +201,8 @@ async fn serve(
         Ok(()) => {
             let returned = lend(connection, asker).await?;
             connection = returned.connection;
-            let undone = returned.keep.is_none();
-            members.extend(returned.keep);
-            release(&mut connection, undone).await
+            members.extend(returned.waits);
+            release(&mut connection, returned.keep).await
         }
         Err(error) => Err(error),
     };
@@ -212,8 +225,8 @@ async fn lend(connection: PoolConnection<Any>, asker: Asker) -> Result<Returned,
     returned.await.map_err(|_| sqlx::Error::WorkerCrashed)
 }
 
-async fn release(connection: &mut AnyConnection, undone: bool) -> Answer {
-    if undone {
+async fn release(connection: &mut AnyConnection, keep: bool) -> Answer {
+    if !keep {
         execute(connection, "ROLLBACK TO member").await?;
     }
     execute(connection, "RELEASE member").await

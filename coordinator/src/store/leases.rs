@@ -183,10 +183,16 @@ impl Store {
                 tx.commit().await.map_err(failed(attempted))?;
                 Ok(Taken::New(*lease))
             }
-            TakenOne::ServerGone => Ok(Taken::ServerGone),
-            TakenOne::OverQuota(over) => Ok(Taken::OverQuota(over)),
+            TakenOne::ServerGone => {
+                tx.leave().await.map_err(failed(attempted))?;
+                Ok(Taken::ServerGone)
+            }
+            TakenOne::OverQuota(over) => {
+                tx.leave().await.map_err(failed(attempted))?;
+                Ok(Taken::OverQuota(over))
+            }
             TakenOne::RequestKnown => {
-                drop(tx);
+                tx.leave().await.map_err(failed(attempted))?;
                 let known = self.lease_of_request(&tenant, &request_id).await?;
                 Ok(known.map_or(Taken::ServerGone, Taken::Known))
             }
@@ -291,12 +297,12 @@ impl Store {
             .await
             .map_err(failed(attempted))?;
         if version != Some(before.version) {
-            return Ok(false);
+            return tx.leave().await.map(|()| false).map_err(failed(attempted));
         }
         if let Some(order) = change.answered
             && !power::remove(&mut tx, order).await?
         {
-            return Ok(false);
+            return tx.leave().await.map(|()| false).map_err(failed(attempted));
         }
         let taken = change.effects.iter().find_map(|(_, effect)| match effect {
             Effect::Take(server) => Some(server),
@@ -305,7 +311,7 @@ impl Store {
         if let Some(server) = taken
             && !take(&mut tx, before, server, change.at).await?
         {
-            return Ok(false);
+            return tx.leave().await.map(|()| false).map_err(failed(attempted));
         }
         let mut after = LeaseRecord {
             lease: change.lease,
@@ -325,7 +331,7 @@ impl Store {
         after.events = carry_out(&mut tx, &after, server, &change.effects, change.at).await?;
         // Nobody can have come between: the lease is held since its version was read.
         if !update(&mut tx, &after, before.version).await? {
-            return Ok(false);
+            return tx.leave().await.map(|()| false).map_err(failed(attempted));
         }
         tx.commit().await.map_err(failed(attempted))?;
         Ok(true)

@@ -24,9 +24,14 @@ impl Store {
         for new in new {
             match take_one(&mut tx, new, at).await? {
                 TakenOne::New(lease) => written.push(*lease),
-                // The transaction leaves nothing behind.
-                TakenOne::ServerGone | TakenOne::RequestKnown => return Ok(Ok(None)),
-                TakenOne::OverQuota(over) => return Ok(Err(over)),
+                TakenOne::ServerGone | TakenOne::RequestKnown => {
+                    tx.leave().await.map_err(failed(attempted))?;
+                    return Ok(Ok(None));
+                }
+                TakenOne::OverQuota(over) => {
+                    tx.leave().await.map_err(failed(attempted))?;
+                    return Ok(Err(over));
+                }
             }
         }
         tx.commit().await.map_err(failed(attempted))?;

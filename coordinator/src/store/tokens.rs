@@ -126,11 +126,13 @@ impl Store {
         } else {
             None
         };
+        let bad = match bad {
+            None if !use_up(&mut tx, token, now).await? => Some(USED_BEFORE),
+            bad => bad,
+        };
         if let Some(bad) = bad {
+            tx.leave().await.map_err(failed(attempted))?;
             return Ok(Redeemed::Bad(bad));
-        }
-        if !use_up(&mut tx, token, now).await? {
-            return Ok(Redeemed::Bad(USED_BEFORE));
         }
         open_session(&mut tx, session, &kept).await?;
         tx.commit().await.map_err(failed(attempted))?;

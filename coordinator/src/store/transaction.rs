@@ -6,7 +6,8 @@ use std::ops::{Deref, DerefMut};
 
 /// A transaction that may write. Dropped without [`Tx::commit`] it leaves nothing behind.
 ///
-/// What is read in it may be what a neighbour wrote and has not committed yet: who answers from that must commit first.
+/// What is read in it may be what a neighbour wrote and has not committed yet: who answers from that must commit or leave first. Else he
+/// would tell what may still be lost, and who goes on from what the tables say elsewhere would meet the neighbour's work again and again.
 pub(super) struct Tx(Kind);
 
 enum Kind {
@@ -28,6 +29,14 @@ impl Tx {
         match self.0 {
             Kind::Alone(transaction) => transaction.commit().await,
             Kind::Member(seat) => seat.commit().await,
+        }
+    }
+
+    /// Ends it and undoes what it wrote. What it has read outlives a loss of power once this has returned.
+    pub(super) async fn leave(self) -> Result<(), sqlx::Error> {
+        match self.0 {
+            Kind::Alone(transaction) => transaction.rollback().await,
+            Kind::Member(seat) => seat.leave().await,
         }
     }
 }

@@ -23,3 +23,25 @@ mod report;
 
 pub use measurement::{Goal, Measurement, Peer, median};
 pub use report::{Report, Row};
+
+/// The parts that a bench program was asked for; cargo adds a `--bench` of its own.
+pub fn wanted() -> Vec<String> {
+    std::env::args()
+        .skip(1)
+        .filter(|word| word != "--bench")
+        .collect()
+}
+
+/// Whether a part is to be measured: all are when none is named.
+///
+/// # Errors
+/// When one is named that there is not.
+fn parts<'a>(named: &'a [String], known: &[&str]) -> anyhow::Result<impl Fn(&str) -> bool + 'a> {
+    for part in named {
+        anyhow::ensure!(
+            known.contains(&part.as_str()),
+            "there is no part {part:?}, only {known:?}"
+        );
+    }
+    Ok(|name: &str| named.is_empty() || named.iter().any(|part| part == name))
+}

@@ -256,3 +256,41 @@ async fn a_member_that_is_dropped_while_it_waits_lets_the_next_one_in() {
     let server = scratch.store.server(&name("b")).await.unwrap().unwrap();
     assert_eq!(server.reason, "never lent");
 }
+
+/// A change that comes too late must not be told so before the table shows why, or whoever tries again reads the same and loses once more.
+#[tokio::test]
+async fn who_loses_against_a_neighbour_is_told_when_the_neighbours_work_is_kept() {
+    let scratch = Scratch::sqlite().await;
+    let store = scratch.store.clone();
+    let Taken::New(before) = scratch.take("one", "a").await else {
+        panic!("the server is free");
+    };
+    let tried = || {
+        let (store, before) = (store.clone(), before.clone());
+        tokio::spawn(async move {
+            let first = change(&before, Event::SettingsMerged);
+            let written = store.commit(&before, first).await.unwrap();
+            let now = store.lease(&before.id).await.unwrap().unwrap();
+            (written, now.lease.phase.state())
+        })
+    };
+    // Here all of it happens in one thread: whoever is started gets in line at the next yield.
+    let stands = store.write("stand first").await.unwrap();
+    let winner = tried();
+    tokio::task::yield_now().await;
+    let loser = tried();
+    tokio::task::yield_now().await;
+    let last = tokio::spawn({
+        let store = store.clone();
+        async move {
+            let held = store.write("keep the group from its end").await.unwrap();
+            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+            drop(held);
+        }
+    });
+    tokio::task::yield_now().await;
+    drop(stands);
+    assert_eq!(loser.await.unwrap(), (false, LeaseState::Prepared));
+    assert_eq!(winner.await.unwrap(), (true, LeaseState::Prepared));
+    last.await.unwrap();
+}

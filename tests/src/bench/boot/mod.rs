@@ -29,17 +29,12 @@ struct Files {
     large: Vec<u8>,
 }
 
-/// What can be measured by itself.
-const PARTS: [&str; 4] = ["tftp", "http", "dhcp", "storm"];
-
 /// Measures `parts`, or everything when it names none, and says the rows.
 ///
 /// # Errors
 /// When a server or client fails: a bench has no partial result.
 pub fn run(parts: &[String]) -> Result<()> {
-    let unknown = parts.iter().find(|part| !PARTS.contains(&part.as_str()));
-    ensure!(unknown.is_none(), "there is no part {unknown:?}, but {PARTS:?}");
-    let wanted = |name: &str| parts.is_empty() || parts.iter().any(|part| part == name);
+    let wanted = super::parts(parts, &["tftp", "http", "dhcp", "storm"])?;
     let peers = std::env::var_os("LEASEBOOT_PEERS").context("run this by `cargo xtask bench boot`")?;
     let scratch = tempfile::tempdir().context("cannot make a folder for the bench")?;
     let files = Files::make(&scratch.path().join("files"))?;

@@ -88,18 +88,17 @@ pub struct Outcome {
     times: BTreeMap<Asked, Times>,
 }
 
-/// Measures both and says the rows.
+/// Measures `parts`, or both back ends when it names none, and says the rows.
 ///
 /// # Errors
 /// When the Lease Manager cannot be run; servers that do not reach their end are counted.
-pub fn run() -> Result<()> {
-    let only = std::env::var("LEASEBOOT_FLEET_STORE").ok();
-    let wanted = |name: &str| only.as_deref().is_none_or(|only| only == name);
+pub fn run(parts: &[String]) -> Result<()> {
+    let wanted = super::parts(parts, &["sqlite", "postgresql"])?;
     for (backing, name, per_second) in [
         (Backing::Sqlite, "SQLite", 80.0),
         (Backing::Postgres, "PostgreSQL", 50.0),
     ] {
-        if wanted(name) {
+        if wanted(&name.to_lowercase()) {
             let plan = Plan {
                 servers: given("LEASEBOOT_FLEET_SERVERS", 10_000)?,
                 per_second: given("LEASEBOOT_FLEET_RATE", per_second)?,
