@@ -340,9 +340,12 @@ impl Driver {
             })?),
             ..Extras::default()
         };
-        // Nothing is answered here, so the outcome is the lease itself.
-        let _ = self.apply_with(&id, &[event], extras).await?;
-        Ok(Directive::PowerOff)
+        match self.apply_with(&id, &[event], extras).await {
+            // No order is answered here, so the outcome is the lease itself. Out of place: since we looked, another copy of this report was
+            // taken, and the lease went on.
+            Ok(_) | Err(DriverError::OutOfPlace(_)) => Ok(Directive::PowerOff),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 
