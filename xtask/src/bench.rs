@@ -37,7 +37,7 @@ enum Which {
     Search,
     /// Merges in each language, on one core
     Merge,
-    /// 10,000 simulated servers boot, report and are installed against one Lease Manager, on SQLite and on PostgreSQL; about six minutes
+    /// 10,000 simulated servers boot, report and are installed against one Lease Manager, on SQLite and on PostgreSQL; about 18 minutes
     Fleet,
 }
 

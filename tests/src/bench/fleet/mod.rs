@@ -95,8 +95,8 @@ pub struct Outcome {
 pub fn run(parts: &[String]) -> Result<()> {
     let wanted = super::parts(parts, &["sqlite", "postgresql"])?;
     for (backing, name, per_second) in [
-        (Backing::Sqlite, "SQLite", 80.0),
-        (Backing::Postgres, "PostgreSQL", 50.0),
+        (Backing::Sqlite, "SQLite", 20.0),
+        (Backing::Postgres, "PostgreSQL", 20.0),
     ] {
         if wanted(&name.to_lowercase()) {
             let plan = Plan {
