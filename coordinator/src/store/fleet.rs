@@ -93,9 +93,10 @@ type Row = (
     Option<i64>,
 );
 
-/// Without servers that were never declared: those are only on record.
+/// Without servers that were never declared: those are only on record. In the order of their changes, or the whole fleet would be gone
+/// through each time.
 const CHANGED: &str = "SELECT declared, labels, maintenance, retired, custody, reason, lease, hardware, differences, inventory_boots, inventory_deadline
-    FROM servers WHERE changed >= $1 AND declared IS NOT NULL ORDER BY name";
+    FROM servers WHERE changed >= $1 AND declared IS NOT NULL ORDER BY changed, name";
 const BY_NAME: &str = "SELECT declared, labels, maintenance, retired, custody, reason, lease, hardware, differences, inventory_boots, inventory_deadline
     FROM servers WHERE name = $1 AND declared IS NOT NULL";
 
@@ -414,7 +415,9 @@ async fn refuse_taken(tx: &mut super::transaction::Tx, server: &Server) -> Resul
         server.place.address.addr().to_string(),
     );
     let other: Option<(String, Option<String>)> = sqlx::query_as(
-        "SELECT name, mac FROM servers WHERE name <> $1 AND (mac = $2 OR address = $3) AND retired IS NULL",
+        // Not one question with OR: no index answers that.
+        "SELECT name, mac FROM servers WHERE mac = $2 AND name <> $1 AND retired IS NULL
+         UNION ALL SELECT name, mac FROM servers WHERE address = $3 AND name <> $1 AND retired IS NULL",
     )
     .bind(server.name.as_str())
     .bind(&mac)
