@@ -115,6 +115,7 @@ impl Store {
         let attempted = "look a boot token up";
         let mut tx = self.write(attempted).await?;
         let Some(kept) = kept(&mut tx, token).await? else {
+            tx.leave().await.map_err(failed(attempted))?;
             return Ok(Redeemed::Bad("the boot token is not known"));
         };
         let bad = if kept.used {
