@@ -8,16 +8,15 @@ use crate::merge::{Lender, TenantFacts, merge};
 use crate::search::{Candidate, Index, Query};
 use crate::tftp::{FromClient, Terms};
 use ipnet::Ipv4Net;
-use leaseboot_protocol::digest::Sha256;
 use leaseboot_protocol::erasure::{ErasureKey, SignedErasure};
 use leaseboot_protocol::hardware::{Cpu, Disk, HardwareReport, Nic};
 use leaseboot_protocol::ids::ServerId;
 use leaseboot_protocol::installer::Installer;
 use leaseboot_protocol::labels::{LabelExpression, Labels};
 use leaseboot_protocol::leases::SearchRequest;
-use leaseboot_protocol::network::{LenderAddress, MacAddress, TunnelSettings, WireguardPublicKey};
+use leaseboot_protocol::network::{LenderAddress, MacAddress};
 use leaseboot_protocol::requirements::Requirements;
-use leaseboot_protocol::settings::{Blob, BootImage, InstallSettings};
+use leaseboot_protocol::settings::InstallSettings;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Instant;
 
@@ -192,34 +191,11 @@ fn with_text(installer: Installer, bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else {
         return;
     };
-    let blob = || Blob {
-        path: "/v1/image/kernel".to_owned(),
-        size: 1,
-        sha256: Sha256::of(b"x"),
-    };
+    let sample = include_str!("../../protocol/samples/settings.json");
     merged(&InstallSettings {
-        profile: "web".to_owned(),
-        hostname: "web-1".parse().expect("a name"),
         installer,
         kickstart: text.to_owned(),
-        kickstart_origin: "web.ks".to_owned(),
-        sealed: vec!["root_password".to_owned()],
-        tunnel: TunnelSettings {
-            address: "10.99.0.10/24".parse().expect("an address"),
-            gateway_endpoint: "198.51.100.2:51820".parse().expect("an endpoint"),
-            gateway_public_key: WireguardPublicKey([7; 32]),
-            allowed_ips: vec!["10.99.0.0/24".parse().expect("a network")],
-            gateway_service: "10.99.0.1:80".parse().expect("an endpoint"),
-            mtu: 1420,
-            keepalive_s: 25,
-        },
-        image: BootImage {
-            kernel: blob(),
-            initrd: blob(),
-            command_line: String::new(),
-        },
-        min_memory_mib: 1024,
-        architecture: None,
+        ..serde_json::from_str(sample).expect("the protocol's sample")
     });
 }
 

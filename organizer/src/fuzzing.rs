@@ -21,12 +21,8 @@ pub fn run(name: &str, bytes: &[u8]) {
     target(bytes);
 }
 
-/// Settings that matter only for their text, language and name.
-const SETTINGS: &str = r#"{"profile": "web", "hostname": "web-1", "kickstart": "", "kickstart_origin": "web.ks", "sealed": [], "min_memory_mib": 1,
-    "tunnel": {"address": "10.99.0.10/24", "gateway_endpoint": "198.51.100.2:51820", "gateway_public_key": "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=",
-    "allowed_ips": [], "gateway_service": "10.99.0.1:80", "mtu": 1420, "keepalive_s": 25},
-    "image": {"kernel": {"path": "/k", "size": 1, "sha256": "0000000000000000000000000000000000000000000000000000000000000000"},
-    "initrd": {"path": "/i", "size": 1, "sha256": "0000000000000000000000000000000000000000000000000000000000000000"}, "command_line": ""}}"#;
+/// Settings of which only text, language and name matter here.
+const SETTINGS: &str = include_str!("../../protocol/samples/settings.json");
 
 /// The enterprise's text and what the lender made of it, with a zero byte between them, in each language.
 pub fn merged(bytes: &[u8]) {

@@ -1,10 +1,8 @@
 //! What holds in every language. The languages' own tests stand beside them and borrow this file's house.
 
 use super::*;
-use leaseboot_protocol::digest::Sha256;
 use leaseboot_protocol::hardware::{Cpu, Disk, Nic};
 use leaseboot_protocol::requirements::DiskRequirement;
-use leaseboot_protocol::settings::{Blob, BootImage};
 use std::net::IpAddr;
 
 const MAC: &str = "52:54:00:4c:42:01";
@@ -93,34 +91,12 @@ impl House {
 }
 
 pub(super) fn settings(kickstart: &str) -> InstallSettings {
-    let blob = || Blob {
-        path: "/v1/image/kernel".to_owned(),
-        size: 1,
-        sha256: Sha256::of(b"x"),
-    };
+    let sample = include_str!("../../../protocol/samples/settings.json");
     InstallSettings {
-        profile: "web".to_owned(),
-        hostname: "web-1".parse().unwrap(),
-        installer: Installer::default(),
         kickstart: kickstart.to_owned(),
         kickstart_origin: "profiles/web/web.ks".to_owned(),
-        sealed: vec!["root_password".to_owned()],
-        tunnel: leaseboot_protocol::network::TunnelSettings {
-            address: "10.99.0.10/24".parse().unwrap(),
-            gateway_endpoint: "198.51.100.2:51820".parse().unwrap(),
-            gateway_public_key: leaseboot_protocol::network::WireguardPublicKey([7; 32]),
-            allowed_ips: vec!["10.99.0.0/24".parse().unwrap()],
-            gateway_service: "10.99.0.1:80".parse().unwrap(),
-            mtu: 1420,
-            keepalive_s: 25,
-        },
-        image: BootImage {
-            kernel: blob(),
-            initrd: blob(),
-            command_line: String::new(),
-        },
         min_memory_mib: 2048,
-        architecture: None,
+        ..serde_json::from_str(sample).unwrap()
     }
 }
 

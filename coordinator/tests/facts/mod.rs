@@ -2,14 +2,13 @@
 
 use leaseboot_lm::boot::KernelWord;
 use leaseboot_lm::merge::{Lender, Merged, TenantFacts, merge};
-use leaseboot_protocol::digest::Sha256;
 use leaseboot_protocol::hardware::{Disk, Firmware, HardwareReport, Nic};
 use leaseboot_protocol::ids::ServerId;
 use leaseboot_protocol::installer::Installer;
 use leaseboot_protocol::leases::MergeProblem;
-use leaseboot_protocol::network::{LenderAddress, MacAddress, TunnelSettings, WireguardPublicKey};
+use leaseboot_protocol::network::{LenderAddress, MacAddress};
 use leaseboot_protocol::requirements::Requirements;
-use leaseboot_protocol::settings::{Blob, BootImage, InstallSettings};
+use leaseboot_protocol::settings::InstallSettings;
 
 /// A lender's server with 4 GiB and one disk of 16 GiB.
 pub struct Facts {
@@ -71,33 +70,10 @@ impl Facts {
 }
 
 pub fn settings(installer: Installer, text: &str) -> InstallSettings {
-    let blob = || Blob {
-        path: "/v1/image/kernel".to_owned(),
-        size: 1,
-        sha256: Sha256::of(b"x"),
-    };
+    let sample = include_str!("../../../protocol/samples/settings.json");
     InstallSettings {
-        profile: "web".to_owned(),
-        hostname: "web-1".parse().expect("a name"),
         installer,
         kickstart: text.to_owned(),
-        kickstart_origin: "profiles/web/text".to_owned(),
-        sealed: vec!["root_password".to_owned()],
-        tunnel: TunnelSettings {
-            address: "10.99.0.10/24".parse().expect("an address"),
-            gateway_endpoint: "198.51.100.2:51820".parse().expect("an endpoint"),
-            gateway_public_key: WireguardPublicKey([7; 32]),
-            allowed_ips: Vec::new(),
-            gateway_service: "10.99.0.1:80".parse().expect("an endpoint"),
-            mtu: 1420,
-            keepalive_s: 25,
-        },
-        image: BootImage {
-            kernel: blob(),
-            initrd: blob(),
-            command_line: String::new(),
-        },
-        min_memory_mib: 1024,
-        architecture: None,
+        ..serde_json::from_str(sample).expect("the protocol's sample")
     }
 }

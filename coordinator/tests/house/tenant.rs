@@ -2,11 +2,9 @@
 
 use leaseboot_protocol::digest::Sha256;
 use leaseboot_protocol::ids::LeaseId;
-use leaseboot_protocol::installer::Installer;
 use leaseboot_protocol::lease::LeaseView;
 use leaseboot_protocol::leases::{BootOrder, EventBatch, LeaseRequest, Prepared, Refusal};
-use leaseboot_protocol::network::{TunnelSettings, WireguardPublicKey};
-use leaseboot_protocol::settings::{Blob, BootImage, InstallSettings, Requirements};
+use leaseboot_protocol::settings::{InstallSettings, Requirements};
 use reqwest::{Client, Method, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -14,35 +12,12 @@ use serde::de::DeserializeOwned;
 pub const KICKSTART: &str =
     "text\nrootpw --iscrypted @sealed:root_password@\npart / --size=1000 --grow\n%packages\nnginx\n%end\n";
 
+/// The protocol's sample with [`KICKSTART`].
 pub fn settings() -> InstallSettings {
-    let blob = || Blob {
-        path: "/v1/image/kernel".to_owned(),
-        size: 1,
-        sha256: Sha256::of(b"x"),
-    };
+    let sample = include_str!("../../../protocol/samples/settings.json");
     InstallSettings {
-        profile: "web".to_owned(),
-        hostname: "web-1".parse().unwrap(),
-        installer: Installer::default(),
         kickstart: KICKSTART.to_owned(),
-        kickstart_origin: "web.ks".to_owned(),
-        sealed: vec!["root_password".to_owned()],
-        tunnel: TunnelSettings {
-            address: "10.99.0.10/24".parse().unwrap(),
-            gateway_endpoint: "198.51.100.2:51820".parse().unwrap(),
-            gateway_public_key: WireguardPublicKey([7; 32]),
-            allowed_ips: vec!["10.99.0.0/24".parse().unwrap()],
-            gateway_service: "10.99.0.1:80".parse().unwrap(),
-            mtu: 1420,
-            keepalive_s: 25,
-        },
-        image: BootImage {
-            kernel: blob(),
-            initrd: blob(),
-            command_line: String::new(),
-        },
-        min_memory_mib: 1024,
-        architecture: None,
+        ..serde_json::from_str(sample).unwrap()
     }
 }
 
