@@ -12,7 +12,7 @@ mod process;
 use house::{address, mac};
 use leaseboot_protocol::digest::Sha256;
 use leaseboot_tests::bench::process as usage;
-use process::{Process, in_a_namespace};
+use process::{Process, Start, in_a_namespace};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -384,7 +384,12 @@ fn floods_of_half_open_sessions_cost_bounded_memory_and_honest_clients_are_serve
 async fn floods() {
     let pool = "\n[dhcp]\npool = { first = \"127.200.0.1\", last = \"127.200.3.254\", lease_time_s = 600 }\n";
     let large = vec![7; LARGE];
-    let process = Process::start(pool, &[("large", &large), ("grub/core.0", &LOADER)]);
+    let process = Process::start(&Start {
+        servers: 1,
+        outcome: "true",
+        config: &|config| config + pool,
+        files: &[("large", &large), ("grub/core.0", &LOADER)],
+    });
     let get = |name: &str, content: &[u8], more: &str| {
         format!(
             "GET /boot/files/{}/{name} HTTP/1.1\r\n{more}\r\n",

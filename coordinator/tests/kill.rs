@@ -1,154 +1,74 @@
 //! The Lease Manager as a process of its own, killed with SIGKILL after every transition that it has acknowledged.
 //!
-//! `serve` takes the ports 67, 69 and 80, so the test runs itself once more inside a network namespace where these are free and where
-//! nothing but the loopback interface is. Server, firmware and enterprise are this process: they ask as they would ask over a wire, and ask
-//! again after the kill where they got no answer.
+//! Server, firmware and enterprise are this process: they ask as they would ask over a wire, and ask again after the kill where they got no
+//! answer.
 
 // A test that cannot go on says so by panicking, its helpers too.
 #![allow(clippy::unwrap_used)]
 
 mod house;
+mod process;
 
-use house::{KICKSTART, PATIENCE, Tenant, address, erasure, failed, finished, hello, mac, report, run, text};
+use house::{KICKSTART, PATIENCE, Tenant, erasure, failed, finished, hello, mac, report, run, text};
 use leaseboot_protocol::agent::{BootFacts, Directive, KeyOffer, Outcome, Reports, Task, Welcome};
 use leaseboot_protocol::erasure::{ErasureKey, SignedErasure};
 use leaseboot_protocol::ids::LeaseId;
 use leaseboot_protocol::lease::{EventKind, LeaseState, Step};
 use leaseboot_protocol::network::WireguardPublicKey;
-use reqwest::{Certificate, Client, Identity, Method};
+use process::{Process, Start, in_a_namespace};
+use reqwest::Method;
 use serde_json::{Value, json};
-use std::io::{BufRead as _, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-
-/// Set in the process that has the namespace.
-const INSIDE: &str = "LEASEBOOT_TEST_NAMESPACE";
-/// The last line that `serve` prints before it serves.
-const READY: &str = "leaseboot-lm ready";
 
 #[test]
 fn a_lease_manager_that_is_killed_after_any_transition_goes_on_where_it_was() {
-    if std::env::var_os(INSIDE).is_some() {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        return runtime.unwrap().block_on(one_life());
-    }
     let name = "a_lease_manager_that_is_killed_after_any_transition_goes_on_where_it_was";
-    let output = Command::new("unshare")
-        .args(["--user", "--map-root-user", "--net", "--"])
-        .arg(std::env::current_exe().unwrap())
-        .args([name, "--exact", "--nocapture"])
-        .env(INSIDE, "1")
-        .output()
-        .expect("unshare, of the package util-linux, is needed");
-    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-    // A name that matches no test is a success too.
-    assert!(output.status.success() && said.contains(LIVED), "{said}");
+    in_a_namespace(name, one_life);
 }
 
-/// What the inner process says at its end.
-const LIVED: &str = "the leases came to their ends after";
-
-/// The Lease Manager with its folder.
+/// The Lease Manager that is killed.
 struct Lm {
-    folder: tempfile::TempDir,
-    process: Child,
+    process: Process,
     kills: u32,
 }
 
 impl Lm {
     fn start() -> Self {
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        assert!(
-            Command::new("ip")
-                .args(["link", "set", "lo", "up"])
-                .status()
-                .unwrap()
-                .success()
-        );
-        let folder = tempfile::tempdir().unwrap();
-        let dir = folder.path().join("lm");
-        run(&[
-            "init",
-            text(&dir),
-            "--interface",
-            "lo",
-            "--address",
-            "127.0.0.1/8",
-        ]);
-        let servers: String = (1..=2)
-            .map(|number| house::described(number, "sleep 0.1"))
-            .collect();
-        let power = folder.path().join("power.log");
-        std::fs::write(dir.join("servers.toml"), servers.replace("POWER", text(&power))).unwrap();
-        let config = std::fs::read_to_string(dir.join("lm.toml")).unwrap();
-        std::fs::write(
-            dir.join("lm.toml"),
-            config.replace("attempts = 3", "attempts = 1"),
-        )
-        .unwrap();
-        let bundle = folder.path().join("acme");
-        run(&[
-            "tenant",
-            "add",
-            "acme",
-            "--config",
-            text(&dir.join("lm.toml")),
-            "--out",
-            text(&bundle),
-        ]);
-        house::boot_files(&folder.path().join("boot"));
-        let process = serve(folder.path());
-        Self {
-            folder,
-            process,
-            kills: 0,
-        }
-    }
-
-    fn config(&self) -> PathBuf {
-        self.folder.path().join("lm/lm.toml")
+        let process = Process::start(&Start {
+            servers: 2,
+            outcome: "sleep 0.1",
+            config: &|config| config.replace("attempts = 3", "attempts = 1"),
+            files: &[],
+        });
+        Self { process, kills: 0 }
     }
 
     fn kill(&mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
+        self.process.kill();
         self.kills += 1;
     }
 
     fn kill_and_start(&mut self) {
         self.kill();
-        self.process = serve(self.folder.path());
+        self.process.start_again();
     }
 
     fn tenant(&self) -> Tenant {
-        let bundle = self.folder.path().join("acme");
-        let pem = ["client.pem", "client.key"].map(|file| std::fs::read(bundle.join(file)).unwrap());
-        let client = Client::builder()
-            .tls_certs_only([self.ca()])
-            .identity(Identity::from_pem(&pem.concat()).unwrap());
-        Tenant {
-            client: client.build().unwrap(),
-            base: "https://127.0.0.1:8443".to_owned(),
-        }
-    }
-
-    fn ca(&self) -> Certificate {
-        Certificate::from_pem(&std::fs::read(self.folder.path().join("lm/ca.pem")).unwrap()).unwrap()
+        self.process.tenant()
     }
 
     /// Somebody at the address of a server.
     fn at(&self, number: u8) -> Tenant {
-        let client = Client::builder()
-            .tls_certs_only([self.ca()])
-            .local_address(address(number));
-        Tenant {
-            client: client.build().unwrap(),
-            base: "https://127.0.0.1:8443".to_owned(),
-        }
+        self.process.server(number)
     }
 
     fn status(&self) -> Value {
-        let said = run(&["status", "--json", "--all", "--config", text(&self.config())]);
+        let said = run(&[
+            "status",
+            "--json",
+            "--all",
+            "--config",
+            text(&self.process.config()),
+        ]);
         serde_json::from_str(&said).unwrap()
     }
 
@@ -191,7 +111,7 @@ impl Lm {
 
     /// Waits until the last power order of a server is `order`, such as `on 1`.
     async fn until_power(&self, order: &str) {
-        let log = self.folder.path().join("power.log");
+        let log = self.process.folder().join("power.log");
         let server = order.split_once(' ').unwrap().1;
         let last = || {
             let text = std::fs::read_to_string(&log).unwrap_or_default();
@@ -257,33 +177,6 @@ impl Lm {
     }
 }
 
-impl Drop for Lm {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-fn serve(folder: &Path) -> Child {
-    let log = std::fs::OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(folder.join("lm.log"))
-        .unwrap();
-    let mut process = Command::new(env!("CARGO_BIN_EXE_leaseboot-lm"))
-        .args(["serve", "--config", text(&folder.join("lm/lm.toml"))])
-        .args(["--boot-files", text(&folder.join("boot"))])
-        .stdout(Stdio::piped())
-        .stderr(log)
-        .spawn()
-        .unwrap();
-    let said = BufReader::new(process.stdout.take().unwrap());
-    let ready = said.lines().map_while(Result::ok).any(|line| line == READY);
-    let log = || std::fs::read_to_string(folder.join("lm.log")).unwrap();
-    assert!(ready, "it does not serve: {}", log());
-    process
-}
-
 async fn one_life() {
     let mut lm = Lm::start();
     let lease = to_installing(&mut lm).await;
@@ -291,7 +184,7 @@ async fn one_life() {
     to_service(&mut lm, &lease).await;
     goes_back_and_is_erased(&mut lm, &lease).await;
     waits_for_another_server(&mut lm).await;
-    println!("{LIVED} {} kills", lm.kills);
+    println!("the leases came to their ends after {} kills", lm.kills);
 }
 
 async fn to_installing(lm: &mut Lm) -> LeaseId {
@@ -450,8 +343,8 @@ async fn waits_for_another_server(lm: &mut Lm) {
     assert_eq!(view.state, LeaseState::Moving, "{}", view.reason);
     assert_eq!(lm.custody(2), "quarantined");
     lm.kill();
-    run(&["servers", "erased", "s1", "--config", text(&lm.config())]);
-    lm.process = serve(lm.folder.path());
+    run(&["servers", "erased", "s1", "--config", text(&lm.process.config())]);
+    lm.process.start_again();
     lm.until_state(&lease, LeaseState::Prepared).await;
     lm.kill_and_start();
     assert_eq!(lm.tenant().view(&lease).await.server.as_str(), "s1");

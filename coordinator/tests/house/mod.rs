@@ -277,18 +277,17 @@ async fn start(dir: &Path) -> (Arc<Driver>, SocketAddr, CancellationToken, JoinS
     (driver, address, stop, tasks)
 }
 
-/// What `serve` demands of a boot folder, in small.
-pub fn boot_files(folder: &Path) {
-    std::fs::create_dir(folder).unwrap();
-    let files = ["vmlinuz", "stage1.img"].map(|name| {
-        std::fs::write(folder.join(name), "1234").unwrap();
-        serde_json::json!({ "name": name, "sha256": Sha256::of(b"1234"), "size": 4 })
+/// A boot folder with what `serve` demands, in small, and these files besides.
+pub fn boot_files(folder: &Path, files: &[(&str, &[u8])]) {
+    let needed: [(&str, &[u8]); 2] = [("vmlinuz", b"1234"), ("stage1.img", b"1234")];
+    let entries = needed.iter().chain(files).map(|(name, content)| {
+        let path = folder.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, content).unwrap();
+        serde_json::json!({ "name": name, "sha256": Sha256::of(content), "size": content.len() })
     });
-    std::fs::write(
-        folder.join("manifest.json"),
-        serde_json::json!({ "files": files }).to_string(),
-    )
-    .unwrap();
+    let manifest = serde_json::json!({ "files": entries.collect::<Vec<_>>() });
+    std::fs::write(folder.join("manifest.json"), manifest.to_string()).unwrap();
 }
 
 /// Runs `leaseboot-lm` itself.

@@ -123,7 +123,7 @@ impl Managers {
                 text(&bundle),
             ]);
         }
-        house::boot_files(&folder.path().join("boot"));
+        house::boot_files(&folder.path().join("boot"), &[]);
         let managers = Self {
             tenants: TENANTS.map(|tenant| tenant_client(folder.path(), tenant)).into(),
             cards: (1..=servers)

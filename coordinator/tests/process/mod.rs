@@ -6,12 +6,10 @@
 #![allow(dead_code, unreachable_pub)]
 
 use crate::house::{self, Tenant, address, run, text};
-use leaseboot_protocol::digest::Sha256;
 use reqwest::{Certificate, Client, Identity};
-use serde_json::json;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 /// Set in the process that has the namespace.
@@ -49,9 +47,21 @@ pub struct Process {
     child: Child,
 }
 
+/// What it is started with.
+pub struct Start<'a> {
+    /// Servers on record.
+    pub servers: u8,
+    /// How their power commands end, as in [`house::described`].
+    pub outcome: &'a str,
+    /// Makes the `lm.toml` of the one that `init` wrote.
+    pub config: &'a dyn Fn(String) -> String,
+    /// Boot files besides kernel and stage 1.
+    pub files: &'a [(&'a str, &'a [u8])],
+}
+
 impl Process {
-    /// With one server on record, the tenant `acme`, `lm` at the end of `lm.toml`, and these boot files besides kernel and stage 1.
-    pub fn start(lm: &str, files: &[(&str, &[u8])]) -> Self {
+    /// With the tenant `acme`.
+    pub fn start(start: &Start<'_>) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let folder = tempfile::tempdir().unwrap();
         let dir = folder.path().join("lm");
@@ -64,9 +74,13 @@ impl Process {
             "127.0.0.1/8",
         ]);
         let config = dir.join("lm.toml");
-        let servers = house::described(1, "true").replace("POWER", text(&folder.path().join("power.log")));
-        std::fs::write(dir.join("servers.toml"), servers).unwrap();
-        std::fs::write(&config, std::fs::read_to_string(&config).unwrap() + lm).unwrap();
+        let servers: String = (1..=start.servers)
+            .map(|number| house::described(number, start.outcome))
+            .collect();
+        let power = folder.path().join("power.log");
+        std::fs::write(dir.join("servers.toml"), servers.replace("POWER", text(&power))).unwrap();
+        let written = std::fs::read_to_string(&config).unwrap();
+        std::fs::write(&config, (start.config)(written)).unwrap();
         let bundle = folder.path().join("acme");
         run(&[
             "tenant",
@@ -77,9 +91,25 @@ impl Process {
             "--out",
             text(&bundle),
         ]);
-        boot_files(&folder.path().join("boot"), files);
+        house::boot_files(&folder.path().join("boot"), start.files);
         let child = serve(folder.path());
         Self { folder, child }
+    }
+
+    /// Kills it with SIGKILL.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Starts it again after [`Process::kill`], from what it left.
+    pub fn start_again(&mut self) {
+        self.child = serve(self.folder.path());
+    }
+
+    /// Its `lm.toml`.
+    pub fn config(&self) -> PathBuf {
+        self.folder.path().join("lm/lm.toml")
     }
 
     /// The folder of everything.
@@ -135,12 +165,14 @@ impl Drop for Process {
 }
 
 fn serve(folder: &Path) -> Child {
+    let mut log = File::options();
+    let log = log.create(true).append(true).open(folder.join("lm.log")).unwrap();
     let mut child = Command::new(env!("CARGO_BIN_EXE_leaseboot-lm"))
         .args(["serve", "--config", text(&folder.join("lm/lm.toml"))])
         .args(["--boot-files", text(&folder.join("boot"))])
         .env("RUST_LOG", "warn")
         .stdout(Stdio::piped())
-        .stderr(File::create(folder.join("lm.log")).unwrap())
+        .stderr(log)
         .spawn()
         .unwrap();
     let said = BufReader::new(child.stdout.take().unwrap());
@@ -148,16 +180,4 @@ fn serve(folder: &Path) -> Child {
     let log = || std::fs::read_to_string(folder.join("lm.log")).unwrap();
     assert!(ready, "it does not serve: {}", log());
     child
-}
-
-fn boot_files(folder: &Path, files: &[(&str, &[u8])]) {
-    let needed: [(&str, &[u8]); 2] = [("vmlinuz", b"1234"), ("stage1.img", b"1234")];
-    let entries = needed.iter().chain(files).map(|(name, content)| {
-        let path = folder.join(name);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, content).unwrap();
-        json!({ "name": name, "sha256": Sha256::of(content), "size": content.len() })
-    });
-    let manifest = json!({ "files": entries.collect::<Vec<_>>() });
-    std::fs::write(folder.join("manifest.json"), manifest.to_string()).unwrap();
 }
