@@ -93,10 +93,10 @@ type Row = (
     Option<i64>,
 );
 
-/// Without servers that were never declared: those are only on record. In the order of their changes, or the whole fleet would be gone
-/// through each time.
+/// Without servers that were never declared: those are only on record. They are sorted where they are read: asked for in the order of their
+/// names, the database would go through the whole fleet each time.
 const CHANGED: &str = "SELECT declared, labels, maintenance, retired, custody, reason, lease, hardware, differences, inventory_boots, inventory_deadline
-    FROM servers WHERE changed >= $1 AND declared IS NOT NULL ORDER BY changed, name";
+    FROM servers WHERE changed >= $1 AND declared IS NOT NULL";
 const BY_NAME: &str = "SELECT declared, labels, maintenance, retired, custody, reason, lease, hardware, differences, inventory_boots, inventory_deadline
     FROM servers WHERE name = $1 AND declared IS NOT NULL";
 
@@ -134,7 +134,7 @@ fn fleet_row(row: Row) -> Result<FleetRow, StoreError> {
 }
 
 impl Store {
-    /// Servers that were changed at or after `since`, and where to go on from: 0 gives all. A server may come twice.
+    /// Servers that were changed at or after `since`, by name, and where to go on from: 0 gives all. A server may come in two answers.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -150,7 +150,8 @@ impl Store {
             .fetch_all(&self.pool)
             .await
             .map_err(failed(attempted))?;
-        let rows = rows.into_iter().map(fleet_row).collect::<Result<_, _>>()?;
+        let mut rows: Vec<_> = rows.into_iter().map(fleet_row).collect::<Result<_, _>>()?;
+        rows.sort_unstable_by(|a, b| a.declared.name.cmp(&b.declared.name));
         Ok((rows, watermark))
     }
 
