@@ -234,16 +234,15 @@ impl Driver {
                 return Ok(Ok(before));
             }
             let effects = change.effects.clone();
+            let calls = needs_action(&before.lease, &change.lease, &effects, change.at);
             let begun = Instant::now();
             let committed = self.store.commit(&before, change).await?;
             self.metrics.commit(begun.elapsed());
             if committed {
                 log(&before, &effects);
                 self.metrics.effects(&effects);
-                let after = self.lease(id).await?;
-                self.store
-                    .announce(id, needs_action(&before.lease, &after.lease, &effects, now()));
-                return Ok(Ok(after));
+                self.store.announce(id, calls);
+                return Ok(Ok(self.lease(id).await?));
             }
             if let Some(order) = answered
                 && !self.store.power_orders().await?.iter().any(|row| row.id == order)
