@@ -98,14 +98,7 @@ impl House {
         let _ = said.try_init();
         let folder = tempfile::tempdir().unwrap();
         let dir = folder.path().join("lm");
-        run(&[
-            "init",
-            text(&dir),
-            "--interface",
-            "lo",
-            "--address",
-            "127.0.0.1/8",
-        ]);
+        init(&dir);
         let power = folder.path().join("power.log");
         std::fs::write(&power, "").unwrap();
         std::fs::write(dir.join("servers.toml"), servers.replace("POWER", text(&power))).unwrap();
@@ -115,15 +108,7 @@ impl House {
         std::fs::write(dir.join("lm.toml"), lm).unwrap();
         for tenant in ["acme", "other"] {
             let bundle = folder.path().join(tenant);
-            run(&[
-                "tenant",
-                "add",
-                tenant,
-                "--config",
-                text(&dir.join("lm.toml")),
-                "--out",
-                text(&bundle),
-            ]);
+            add_tenant(&dir.join("lm.toml"), tenant, &bundle);
         }
         Self::open(folder).await
     }
@@ -288,6 +273,18 @@ pub fn boot_files(folder: &Path, files: &[(&str, &[u8])]) {
     });
     let manifest = serde_json::json!({ "files": entries.collect::<Vec<_>>() });
     std::fs::write(folder.join("manifest.json"), manifest.to_string()).unwrap();
+}
+
+/// The folder that `init` makes for a Lease Manager on the loopback interface.
+pub fn init(folder: &Path) {
+    let wire = ["--interface", "lo", "--address", "127.0.0.1/8"];
+    run(&[["init", text(folder)].as_slice(), &wire].concat());
+}
+
+/// A tenant, whose certificate is then in `bundle`.
+pub fn add_tenant(config: &Path, tenant: &str, bundle: &Path) {
+    let paths = ["--config", text(config), "--out", text(bundle)];
+    run(&[["tenant", "add", tenant].as_slice(), &paths].concat());
 }
 
 /// Runs `leaseboot-lm` itself.

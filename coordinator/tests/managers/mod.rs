@@ -113,15 +113,7 @@ impl Managers {
         configure(folder.path(), &database, servers, attempts);
         for tenant in TENANTS {
             let (config, bundle) = (config(folder.path(), 0), folder.path().join(tenant));
-            run(&[
-                "tenant",
-                "add",
-                tenant,
-                "--config",
-                text(&config),
-                "--out",
-                text(&bundle),
-            ]);
+            house::add_tenant(&config, tenant, &bundle);
         }
         house::boot_files(&folder.path().join("boot"), &[]);
         let managers = Self {

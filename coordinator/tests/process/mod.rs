@@ -5,7 +5,7 @@
 // Each test binary uses its part of it.
 #![allow(dead_code, unreachable_pub)]
 
-use crate::house::{self, Tenant, address, run, text};
+use crate::house::{self, Tenant, address, text};
 use reqwest::{Certificate, Client, Identity};
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
@@ -65,14 +65,7 @@ impl Process {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let folder = tempfile::tempdir().unwrap();
         let dir = folder.path().join("lm");
-        run(&[
-            "init",
-            text(&dir),
-            "--interface",
-            "lo",
-            "--address",
-            "127.0.0.1/8",
-        ]);
+        house::init(&dir);
         let config = dir.join("lm.toml");
         let servers: String = (1..=start.servers)
             .map(|number| house::described(number, start.outcome))
@@ -82,15 +75,7 @@ impl Process {
         let written = std::fs::read_to_string(&config).unwrap();
         std::fs::write(&config, (start.config)(written)).unwrap();
         let bundle = folder.path().join("acme");
-        run(&[
-            "tenant",
-            "add",
-            "acme",
-            "--config",
-            text(&config),
-            "--out",
-            text(&bundle),
-        ]);
+        house::add_tenant(&config, "acme", &bundle);
         house::boot_files(&folder.path().join("boot"), start.files);
         let child = serve(folder.path());
         Self { folder, child }
