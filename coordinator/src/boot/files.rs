@@ -1,9 +1,9 @@
 //! The files that every boot needs: kernel, stage-1 image and first loaders, as `cargo xtask image` leaves them.
 //!
-//! They are read once, checked against the digests in `manifest.json`, and kept in memory that is sealed against changes, so what is served is
+//! They are read once, checked against the digests in `manifest.json`, and kept as copies that nobody else can open, so what is served is
 //! what was checked, whatever happens to the directory later.
 
-use super::memory_file::MemoryFile;
+use super::nameless_file::NamelessFile;
 use bytes::Bytes;
 use leaseboot_protocol::digest::Sha256;
 use serde::Deserialize;
@@ -22,13 +22,13 @@ pub const GRUB_EFI: &str = "grub/core.efi";
 /// More than this is no boot file.
 const LARGEST_FILE: u64 = 1 << 30;
 
-/// A file in memory. Clones share it.
+/// A file of our own. Clones share it.
 #[derive(Clone, Debug)]
 pub struct BootFile {
     /// SHA-256 of the content.
     pub sha256: Sha256,
     length: usize,
-    file: Arc<MemoryFile>,
+    file: Arc<NamelessFile>,
     /// All bytes of a file that TFTP serves: a name with a folder in front.
     for_tftp: Option<Bytes>,
 }
@@ -52,13 +52,17 @@ pub enum BootFilesError {
         /// Why it failed.
         source: std::io::Error,
     },
-    /// There is no memory for it.
-    #[error("cannot keep the boot file {name} in memory ({length} bytes)")]
+    /// There is no room for it.
+    #[error(
+        "cannot keep a copy of the boot file {name} ({length} bytes) below {place}: make room there, or name another folder in TMPDIR"
+    )]
     Keep {
         /// Its name.
         name: String,
         /// Its length.
         length: usize,
+        /// The folder for copies.
+        place: PathBuf,
         /// Why it failed.
         source: std::io::Error,
     },
@@ -125,9 +129,10 @@ struct ManifestFile {
 impl BootFile {
     fn keep(name: &str, sha256: Sha256, content: Vec<u8>) -> Result<Self, BootFilesError> {
         let length = content.len();
-        let file = MemoryFile::with(&content).map_err(|source| BootFilesError::Keep {
+        let file = NamelessFile::with(&content).map_err(|source| BootFilesError::Keep {
             name: name.to_owned(),
             length,
+            place: NamelessFile::place(),
             source,
         })?;
         Ok(Self {

@@ -9,7 +9,7 @@ mod files;
 pub(crate) mod fuzzing;
 mod http;
 mod listener;
-mod memory_file;
+mod nameless_file;
 pub mod plan;
 mod range;
 mod request;

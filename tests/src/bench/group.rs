@@ -12,10 +12,15 @@ use std::time::{Duration, Instant};
 /// How long the kernel may take to bury what was killed.
 const BURIAL: Duration = Duration::from_secs(10);
 
+/// In what portions a held group gets its time: short, so that it does not fall silent for longer than a socket's buffer lasts.
+const PERIOD: Duration = Duration::from_millis(4);
+
 /// The group. Dropping it kills whoever is in it.
 #[derive(Debug)]
 pub struct Group {
     folder: PathBuf,
+    /// A second folder, where the controller of the CPU is still of version 1.
+    held: Option<PathBuf>,
 }
 
 impl Group {
@@ -36,14 +41,40 @@ impl Group {
         );
         let folder = root.join(name);
         fs::create_dir(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        Ok(Self { folder })
+        Ok(Self { folder, held: None })
+    }
+
+    /// An empty group that gets at most `share` of one core, for programs that would otherwise outrun whoever asks them.
+    ///
+    /// # Errors
+    /// As [`Group::new`], and when no hierarchy controls the CPU.
+    pub fn held_to(share: f64) -> Result<Self> {
+        let mut group = Self::new()?;
+        let period = PERIOD.as_micros();
+        let quota = (PERIOD.as_secs_f64() * share * 1e6).round();
+        let mounts = fs::read_to_string("/proc/self/mounts").context("cannot read /proc/self/mounts")?;
+        if let Some(root) = cpu_hierarchy(&mounts) {
+            let folder = root.join(group.folder.file_name().unwrap_or_default());
+            fs::create_dir(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+            let folder = group.held.insert(folder);
+            write(&folder.join("cpu.cfs_period_us"), &period.to_string())?;
+            write(&folder.join("cpu.cfs_quota_us"), &quota.to_string())?;
+        } else {
+            if let Some(root) = group.folder.parent() {
+                write(&root.join("cgroup.subtree_control"), "+cpu")?;
+            }
+            write(&group.folder.join("cpu.max"), &format!("{quota} {period}"))?;
+        }
+        Ok(group)
     }
 
     /// Takes a process in, with all that it will start from now on.
     pub fn take(&self, pid: u32) -> Result<()> {
-        let path = self.folder.join("cgroup.procs");
-        fs::write(&path, pid.to_string())
-            .with_context(|| format!("cannot write {pid} into {}", path.display()))
+        let folders = [Some(&self.folder), self.held.as_ref()];
+        folders
+            .into_iter()
+            .flatten()
+            .try_for_each(|folder| write(&folder.join("cgroup.procs"), &pid.to_string()))
     }
 
     /// CPU seconds, user and system, of everybody who is or was in it.
@@ -67,8 +98,10 @@ impl Drop for Group {
         while !self.is_empty() && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(5));
         }
-        if let Err(error) = fs::remove_dir(&self.folder) {
-            eprintln!("cannot remove {}: {error}", self.folder.display());
+        for folder in [Some(&self.folder), self.held.as_ref()].into_iter().flatten() {
+            if let Err(error) = fs::remove_dir(folder) {
+                eprintln!("cannot remove {}: {error}", folder.display());
+            }
         }
     }
 }
@@ -79,6 +112,19 @@ fn hierarchy(mounts: &str) -> Option<&Path> {
         let (_, place, kind) = (words.next()?, words.next()?, words.next()?);
         (kind == "cgroup2").then(|| Path::new(place))
     })
+}
+
+/// Where version 1 controls the CPU.
+fn cpu_hierarchy(mounts: &str) -> Option<&Path> {
+    let mut lines = mounts.lines().map(|line| line.split(' '));
+    lines.find_map(|mut words| {
+        let (_, place, kind, options) = (words.next()?, words.next()?, words.next()?, words.next()?);
+        (kind == "cgroup" && options.split(',').any(|option| option == "cpu")).then(|| Path::new(place))
+    })
+}
+
+fn write(path: &Path, value: &str) -> Result<()> {
+    fs::write(path, value).with_context(|| format!("cannot write {value} into {}", path.display()))
 }
 
 fn usage(text: &str) -> Option<f64> {
@@ -96,6 +142,8 @@ mod tests {
             "cgroup /sys/fs/cgroup/cpu cgroup rw,cpu 0 0\ncgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n";
         assert_eq!(hierarchy(mounts), Some(Path::new("/sys/fs/cgroup/unified")));
         assert_eq!(hierarchy("proc /proc proc rw 0 0\n"), None);
+        assert_eq!(cpu_hierarchy(mounts), Some(Path::new("/sys/fs/cgroup/cpu")));
+        assert_eq!(cpu_hierarchy("cgroup /x cgroup rw,cpuacct 0 0\n"), None);
         assert_eq!(usage("usage_usec 1500000\nuser_usec 1000000\n"), Some(1.5));
         assert_eq!(usage(""), None);
     }

@@ -15,6 +15,8 @@ const MOST_DROPS: f64 = 2.5;
 const FIRST_RATE: f64 = 1000.0;
 const STEP: f64 = 1.3;
 const LAST_RATE: f64 = 60_000.0;
+/// How often the room between the last rate that was served and the first that was not is halved.
+const NARROWINGS: u32 = 3;
 /// As many different clients as a storm has servers.
 const CLIENTS: &str = "1000";
 const PERIOD: &str = "3";
@@ -28,25 +30,26 @@ pub(super) struct Exchanges {
     pub(super) cpu_per_million: f64,
 }
 
-/// Raises the rate until drops exceed 2.5 percent twice in a row, and gives the best rate that was served.
+/// Raises the rate until drops exceed 2.5 percent twice in a row, narrows down where they begin, and gives the best rate that was served.
 pub(super) fn exchanges(wire: &Wire, server: &Server) -> Result<Exchanges> {
     let (mut best, mut failures, mut rate) = (Exchanges::default(), 0, FIRST_RATE);
+    let (mut served, mut refused) = (FIRST_RATE, LAST_RATE);
     while failures < 2 && rate < LAST_RATE {
-        let before = server.cpu_seconds()?;
-        let outcome = offer(wire, rate)?;
-        let cpu = server.cpu_seconds()? - before;
-        if outcome.drops < MOST_DROPS {
-            failures = 0;
-            if outcome.rate > best.rate {
-                best = Exchanges {
-                    rate: outcome.rate,
-                    cpu_per_million: cpu / outcome.exchanges * 1e6,
-                };
-            }
+        if best.take(trial(wire, server, rate)?) {
+            (failures, served, refused) = (0, rate, LAST_RATE);
         } else {
             failures += 1;
+            refused = refused.min(rate);
         }
         rate *= STEP;
+    }
+    for _ in 0..NARROWINGS {
+        let rate = (served + refused) / 2.0;
+        if best.take(trial(wire, server, rate)?) {
+            served = rate;
+        } else {
+            refused = rate;
+        }
     }
     println!(
         "DHCP: {:<12} {:>6.0} exchanges/s  {:>6.1} CPU-s per million",
@@ -55,6 +58,29 @@ pub(super) fn exchanges(wire: &Wire, server: &Server) -> Result<Exchanges> {
         best.cpu_per_million
     );
     Ok(best)
+}
+
+impl Exchanges {
+    /// Whether it was served; the best is kept.
+    fn take(&mut self, trial: Option<Exchanges>) -> bool {
+        if let Some(trial) = trial
+            && trial.rate > self.rate
+        {
+            *self = trial;
+        }
+        trial.is_some()
+    }
+}
+
+/// What came of offering `rate`; nothing when too much was dropped.
+fn trial(wire: &Wire, server: &Server, rate: f64) -> Result<Option<Exchanges>> {
+    let before = server.cpu_seconds()?;
+    let outcome = offer(wire, rate)?;
+    let cpu = server.cpu_seconds()? - before;
+    Ok((outcome.drops < MOST_DROPS).then(|| Exchanges {
+        rate: outcome.rate,
+        cpu_per_million: cpu / outcome.exchanges * 1e6,
+    }))
 }
 
 /// Whether somebody answers.

@@ -17,6 +17,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use wire::{SERVER, Wire};
 
+/// What a DHCP server gets of one core where it is held.
+const DHCP_SHARE: f64 = 0.25;
 const ROUNDS: usize = 3;
 const MIB: f64 = (1 << 20) as f64;
 const SMALL: &str = "bench/small";
@@ -299,36 +301,52 @@ fn with_pool(table: &mut toml::Table) {
     }
 }
 
+/// `perfdhcp` uses more CPU for an exchange than either server does, and on two cores it is what ends first. So each server is measured
+/// twice: free, and held to a part of one core that `perfdhcp` can outrun.
 fn dhcp_rows(places: &Places<'_>) -> Result<()> {
-    let server = places.lease_manager(|table, _| with_pool(table))?;
-    let ours = dhcp::exchanges(places.wire, &server)?;
-    drop(server);
-    let kea = dhcp::exchanges(
-        places.wire,
-        &places.kea()?.ready(|| Ok(dhcp::is_served(places.wire)))?,
-    )?;
-    let dnsmasq = dhcp::exchanges(
-        places.wire,
-        &places
-            .dnsmasq_dhcp()?
-            .ready(|| Ok(dhcp::is_served(places.wire)))?,
-    )?;
-    let name = "DHCP, four-way exchanges at under 2.5 % drops, against";
-    Measurement::new(format!("{name} kea"), "1/s", ours.rate)
-        .against("kea", kea.rate)
+    let name = "DHCP, four-way exchanges at under 2.5 % drops";
+    let free = dhcp_round(places, Ok)?;
+    let held = dhcp_round(places, |server| server.held_to(DHCP_SHARE))?;
+    let held_name = format!(
+        "{name}, each held to {:.0} % of a core, against",
+        DHCP_SHARE * 100.0
+    );
+    Measurement::new(format!("{held_name} kea"), "1/s", held[0].rate)
+        .against("kea", held[1].rate)
         .goal(Goal::RatioAtLeast(2.0))
         .say()?;
-    Measurement::new(format!("{name} dnsmasq"), "1/s", ours.rate)
-        .against("dnsmasq", dnsmasq.rate)
+    Measurement::new(format!("{held_name} dnsmasq"), "1/s", held[0].rate)
+        .against("dnsmasq", held[2].rate)
         .say()?;
+    Measurement::new(
+        format!("{name}, as fast as perfdhcp asks, against kea"),
+        "1/s",
+        free[0].rate,
+    )
+    .against("kea", free[1].rate)
+    .say()?;
     Measurement::new(
         "DHCP, CPU of the server for a million of them",
         "CPU-s",
-        ours.cpu_per_million,
+        free[0].cpu_per_million,
     )
-    .against("kea", kea.cpu_per_million)
+    .against("kea", free[1].cpu_per_million)
     .say()?;
     Ok(())
+}
+
+/// Ours, Kea and dnsmasq, one after the other, each as `prepare` leaves it.
+fn dhcp_round(
+    places: &Places<'_>,
+    prepare: impl Fn(Server) -> Result<Server>,
+) -> Result<[dhcp::Exchanges; 3]> {
+    let measure = |server: Server| dhcp::exchanges(places.wire, &prepare(server)?);
+    let served = || Ok(dhcp::is_served(places.wire));
+    Ok([
+        measure(places.lease_manager(|table, _| with_pool(table))?)?,
+        measure(places.kea()?.ready(served)?)?,
+        measure(places.dnsmasq_dhcp()?.ready(served)?)?,
+    ])
 }
 
 /// A thousand servers at once, from the first DISCOVER to the last byte of kernel and image. Any that is left out is an error.

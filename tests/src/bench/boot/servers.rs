@@ -67,6 +67,14 @@ impl Server {
         self.child.id()
     }
 
+    /// From now on it gets at most `share` of one core.
+    pub(super) fn held_to(mut self, share: f64) -> Result<Self> {
+        let held = Group::held_to(share)?;
+        held.take(self.pid())?;
+        self.group = held;
+        Ok(self)
+    }
+
     /// Waits until `probe` finds it at work.
     pub(super) fn ready(mut self, probe: impl Fn() -> Result<bool>) -> Result<Self> {
         let until = Instant::now() + READY;
