@@ -12,7 +12,7 @@
 //! | [`erasure`] | what becomes of a report of wipe mode, and the signature over it |
 //! | [`api`] | for tenants and agents, over TLS |
 //! | [`dhcp`], [`tftp`], [`boot`] | what a server meets between firmware and agent |
-//! | [`logs`] | what is written to standard error |
+//! | [`logs`] | what is written to standard error; lines about strangers by the piece (`seldom`) |
 //! | [`metrics`] | numbers for Prometheus, health and readiness |
 //! | [`power`] | Redfish, IPMI, Wake-on-LAN and commands |
 //! | [`switch`] | a program of the lender that puts a server's port into its tenant's network |
@@ -40,6 +40,7 @@ pub mod pki;
 pub mod power;
 pub mod search;
 mod seats;
+mod seldom;
 pub mod store;
 pub mod switch;
 pub mod tenants;

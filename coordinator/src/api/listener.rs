@@ -5,6 +5,7 @@
 use super::handshake::Hello;
 use crate::pki;
 use crate::seats::{Limits, Seat, Seats};
+use crate::seldom::Seldom;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
@@ -14,6 +15,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use leaseboot_protocol::digest::Sha256;
 use leaseboot_protocol::ids::TenantId;
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +24,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+static NO_HANDSHAKE: Seldom = Seldom::new();
 /// Connections at once. While all are being served, more wait in the kernel's queue. An organizer has one for each lease that it follows.
 const LIMITS: Limits = Limits {
     total: 4096,
@@ -122,13 +125,19 @@ async fn seated(stream: TcpStream, from: SocketAddr, seat: Seat, tls: TlsAccepto
     }
 }
 
+fn no_handshake(from: SocketAddr, error: &dyn Display) {
+    if let Some(spoken) = NO_HANDSHAKE.speak() {
+        tracing::info!(%from, %error, left_out = spoken.left_out, "a TLS handshake failed");
+    }
+}
+
 async fn serve(stream: TcpStream, from: SocketAddr, seat: Arc<Seat>, tls: TlsAcceptor, router: Router) {
     // Small answers must not wait for each other.
     let _ = stream.set_nodelay(true);
     let stream = match tokio::time::timeout(HANDSHAKE_TIME, tls.accept(Hello::new(stream))).await {
         Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return tracing::info!(%from, %error, "a TLS handshake failed"),
-        Err(_) => return tracing::info!(%from, "a TLS handshake took too long"),
+        Ok(Err(error)) => return no_handshake(from, &error),
+        Err(_) => return no_handshake(from, &"it took too long"),
     };
     let certificates = stream.get_ref().1.peer_certificates();
     let certificate = certificates.and_then(|chain| chain.first());

@@ -8,6 +8,7 @@ use super::kinds::Kind;
 use crate::lease::DriverError;
 use crate::lease::agent::AgentError;
 use crate::lease::tenant::OrderError;
+use crate::seldom::Seldom;
 use crate::store::StoreError;
 use axum::Json;
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
@@ -24,6 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tracing::Instrument as _;
 
+static REFUSED: Seldom = Seldom::new();
 /// How long one request may take until its answer begins; questions for events are held for 30 s.
 const REQUEST_TIME: Duration = Duration::from_secs(60);
 /// The media type of RFC 9457, section 3.
@@ -166,8 +168,9 @@ fn write(mut problem: Problem, number: &str, path: &str) -> Response {
     if let Some(cause) = &problem.cause {
         let cause: &dyn Error = cause.as_ref();
         tracing::error!(incident = number, error = cause, "a request failed inside");
-    } else {
-        tracing::info!(status = problem.status.as_u16(), refusal = %problem.refusal, "a request was refused");
+    } else if let Some(spoken) = REFUSED.speak() {
+        let status = problem.status.as_u16();
+        tracing::info!(status, refusal = %problem.refusal, left_out = spoken.left_out, "a request was refused");
     }
     let kind = Kind::of(&problem.refusal);
     let retry_after = match problem.refusal {

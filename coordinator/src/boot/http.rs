@@ -16,9 +16,12 @@ use super::request::{Method, Request};
 use super::response::{Body, Response, Status};
 use super::script::Language;
 use super::service::BootService;
+use crate::seldom::Seldom;
 use leaseboot_protocol::digest::Sha256;
 use leaseboot_protocol::network::MacAddress;
 use std::net::SocketAddr;
+
+static UNKNOWN: Seldom = Seldom::new();
 
 /// The answer to a request.
 pub(super) async fn respond(service: &BootService, request: &Request, from: SocketAddr) -> Response {
@@ -121,7 +124,9 @@ async fn site(service: &BootService, name: &str, from: SocketAddr) -> Response {
     match service.site_archive(&id, from.ip()).await {
         Ok(Some(archive)) => for_this_boot("application/octet-stream", archive),
         Ok(None) => {
-            tracing::warn!(%from, archive = ?id, "a site archive that is unknown or used up was asked for");
+            if let Some(spoken) = UNKNOWN.speak() {
+                tracing::warn!(%from, archive = ?id, left_out = spoken.left_out, "a site archive that is unknown or used up was asked for");
+            }
             Status::NotFound.into()
         }
         Err(error) => failed(&error),

@@ -8,6 +8,7 @@ use super::driver::{Driver, DriverError, locked, now};
 use super::{Event, tokens};
 use crate::erasure;
 use crate::fleet::Member;
+use crate::seldom::Seldom;
 use crate::store::{BootTicket, KickstartRecord, LeaseRecord, Redeemed, SessionRecord, StrangerRecord};
 use leaseboot_protocol::agent::{Directive, Hello, InstallTask, KeyOffer, Report, Task, Welcome};
 use leaseboot_protocol::erasure::{ErasureRecord, ErasureReport, WipeTask};
@@ -18,6 +19,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+static STRANGER: Seldom = Seldom::new();
+static WRONG: Seldom = Seldom::new();
 /// Wrong tokens are written into one server's history at most this often.
 const WRONG_TOKEN_PAUSE: Duration = Duration::from_secs(10);
 
@@ -205,11 +208,15 @@ impl Driver {
     async fn wrong_token(&self, mac: MacAddress, from: IpAddr, why: &str) -> Result<(), DriverError> {
         let by_address = self.fleet.by_address(from);
         let Some(member) = by_address.or_else(|| self.fleet.by_card(mac)) else {
-            tracing::warn!(%mac, %from, why, "a hello of a stranger was refused");
+            if let Some(spoken) = STRANGER.speak() {
+                tracing::warn!(%mac, %from, why, left_out = spoken.left_out, "a hello of a stranger was refused");
+            }
             return Ok(());
         };
         let server = &member.server;
-        tracing::warn!(server = %server.name, %mac, %from, why, "a hello was refused");
+        if let Some(spoken) = WRONG.speak() {
+            tracing::warn!(server = %server.name, %mac, %from, why, left_out = spoken.left_out, "a hello was refused");
+        }
         if !self.may_write_wrong_token(&server.name) {
             return Ok(());
         }

@@ -14,6 +14,7 @@ use super::tokens;
 use crate::boot::{AgentBoot, BootDirectory, BootError, BootPlan, SiteArchiveId};
 use crate::dhcp::DhcpMode;
 use crate::metrics::BootRequest;
+use crate::seldom::Seldom;
 use crate::store::{BootTicket, NewBootToken};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -24,6 +25,7 @@ use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+static ELSEWHERE: Seldom = Seldom::new();
 /// A site archive must be fetched this soon after its script.
 const SITE_TIME: Duration = Duration::from_secs(300);
 /// Site archives that are promised at once; the oldest makes room.
@@ -127,7 +129,9 @@ impl Driver {
         if let Some(place) = &place
             && IpAddr::from(place.address.addr()) != from
         {
-            tracing::warn!(%mac, %from, "a site archive was asked for from another address than its server's; refused");
+            if let Some(spoken) = ELSEWHERE.speak() {
+                tracing::warn!(%mac, %from, left_out = spoken.left_out, "a site archive was asked for from another address than its server's; refused");
+            }
             return Ok(None);
         }
         let Purpose::Agent(lease) = self.purpose(server.map(|server| &server.name)).await? else {

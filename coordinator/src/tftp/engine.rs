@@ -7,6 +7,7 @@
 use super::sessions::{LANES, Lookup, Outboxes, Sessions, Ticket};
 use super::{TftpNames, packet};
 use crate::datagrams::{BATCH, Inbox, Outbox};
+use crate::seldom::Seldom;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -21,6 +22,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
+static REFUSED: Seldom = Seldom::new();
 /// So many transfers are a crowd, and fewer datagrams than that no batch worth having.
 const CROWD: usize = 24;
 /// Far below the round trip of a busy wire, and a good batch of a crowd.
@@ -160,7 +162,9 @@ impl Engine {
                 match self.sessions.request(bytes, client, now) {
                     Ok(lookup) => lookups.extend(lookup),
                     Err((code, words)) => {
-                        tracing::info!(%client, refusal = words, "tftp request refused");
+                        if let Some(spoken) = REFUSED.speak() {
+                            tracing::info!(%client, refusal = words, left_out = spoken.left_out, "tftp request refused");
+                        }
                         // One short packet for one request; when it gets lost, the client asks again.
                         self.refusals.datagram(client, &packet::error(code, words));
                     }
