@@ -11,7 +11,7 @@
 //! | [`gateway`] | WireGuard peers and the service inside the tunnel |
 //! | [`control`] | the CLI's way to the daemon: a Unix socket |
 //! | [`progress`] | what happened, and how people see it |
-//! | [`announce`] | the enterprise learns that a server came or went |
+//! | [`announce`] | the enterprise learns which servers it may count on: hosts, Ansible, Prometheus, DNS, hooks |
 
 pub mod announce;
 pub mod borrowing;

@@ -23,6 +23,7 @@ enum Command {
     List(commands::list::List),
     Release(commands::release::Release),
     Renew(commands::renew::Renew),
+    Inventory(commands::inventory::Inventory),
     Erasure(commands::erasure::PrintErasure),
     #[command(hide = true)]
     Completions(commands::shell::Completions),
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         Command::List(list) => list.run(),
         Command::Release(release) => release.run(),
         Command::Renew(renew) => renew.run(),
+        Command::Inventory(inventory) => inventory.run(),
         Command::Erasure(erasure) => erasure.run(),
         Command::Completions(completions) => completions.run(Cli::command()),
         Command::Man(man) => man.run(Cli::command()),

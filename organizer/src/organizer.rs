@@ -1,8 +1,9 @@
 //! All borrowings of this process: it begins them, finds them by address for the service inside the tunnel and by name for people,
 //! and keeps their drivers.
 
+use crate::announce::Roster;
 use crate::borrowing::driver::{Denied, Driver, Input, Snapshot, Surroundings};
-use crate::borrowing::machine::{Event, Outcome, State};
+use crate::borrowing::machine::{Event, Outcome};
 use crate::borrowing::{BorrowingId, Order};
 use crate::config::{ConfigError, GatewayConfig, Profile};
 use crate::erasure::Erasure;
@@ -132,13 +133,9 @@ impl<P: Peers> Organizer<P> {
             stop,
         });
         let records = organizer.surroundings.store.all().await?;
-        let serving = records
-            .iter()
-            .filter(|record| matches!(record.state, State::InService { .. }));
-        organizer
-            .surroundings
-            .announcer
-            .restore(serving.map(|record| &record.order));
+        let announcer = &organizer.surroundings.announcer;
+        announcer.restore(records.iter());
+        announcer.follow(&organizer.tasks, &organizer.surroundings.store, &organizer.stop);
         let living: Vec<_> = records
             .into_iter()
             .filter(|record| !record.state.is_over())
@@ -186,6 +183,11 @@ impl<P: Peers> Organizer<P> {
         let view = view(&record);
         self.drive(record);
         Ok(view)
+    }
+
+    /// The servers that the enterprise may count on.
+    pub fn roster(&self) -> watch::Receiver<Roster> {
+        self.surroundings.announcer.roster()
     }
 
     /// All borrowings, oldest first.
@@ -320,6 +322,7 @@ impl<P: Peers> Organizer<P> {
             sealed: profile.sealed,
             term_s: profile.term_s,
             renew: profile.renew,
+            membership: profile.membership,
         }
     }
 

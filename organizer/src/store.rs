@@ -1,7 +1,9 @@
 //! What a restarted PO must know, in SQLite. Every change is one transaction, and there is one writer: the pool has one connection,
 //! which is plenty for the few changes of a transfer and leaves no room for two borrowings to get the same address.
 //!
-//! The only file with SQL.
+//! The only files with SQL: this one and those of its folder.
+
+mod announced;
 
 use crate::borrowing::machine::State;
 use crate::borrowing::{BorrowingId, Heard, Order};
@@ -247,6 +249,9 @@ impl Store {
         .execute(&mut *transaction)
         .await
         .map_err(failed())?;
+        if state.is_announced() {
+            announced::owe(&mut transaction, id).await?;
+        }
         if state.is_over() {
             sqlx::query("DELETE FROM address WHERE borrowing = ?")
                 .bind(id.as_str())

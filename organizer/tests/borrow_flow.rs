@@ -12,7 +12,7 @@ use leaseboot_protocol::lease::LeaseState::{
 };
 use leaseboot_protocol::leases::{Refusal, Unmet};
 use std::net::IpAddr;
-use support::{Enterprise, FakePeers, KICKSTART, Running, SECRET, key};
+use support::{Enterprise, FakePeers, KICKSTART, Running, SECRET, is_over, key};
 
 const ADDRESS: &str = "127.0.0.10";
 
@@ -22,10 +22,6 @@ fn has(address: &str) -> Option<IpAddr> {
 
 fn is_failed(note: &Note) -> bool {
     matches!(note, Note::Failed { .. })
-}
-
-fn is_over(note: &Note) -> bool {
-    matches!(note, Note::Over { .. })
 }
 
 /// A server of the profile, its agent in stage 1 with key 1.
@@ -118,7 +114,7 @@ async fn a_server_is_borrowed_serves_and_goes_back() {
     server.joins().await;
     assert_eq!(enterprise.peers.all(), [(key(2), has(ADDRESS))]);
     enterprise.lender.ordered("in-service l-1").await;
-    assert!(enterprise.hosts().contains("127.0.0.10 web-1\n"));
+    enterprise.hosts("127.0.0.10 web-1", true).await;
     assert_eq!(server.get("/v1/session").await.status(), 403);
 
     po.organizer.release("l-1").await.unwrap();
@@ -129,7 +125,7 @@ async fn a_server_is_borrowed_serves_and_goes_back() {
     );
     po.until(&id, is_over).await;
     enterprise.lender.ordered("delete l-1").await;
-    assert!(!enterprise.hosts().contains("web-1"));
+    enterprise.hosts("127.0.0.10 web-1", false).await;
     assert_eq!(server.hello().await.status(), 403);
     po.stop().await;
 }
@@ -151,7 +147,7 @@ async fn a_po_that_was_restarted_goes_on() {
 
     let peers = FakePeers::default();
     let po = enterprise.serve_with(peers.clone()).await;
-    assert!(enterprise.hosts().contains("web-1"));
+    enterprise.hosts("127.0.0.10 web-1", true).await;
     assert_eq!(
         po.server(ADDRESS).hello().await.status(),
         204,

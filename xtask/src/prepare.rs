@@ -17,8 +17,15 @@ pub(crate) fn require_root(command: &str) -> Result<()> {
     Ok(())
 }
 
-/// What the LM's unit tests talk to: foreign TFTP clients, a management controller with its client, and a database.
-const UNIT_TEST_PACKAGES: [&str; 5] = ["atftp", "ipmitool", "openipmi", "postgresql", "tftp-hpa"];
+/// What the managers' unit tests talk to: foreign TFTP clients, a management controller with its client, a database, and Ansible.
+const UNIT_TEST_PACKAGES: [&str; 6] = [
+    "ansible-core",
+    "atftp",
+    "ipmitool",
+    "openipmi",
+    "postgresql",
+    "tftp-hpa",
+];
 
 /// Debian packages of the unit tests, the laboratory and the enterprise's installer.
 pub(crate) fn packages(folders: &Folders) -> Result<()> {

@@ -7,7 +7,7 @@
 use super::machine::{Duty, Event, Peer, State};
 use super::telling::{difference, last_note, tell};
 use super::{BorrowingId, Heard, Order};
-use crate::announce::{Announcer, Change};
+use crate::announce::Announcer;
 use crate::gateway::{KeyClaims, Peers};
 use crate::lender::{Lender, LenderError};
 use crate::progress::Note;
@@ -18,7 +18,6 @@ use leaseboot_protocol::network::WireguardPublicKey;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -79,7 +78,6 @@ pub struct Driver<P> {
     inbox: mpsc::Receiver<Input>,
     snapshot: watch::Sender<Snapshot>,
     silence: Option<Silence>,
-    hooks: JoinSet<()>,
 }
 
 /// The LM has not answered for a while.
@@ -107,7 +105,6 @@ impl<P: Peers> Driver<P> {
             inbox,
             snapshot,
             silence: None,
-            hooks: JoinSet::new(),
         }
     }
 
@@ -139,7 +136,6 @@ impl<P: Peers> Driver<P> {
                 result = attempt => self.attempted(&duty, result).await,
             }
         }
-        while self.hooks.join_next().await.is_some() {}
     }
 
     /// What the state asks for; a term that ends goes before.
@@ -271,7 +267,6 @@ impl<P: Peers> Driver<P> {
         }
         let keys: Vec<_> = self.state.peers().iter().map(|peer| peer.key).collect();
         self.surroundings.claims.keep_only(&keys, &self.id);
-        self.announce(&before);
         Ok(())
     }
 
@@ -302,6 +297,7 @@ impl<P: Peers> Driver<P> {
         if state != self.state {
             tracing::info!(borrowing = %self.id, from = %self.state, to = %state, "the borrowing goes on");
         }
+        self.surroundings.announcer.show(&self.id, &self.order, &state);
         self.state = state.clone();
         self.heard = heard;
         self.snapshot.send_replace(Snapshot { state, sequence });
@@ -313,17 +309,6 @@ impl<P: Peers> Driver<P> {
         if let Err(error) = done {
             tracing::error!(borrowing = %self.id, error = error_chain(&error), "a peer's route cannot be made");
         }
-    }
-
-    fn announce(&mut self, before: &State) {
-        let serves = |state: &State| matches!(state, State::InService { .. });
-        let change = match (serves(before), serves(&self.state)) {
-            (false, true) => Change::InService,
-            (true, false) => Change::Gone,
-            _ => return,
-        };
-        self.hooks
-            .spawn(self.surroundings.announcer.change(change, &self.order));
     }
 }
 

@@ -21,6 +21,7 @@ pub mod driver;
 pub mod duty;
 pub mod kickstart;
 pub mod machine;
+pub mod membership;
 pub mod merged;
 mod telling;
 
@@ -86,6 +87,9 @@ pub struct Order {
     /// Whether the lease is renewed when its term is about to end.
     #[serde(default)]
     pub renew: bool,
+    /// What is to be after the installation.
+    #[serde(default)]
+    pub membership: membership::Membership,
 }
 
 /// What the lender was heard to say so far.

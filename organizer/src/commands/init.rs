@@ -128,7 +128,13 @@ impl Init {
              erasure_key = \"lender/erasure.pub\"\n\n\
              [announce]\n\
              # Program and arguments; it is run with `in-service` or `gone`, name and address.\n\
-             hook = []\n",
+             hook = []\n\
+             # Where Prometheus finds targets: http://ADDRESS/v1/http_sd\n\
+             # listen = \"127.0.0.1:9490\"\n\n\
+             # Names in a zone that takes dynamic updates, signed by the key in dns.key.\n\
+             # [announce.dns]\n\
+             # server = \"192.0.2.53:53\"\n\
+             # zone = \"borrowed.example.com\"\n",
             self.endpoint,
             self.tunnel,
             quoted.join(", "),

@@ -5,6 +5,7 @@ pub(crate) mod enrol;
 pub(crate) mod erasure;
 pub(crate) mod follow;
 pub(crate) mod init;
+pub(crate) mod inventory;
 pub(crate) mod list;
 pub(crate) mod release;
 pub(crate) mod renew;

@@ -3,7 +3,8 @@
 use super::ConfigArg;
 use anyhow::{Context, bail};
 use clap::Args;
-use leaseboot_po::announce::Announcer;
+use futures_util::FutureExt as _;
+use leaseboot_po::announce::{Announcer, http_sd};
 use leaseboot_po::borrowing::driver::Surroundings;
 use leaseboot_po::config::{PoConfig, Profile};
 use leaseboot_po::control::server;
@@ -82,6 +83,13 @@ async fn serve(config: PoConfig) -> anyhow::Result<()> {
     let (organizer, inside) = start(&config, stop.clone()).await?;
     report_broken_profiles(&config);
     let mut tasks = spawn(&organizer, inside, control, &stop);
+    if let Some(listen) = config.announce.listen {
+        let targets = TcpListener::bind(listen).await.with_context(|| {
+            format!("cannot serve Prometheus on {listen}: check `listen` of [announce] in po.toml")
+        })?;
+        let router = http_sd::router(organizer.roster());
+        tasks.spawn(listener::run(targets, router, stop.clone()).map(Ok));
+    }
     println!("leaseboot-po ready");
     // Goal: serve until told to stop, or until a part ends that should not. Nothing here holds state.
     let ended = tokio::select! {
@@ -118,7 +126,7 @@ async fn start(
         lender,
         peers,
         claims: KeyClaims::new(public_key),
-        announcer: Announcer::new(config.folder.join("hosts"), config.hook.clone()),
+        announcer: Announcer::new(config.folder.join("hosts"), config.announce.clone()),
     };
     let organizer = Organizer::start(
         config.folder.clone(),

@@ -9,13 +9,16 @@
 //!
 //! A path in a file is relative to the folder of that file.
 
+mod announce;
 mod image;
+mod membership;
 mod period;
 mod po;
 mod profile;
 mod sealed;
 mod source;
 
+pub use announce::{AnnounceConfig, DnsConfig};
 pub use image::Image;
 pub use period::{Period, PeriodError};
 pub use po::{GatewayConfig, LenderConfig, PoConfig};

@@ -1,5 +1,6 @@
 //! `po.toml`: the gateway, the lender and what happens when a server is in service.
 
+use super::announce::{self, AnnounceConfig};
 use super::source::{ConfigError, Source};
 use ipnet::{IpNet, Ipv4Net};
 use leaseboot_protocol::network::{TunnelSettings, WireguardPublicKey};
@@ -21,7 +22,7 @@ struct PoFile {
     gateway: GatewayTable,
     lender: LenderTable,
     #[serde(default)]
-    announce: AnnounceTable,
+    announce: announce::Table,
 }
 
 #[derive(Deserialize)]
@@ -53,13 +54,6 @@ struct LenderTable {
     erasure_key: PathBuf,
 }
 
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct AnnounceTable {
-    #[serde(default)]
-    hook: Vec<String>,
-}
-
 fn erasure_key() -> PathBuf {
     PathBuf::from("lender/erasure.pub")
 }
@@ -89,8 +83,8 @@ pub struct PoConfig {
     pub gateway: GatewayConfig,
     /// The lender.
     pub lender: LenderConfig,
-    /// Program and arguments to run when a server comes or goes; empty for none.
-    pub hook: Vec<String>,
+    /// Who is told of servers in service.
+    pub announce: AnnounceConfig,
 }
 
 /// The enterprise's WireGuard gateway.
@@ -166,7 +160,7 @@ impl PoConfig {
             folder,
             gateway,
             lender,
-            hook: file.announce.hook,
+            announce: file.announce.check(source)?,
         })
     }
 

@@ -1,9 +1,11 @@
 //! Profiles: what kind of server is borrowed, and what is installed on it.
 
 use super::image::Image;
+use super::membership::{self, AnnounceTable};
 use super::period::Period;
 use super::sealed::read_sealed;
 use super::source::{ConfigError, Source};
+use crate::borrowing::membership::Membership;
 use crate::borrowing::merged;
 use crate::error_chain;
 use leaseboot_protocol::ids::Hostname;
@@ -31,6 +33,8 @@ struct ProfileFile {
     term: Option<Spanned<String>>,
     #[serde(default)]
     renew: bool,
+    #[serde(default)]
+    announce: AnnounceTable,
 }
 
 /// A profile with everything that it names looked at.
@@ -56,6 +60,8 @@ pub struct Profile {
     pub term_s: Option<u64>,
     /// Whether a lease is renewed when its term is about to end.
     pub renew: bool,
+    /// What is to be after the installation.
+    pub membership: Membership,
 }
 
 /// A host name, with `{n}` where a number may stand.
@@ -117,6 +123,7 @@ impl Profile {
             sealed,
             term_s,
             renew: file.renew,
+            membership: membership::membership(&source, file.announce)?,
         })
     }
 }

@@ -1,6 +1,7 @@
 //! The CLI's side of the control socket.
 
 use super::{BorrowRequest, Problem};
+use crate::announce::Entry;
 use crate::borrowing::BorrowingId;
 use crate::error_chain;
 use crate::organizer::BorrowingView;
@@ -123,6 +124,14 @@ impl ControlClient {
             rest: Vec::new(),
             ready: VecDeque::new(),
         })
+    }
+
+    /// The servers that the enterprise may count on.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn announced(&self) -> Result<Vec<Entry>, ClientError> {
+        self.ask(self.client.get("http://po/v1/announced")).await
     }
 
     fn at(&self, method: Method, path: &str) -> RequestBuilder {

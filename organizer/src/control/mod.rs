@@ -7,6 +7,7 @@
 //! | `GET /v1/borrowings/{name}` | | `BorrowingView`; the name may be identifier, lease or host name |
 //! | `GET /v1/borrowings/{id}/progress?after=N` | | [`Progress`](crate::progress::Progress) as JSON lines, until nothing more will come |
 //! | `POST /v1/borrowings/{name}/release` | | 202 `BorrowingView` |
+//! | `GET /v1/announced` | | a list of [`Entry`](crate::announce::Entry) |
 //! | `POST /v1/borrowings/{name}/renew` | [`RenewRequest`](leaseboot_protocol::leases::RenewRequest) | `BorrowingView` |
 //!
 //! Every error has the body [`Problem`].

@@ -1,6 +1,7 @@
 //! The daemon's side of the control socket.
 
 use super::{BorrowRequest, Problem};
+use crate::announce::Entry;
 use crate::borrowing::BorrowingId;
 use crate::error_chain;
 use crate::gateway::Peers;
@@ -88,6 +89,7 @@ pub async fn run<P: Peers>(
 fn router<P: Peers>(organizer: Arc<Organizer<P>>) -> Router {
     Router::new()
         .route("/v1/borrowings", post(begin::<P>).get(list::<P>))
+        .route("/v1/announced", get(announced::<P>))
         .route("/v1/borrowings/{name}", get(find::<P>))
         .route("/v1/borrowings/{name}/progress", get(progress::<P>))
         .route("/v1/borrowings/{name}/release", post(release::<P>))
@@ -146,6 +148,11 @@ async fn list<P: Peers>(
     State(organizer): State<Arc<Organizer<P>>>,
 ) -> Result<Json<Vec<BorrowingView>>, Failure> {
     Ok(Json(organizer.list().await?))
+}
+
+async fn announced<P: Peers>(State(organizer): State<Arc<Organizer<P>>>) -> Json<Vec<Entry>> {
+    let entries = organizer.roster().borrow().entries.values().cloned().collect();
+    Json(entries)
 }
 
 async fn find<P: Peers>(

@@ -2,13 +2,16 @@
 //! profile. The tunnel's network is 127.0.0.0/24, so a client that binds 127.0.0.10 is the first server, as WireGuard would say.
 #![allow(dead_code, unreachable_pub, clippy::result_large_err)]
 
+pub mod bind;
+pub mod debian;
+pub mod flow;
 pub mod lender;
 
 use leaseboot_po::announce::Announcer;
 use leaseboot_po::borrowing::BorrowingId;
 use leaseboot_po::borrowing::driver::Surroundings;
 use leaseboot_po::borrowing::machine::Peer;
-use leaseboot_po::config::{GatewayConfig, LenderConfig, PoConfig};
+use leaseboot_po::config::{AnnounceConfig, GatewayConfig, LenderConfig, PoConfig};
 use leaseboot_po::gateway::{KeyClaims, Peers, listener, service};
 use leaseboot_po::lender::Lender;
 use leaseboot_po::organizer::Organizer;
@@ -34,6 +37,10 @@ pub const PO_TOML: &str = "[gateway]\nendpoint = \"198.51.100.2:51820\"\ntunnel 
     [lender]\nurl = \"https://127.0.0.1\"\nca = \"a\"\ncertificate = \"b\"\nkey = \"c\"\n";
 pub const SECRET: &str = "$6$salt$not-for-the-lender";
 pub const GATEWAY_KEY: WireguardPublicKey = WireguardPublicKey([0; 32]);
+
+pub fn is_over(note: &Note) -> bool {
+    matches!(note, Note::Over { .. })
+}
 
 pub fn key(n: u8) -> WireguardPublicKey {
     WireguardPublicKey([n; 32])
@@ -114,6 +121,7 @@ pub struct Enterprise {
     pub folder: tempfile::TempDir,
     pub lender: ScriptedLender,
     pub peers: FakePeers,
+    pub announce: AnnounceConfig,
 }
 
 /// A PO that runs.
@@ -134,6 +142,7 @@ impl Enterprise {
             folder,
             lender,
             peers: FakePeers::default(),
+            announce: AnnounceConfig::default(),
         }
     }
 
@@ -156,7 +165,7 @@ impl Enterprise {
             lender: Lender::new(&self.lender_config()).unwrap(),
             peers,
             claims: KeyClaims::new(GATEWAY_KEY),
-            announcer: Announcer::new(folder.join("hosts"), Vec::new()),
+            announcer: Announcer::new(folder.join("hosts"), self.announce.clone()),
         };
         let organizer = Organizer::start(
             folder.to_owned(),
@@ -197,8 +206,10 @@ impl Enterprise {
         }
     }
 
-    pub fn hosts(&self) -> String {
-        fs::read_to_string(self.folder.path().join("hosts")).unwrap()
+    /// Waits until the hosts fragment has a line, or has not.
+    pub async fn hosts(&self, line: &str, there: bool) {
+        let path = self.folder.path().join("hosts");
+        until_file(&path, |text| text.lines().any(|written| written == line) == there).await;
     }
 }
 
@@ -290,6 +301,23 @@ impl Server {
         let request = self.client.post(format!("{}/v1/member/hello", self.url));
         request.json(&body).send().await.unwrap()
     }
+}
+
+/// Waits until a file is as it should be.
+pub async fn until_file(path: &Path, as_it_should: impl Fn(&str) -> bool) {
+    let text = || fs::read_to_string(path).unwrap_or_default();
+    let waiting = async {
+        while !as_it_should(&text()) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let waited = tokio::time::timeout(PATIENCE, waiting).await;
+    assert!(
+        waited.is_ok(),
+        "{} is not as it should be:\n{}",
+        path.display(),
+        text()
+    );
 }
 
 fn write_profile(folder: &Path) {

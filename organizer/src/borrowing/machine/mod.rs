@@ -313,6 +313,11 @@ impl State {
         matches!(self, State::Joining { .. } | State::InService { .. })
     }
 
+    /// Whether the enterprise may count on the server.
+    pub fn is_announced(&self) -> bool {
+        matches!(self, State::InService { .. })
+    }
+
     /// The lease, when there is one.
     pub fn lease(&self) -> Option<&LeaseId> {
         match self {

@@ -30,6 +30,7 @@ pub(crate) fn order() -> Order {
         sealed: BTreeMap::from([("root".to_owned(), "root.sealed".into())]),
         term_s: None,
         renew: false,
+        membership: Default::default(),
     }
 }
 

@@ -1,0 +1,63 @@
+//! The parts of a profile that are about the time after the installation: `[announce]`.
+
+use super::source::{ConfigError, Source};
+use crate::borrowing::membership::{Announcement, Membership};
+use leaseboot_protocol::ids::Hostname;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use toml::Spanned;
+
+/// `[announce]` of `profile.toml`.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AnnounceTable {
+    service: Option<Spanned<String>>,
+    #[serde(default)]
+    labels: BTreeMap<Spanned<String>, String>,
+    #[serde(default)]
+    metrics: Vec<Spanned<u16>>,
+}
+
+/// Looks at everything.
+pub(super) fn membership(source: &Source, announce: AnnounceTable) -> Result<Membership, ConfigError> {
+    Ok(Membership {
+        announce: announcement(source, announce)?,
+    })
+}
+
+fn announcement(source: &Source, table: AnnounceTable) -> Result<Announcement, ConfigError> {
+    let service = table.service.map(|service| {
+        let name = service.get_ref().parse::<Hostname>().ok();
+        name.filter(|name| !name.as_str().contains('.')).ok_or_else(|| {
+            let problem = format!(
+                "service {:?} is not one label of a domain name; write one like \"shop\", the zone stands in po.toml",
+                service.get_ref()
+            );
+            source.at(service.span(), problem)
+        })
+    });
+    let mut labels = BTreeMap::new();
+    for (name, value) in table.labels {
+        if !is_label(name.get_ref()) {
+            let problem = format!(
+                "label {:?} is not a name of a-z, A-Z, 0-9 and _ that begins with a letter: Prometheus and Ansible take no other",
+                name.get_ref()
+            );
+            return Err(source.at(name.span(), problem));
+        }
+        labels.insert(name.into_inner(), value);
+    }
+    if let Some(zero) = table.metrics.iter().find(|port| *port.get_ref() == 0) {
+        return Err(source.at(zero.span(), "metrics names port 0; ports go from 1 to 65535"));
+    }
+    Ok(Announcement {
+        service: service.transpose()?,
+        labels,
+        metrics: table.metrics.into_iter().map(Spanned::into_inner).collect(),
+    })
+}
+
+fn is_label(name: &str) -> bool {
+    name.starts_with(|first: char| first.is_ascii_alphabetic())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
