@@ -328,6 +328,14 @@ impl Organizer {
         Ok(())
     }
 
+    /// Kills the daemon without a word and starts it again.
+    pub async fn crash_and_restart(&mut self) -> Result<()> {
+        if let Some(mut daemon) = self.daemon.take() {
+            daemon.kill().await?;
+        }
+        self.start().await
+    }
+
     /// Stops it in good order.
     pub async fn stop(&mut self) -> Result<()> {
         stop(self.daemon.take()).await

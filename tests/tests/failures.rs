@@ -1,11 +1,12 @@
 //! What goes wrong in the field, and goes on by itself.
 
 use anyhow::{Context as _, Result};
-use leaseboot_protocol::lease::{EventKind, LeaseState, Step};
-use leaseboot_tests::events::Tenant;
+use leaseboot_protocol::lease::{EventKind, LeaseEvent, LeaseState, Step};
+use leaseboot_tests::events::{History, Tenant};
 use leaseboot_tests::folders::Folders;
-use leaseboot_tests::lab::{CHAIN, Plan};
+use leaseboot_tests::lab::{CHAIN, Lab, Plan};
 use leaseboot_tests::machine::Power;
+use leaseboot_tests::managers::Borrowing;
 use leaseboot_tests::neighbour::{EVERY_PROBE, Neighbour};
 use leaseboot_tests::servers::Server;
 use leaseboot_tests::tiny_image::{Packing, SEEN, TINY, add_profile, archive};
@@ -59,25 +60,64 @@ async fn a_gateway_that_is_down_for_half_a_minute_only_delays_the_transfer() -> 
 async fn an_lm_that_is_killed_during_the_download_takes_the_lease_up_again() -> Result<()> {
     let plan = Plan::named("failure-lm").without_installer();
     plan.run(async |lab| {
-        let large = Packing::Plain.pack(&archive(&Folders::find()?, LARGE).await?).await?;
-        add_profile(&lab.po, TINY, &large, &[])?;
-        let mut borrowing = lab.borrow(TINY)?;
-        let mut history = borrowing.during(Tenant::of(lab).follow(ORDERED)).await?;
-        let under_way = |event: &leaseboot_protocol::lease::LeaseEvent| {
-            matches!(event.what, EventKind::StepProgress { step: Step::Initrd, bytes, .. } if bytes > 1 << 20)
-        };
-        borrowing.during(history.wait_for("progress of the initrd", CHAIN, under_way)).await?;
+        let (mut borrowing, mut history) = in_mid_download(lab).await?;
         lab.lm.crash_and_restart().await?;
-        assert!(
-            !lab.machine().serial().tail(usize::MAX).contains(SEEN),
-            "the download was over before the LM was killed"
+        assert_in_mid_download(lab);
+        borrowing
+            .during(history.wait_for_state(LeaseState::Installing, CHAIN))
+            .await?;
+        borrowing
+            .during(lab.machine().serial().wait_for(SEEN, CHAIN))
+            .await?;
+        assert_eq!(
+            lab.machine().starts(),
+            1,
+            "the agent goes on without another boot"
         );
-        borrowing.during(history.wait_for_state(LeaseState::Installing, CHAIN)).await?;
-        borrowing.during(lab.machine().serial().wait_for(SEEN, CHAIN)).await?;
-        assert_eq!(lab.machine().starts(), 1, "the agent goes on without another boot");
         Ok(())
     })
     .await
+}
+
+/// The gateway's keys are the same ones again, so WireGuard shakes hands anew by itself, and the download goes on where it broke.
+#[tokio::test]
+async fn a_po_that_is_killed_during_the_download_lets_the_server_in_again() -> Result<()> {
+    let plan = Plan::named("failure-po").without_installer();
+    plan.run(async |lab| {
+        let (borrowing, mut history) = in_mid_download(lab).await?;
+        // It watches the daemon that is about to die; the transfer needs nobody who watches.
+        drop(borrowing);
+        lab.po.crash_and_restart().await?;
+        assert_in_mid_download(lab);
+        history.wait_for_state(LeaseState::Installing, CHAIN).await?;
+        lab.machine().serial().wait_for(SEEN, CHAIN).await?;
+        assert_eq!(
+            lab.machine().starts(),
+            1,
+            "the agent goes on without another boot"
+        );
+        Ok(())
+    })
+    .await
+}
+
+/// A server that has fetched the beginning of a large initrd.
+async fn in_mid_download(lab: &mut Lab) -> Result<(Borrowing, History)> {
+    let large = Packing::Plain
+        .pack(&archive(&Folders::find()?, LARGE).await?)
+        .await?;
+    add_profile(&lab.po, TINY, &large, &[])?;
+    let mut borrowing = lab.borrow(TINY)?;
+    let mut history = borrowing.during(Tenant::of(lab).follow(ORDERED)).await?;
+    let under_way = |event: &LeaseEvent| matches!(event.what, EventKind::StepProgress { step: Step::Initrd, bytes, .. } if bytes > 1 << 20);
+    let progress = history.wait_for("progress of the initrd", CHAIN, under_way);
+    borrowing.during(progress).await?;
+    Ok((borrowing, history))
+}
+
+fn assert_in_mid_download(lab: &Lab) {
+    let over = lab.machine().serial().tail(usize::MAX).contains(SEEN);
+    assert!(!over, "the download was over before the manager was killed");
 }
 
 #[tokio::test]
