@@ -1,8 +1,9 @@
 //! `cargo xtask bench <name>`: prepares the host, runs a bench program, and makes a report of what it says.
 //!
 //! ```text
-//! target/bench/programs/       leaseboot-lm and leaseboot-po as they are measured
+//! target/bench/programs/       our programs as they are measured
 //! target/bench/peers/<package> the files of a peer's package, for peers that must not start by being installed
+//! target/cache/peer-crates/    peers that are published as crates, by `cargo install`
 //! target/bench/<name>.json     rows of name, ours, peer, ratio, goal, met
 //! target/bench/<name>.svg      the same as a plot
 //! ```
@@ -39,6 +40,8 @@ enum Which {
     Merge,
     /// 10,000 simulated servers boot, report and are installed against one Lease Manager, on SQLite and on PostgreSQL; about 18 minutes
     Fleet,
+    /// TCP through our data plane, gotatun, boringtun-cli and wireguard-go
+    Tunnel,
 }
 
 /// What a bench needs.
@@ -46,13 +49,25 @@ struct Recipe {
     name: &'static str,
     /// The crate, and its `[[bench]]`.
     of: (&'static str, &'static str),
-    /// Whether leaseboot-lm and leaseboot-po are run (`LEASEBOOT_BIN_DIR` names their folder).
-    programs: bool,
+    /// Our programs that it runs (`LEASEBOOT_BIN_DIR` names their folder).
+    programs: &'static [Program],
     /// Packages to be installed.
     installed: &'static [&'static str],
     /// Packages to be unpacked below `LEASEBOOT_PEERS`: servers that installing would start, or that exclude each other.
     unpacked: &'static [&'static str],
+    /// Crates of peers and their versions, to be installed below `LEASEBOOT_PEER_CRATES`.
+    crates: &'static [(&'static str, &'static str)],
 }
+
+/// One of our programs.
+enum Program {
+    /// Of the crate of this name.
+    Shipped(&'static str),
+    /// An example of a crate.
+    Example(&'static str, &'static str),
+}
+
+const MANAGERS: &[Program] = &[Program::Shipped("leaseboot-lm"), Program::Shipped("leaseboot-po")];
 
 impl Which {
     fn recipe(self) -> Recipe {
@@ -60,30 +75,48 @@ impl Which {
             Which::Boot => Recipe {
                 name: "boot",
                 of: ("leaseboot-tests", "boot"),
-                programs: true,
+                programs: MANAGERS,
                 installed: &["dnsmasq-base", "iproute2", "kea-admin", "kea-common"],
                 unpacked: &["atftpd", "kea-dhcp4-server", "nginx", "tftpd-hpa"],
+                crates: &[],
             },
             Which::Fleet => Recipe {
                 name: "fleet",
                 of: ("leaseboot-tests", "fleet"),
-                programs: true,
+                programs: MANAGERS,
                 installed: &["iproute2", "postgresql"],
                 unpacked: &[],
+                crates: &[],
             },
             Which::Merge => Recipe {
                 name: "merge",
                 of: ("leaseboot-lm", "merge"),
-                programs: false,
+                programs: &[],
                 installed: &[],
                 unpacked: &[],
+                crates: &[],
+            },
+            Which::Tunnel => Recipe {
+                name: "tunnel",
+                of: ("leaseboot-tests", "tunnel"),
+                programs: &[Program::Example("leaseboot-tunnel", "plane")],
+                installed: &[
+                    "iperf3",
+                    "iproute2",
+                    "iputils-ping",
+                    "wireguard-go",
+                    "wireguard-tools",
+                ],
+                unpacked: &[],
+                crates: &[("boringtun-cli", "0.7.1"), ("gotatun-cli", "0.10.2")],
             },
             Which::Search => Recipe {
                 name: "search",
                 of: ("leaseboot-lm", "search"),
-                programs: false,
+                programs: &[],
                 installed: &[],
                 unpacked: &[],
+                crates: &[],
             },
         }
     }
@@ -98,10 +131,14 @@ impl Bench {
         host_packages::ensure(recipe.installed).context("cannot prepare this host")?;
         let peers = unpack(&workspace, &folder, recipe.unpacked)?;
         let programs = folder.join("programs");
-        if recipe.programs {
-            build_programs(&workspace, &programs)?;
-        }
-        let report = Report::new(recipe.name, &measure(&recipe, &self.parts, &programs, &peers)?);
+        build_programs(recipe.programs, &workspace, &programs)?;
+        let crates = install(recipe.crates, &workspace)?;
+        let variables = [
+            ("LEASEBOOT_BIN_DIR", &programs),
+            ("LEASEBOOT_PEERS", &peers),
+            ("LEASEBOOT_PEER_CRATES", &crates),
+        ];
+        let report = Report::new(recipe.name, &measure(&recipe, &self.parts, &variables)?);
         report.write(&folder)?;
         println!("\n{}", report.table());
         println!(
@@ -132,20 +169,23 @@ fn optimised(command: &mut Command) -> &mut Command {
     command.env("CARGO_PROFILE_DEV_OPT_LEVEL", "3")
 }
 
-fn build_programs(workspace: &Workspace, programs: &Path) -> Result<()> {
-    prepare::run(optimised(cargo().args([
-        "build",
-        "-p",
-        "leaseboot-lm",
-        "-p",
-        "leaseboot-po",
-    ])))?;
+fn build_programs(wanted: &[Program], workspace: &Workspace, programs: &Path) -> Result<()> {
     std::fs::create_dir_all(programs).with_context(|| format!("cannot make {}", programs.display()))?;
-    for name in ["leaseboot-lm", "leaseboot-po"] {
-        let (from, to) = (
-            workspace.root().join("target/debug").join(name),
-            programs.join(name),
-        );
+    for program in wanted {
+        let mut build = cargo();
+        let built = match program {
+            Program::Shipped(name) => {
+                build.args(["build", "-p", name]);
+                PathBuf::from(name)
+            }
+            Program::Example(package, name) => {
+                build.args(["build", "-p", package, "--example", name]);
+                Path::new("examples").join(name)
+            }
+        };
+        prepare::run(optimised(&mut build))?;
+        let from = workspace.root().join("target/debug").join(&built);
+        let to = programs.join(built.file_name().context("a program has no name")?);
         // A running program cannot be written over, but it can be replaced.
         let _ = std::fs::remove_file(&to);
         std::fs::copy(&from, &to)
@@ -154,18 +194,31 @@ fn build_programs(workspace: &Workspace, programs: &Path) -> Result<()> {
     Ok(())
 }
 
-fn measure(recipe: &Recipe, parts: &[String], programs: &Path, peers: &Path) -> Result<Vec<Measurement>> {
+/// Gives the folder of the installed crates' programs. They are built as their authors ship them; cargo does nothing for a version that is there.
+fn install(crates: &[(&str, &str)], workspace: &Workspace) -> Result<PathBuf> {
+    let root = workspace.root().join("target/cache/peer-crates");
+    for (name, version) in crates {
+        let mut command = cargo();
+        command
+            .args(["install", "--quiet", "--locked", "--version", version, name])
+            .arg("--root")
+            .arg(&root)
+            .arg("--target-dir")
+            .arg(root.join("target"));
+        prepare::run(&mut command)?;
+    }
+    Ok(root.join("bin"))
+}
+
+fn measure(recipe: &Recipe, parts: &[String], variables: &[(&str, &PathBuf)]) -> Result<Vec<Measurement>> {
     let (package, bench) = recipe.of;
     let mut command = cargo();
     command
         .args(["bench", "--profile", "dev", "-p", package, "--bench", bench, "--"])
         .args(parts)
         .stdout(Stdio::piped());
-    if recipe.programs {
-        command.env("LEASEBOOT_BIN_DIR", programs);
-    }
     let mut child = optimised(&mut command)
-        .env("LEASEBOOT_PEERS", peers)
+        .envs(variables.iter().copied())
         .spawn()
         .context("cannot run cargo")?;
     let out = child.stdout.take().context("cargo has no standard output")?;

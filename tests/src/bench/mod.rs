@@ -20,6 +20,7 @@ mod measurement;
 mod plot;
 pub mod process;
 mod report;
+pub mod tunnel;
 
 pub use measurement::{Goal, Measurement, Peer, median};
 pub use report::{Report, Row};
