@@ -1,20 +1,22 @@
 //! Which peer an inner address belongs to: WireGuard's cryptokey routing (wireguard.com/papers, section 3).
 //!
-//! The table is small (a few networks per peer), so it is a sorted list that is searched from the longest prefix down. A network
-//! belongs to one peer at a time; giving it to another moves it, as wg(8) does.
+//! It is asked for every packet, so it is a map for each length of prefix that there is, longest first: with hundreds of peers that have one
+//! address each, that is one look. A network belongs to one peer at a time; giving it to another moves it, as wg(8) does.
 
 use ipnet::IpNet;
+use std::collections::HashMap;
 use std::net::IpAddr;
 
-/// Networks and their owners, longest prefix first.
+/// Networks and their owners.
 #[derive(Clone, Debug)]
 pub struct AllowedIps<Owner> {
-    networks: Vec<(IpNet, Owner)>,
+    /// By length of prefix, longest first; none is empty.
+    levels: Vec<(u8, HashMap<IpNet, Owner>)>,
 }
 
 impl<Owner> Default for AllowedIps<Owner> {
     fn default() -> Self {
-        Self { networks: Vec::new() }
+        Self { levels: Vec::new() }
     }
 }
 
@@ -22,24 +24,29 @@ impl<Owner: Copy + Eq> AllowedIps<Owner> {
     /// Gives `network` to `owner`, whoever had it before.
     pub fn assign(&mut self, network: IpNet, owner: Owner) {
         let network = network.trunc();
-        self.networks.retain(|(held, _)| *held != network);
-        let at = self
-            .networks
-            .partition_point(|(held, _)| held.prefix_len() >= network.prefix_len());
-        self.networks.insert(at, (network, owner));
+        let length = network.prefix_len();
+        let at = self.levels.partition_point(|(held, _)| *held > length);
+        if self.levels.get(at).is_none_or(|(held, _)| *held != length) {
+            self.levels.insert(at, (length, HashMap::new()));
+        }
+        self.levels[at].1.insert(network, owner);
     }
 
     /// Takes everything from `owner`.
     pub fn remove_owner(&mut self, owner: Owner) {
-        self.networks.retain(|(_, held_by)| *held_by != owner);
+        for (_, level) in &mut self.levels {
+            level.retain(|_, held_by| *held_by != owner);
+        }
+        self.levels.retain(|(_, level)| !level.is_empty());
     }
 
     /// Who owns the longest prefix that contains `address`.
     pub fn lookup(&self, address: IpAddr) -> Option<Owner> {
-        self.networks
-            .iter()
-            .find(|(network, _)| network.contains(&address))
-            .map(|(_, owner)| *owner)
+        self.levels.iter().find_map(|(length, level)| {
+            // A prefix that is longer than the address has is another family's.
+            let network = IpNet::new(address, *length).ok()?.trunc();
+            level.get(&network).copied()
+        })
     }
 }
 
@@ -58,6 +65,11 @@ mod tests {
         assert_eq!(table.lookup("192.0.2.1".parse().unwrap()), None);
         table.assign("10.99.0.7/32".parse().unwrap(), 'c');
         assert_eq!(table.lookup("10.99.0.7".parse().unwrap()), Some('c'));
+        table.assign("2001:db8::/32".parse().unwrap(), 'd');
+        table.assign("::/0".parse().unwrap(), 'e');
+        assert_eq!(table.lookup("2001:db8::7".parse().unwrap()), Some('d'));
+        assert_eq!(table.lookup("2001:db9::7".parse().unwrap()), Some('e'));
+        assert_eq!(table.lookup("192.0.2.1".parse().unwrap()), None);
         table.remove_owner('c');
         assert_eq!(table.lookup("10.99.0.7".parse().unwrap()), Some('a'));
     }

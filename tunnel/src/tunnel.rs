@@ -1,24 +1,23 @@
-//! The driver: a TUN device, a UDP socket and a clock around one [`Router`].
+//! The driver: a TUN device, UDP sockets and worker threads around one [`Router`].
 //!
-//! Three tasks share the router behind a mutex that is held for the cryptography of one packet and never across an await. They
-//! end when the [`Tunnel`] is dropped, and the device with them.
+//! The workers ([`crate::worker`]) end when the [`Tunnel`] is dropped, and the device with them. There is one for each processor, up to [`MOST_WORKERS`]: the kernel gives the datagrams of
+//! one peer to one socket (`SO_REUSEPORT`) and the packets of one connection to one queue, so nothing is reordered and peers are worked on at the same time.
 
-use crate::device::Device;
+use crate::device::{self, Queue};
 use crate::key::PrivateKey;
 use crate::netlink::{Netlink, NetlinkError};
-use crate::router::{Output, Router};
+use crate::router::Router;
 pub use crate::router::{PeerSettings, PeerStatus};
+use crate::worker::{Stop, Worker};
 use ipnet::IpNet;
 use leaseboot_protocol::network::WireguardPublicKey;
+use nix::sys::socket::{setsockopt, sockopt};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
-use tokio::net::UdpSocket;
-use tokio::task::JoinSet;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::thread::JoinHandle;
 
-const TICK: Duration = Duration::from_millis(250);
-const LARGEST: usize = 65_535;
+const MOST_WORKERS: usize = 8;
 
 /// One WireGuard interface.
 #[derive(Clone)]
@@ -33,6 +32,25 @@ pub struct InterfaceSettings {
     pub addresses: Vec<IpNet>,
     /// Largest inner packet in bytes.
     pub mtu: u16,
+}
+
+/// How the packets are carried; what is usual suits all but tests.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    /// Threads.
+    pub workers: usize,
+    /// Whether the device is asked for offloads, which it may refuse.
+    pub offloads: bool,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            workers: processors.min(MOST_WORKERS),
+            offloads: true,
+        }
+    }
 }
 
 /// Why there is no tunnel.
@@ -58,6 +76,9 @@ pub enum TunnelError {
         #[source]
         source: io::Error,
     },
+    /// No threads.
+    #[error("cannot start the tunnel's workers")]
+    Workers(#[source] io::Error),
     /// The device could not be configured.
     #[error("cannot configure the tunnel's device")]
     Netlink(#[from] NetlinkError),
@@ -67,15 +88,15 @@ pub enum TunnelError {
 pub struct Tunnel {
     name: String,
     addresses: Vec<IpNet>,
-    shared: Arc<Shared>,
+    router: Arc<Router>,
     netlink: Netlink,
-    tasks: JoinSet<()>,
+    _workers: Workers,
 }
 
-struct Shared {
-    router: Mutex<Router>,
-    device: Device,
-    socket: UdpSocket,
+/// The threads. Dropping it ends them and waits for that, a burst of packets at most.
+struct Workers {
+    stop: Arc<Stop>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl Tunnel {
@@ -84,37 +105,38 @@ impl Tunnel {
     /// # Errors
     /// [`TunnelError`]; nothing is left behind.
     pub async fn start(settings: InterfaceSettings) -> Result<Self, TunnelError> {
+        Self::start_in_shape(settings, Shape::default()).await
+    }
+
+    /// As [`Tunnel::start`], in a shape other than the usual.
+    ///
+    /// # Errors
+    /// [`TunnelError`]; nothing is left behind.
+    pub async fn start_in_shape(settings: InterfaceSettings, shape: Shape) -> Result<Self, TunnelError> {
+        let workers = shape.workers.max(1);
         let address = settings
             .listen
             .unwrap_or_else(|| SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
-        let socket = UdpSocket::bind(address)
-            .await
-            .map_err(|source| TunnelError::Bind { address, source })?;
-        let device = Device::create(&settings.name).map_err(|source| TunnelError::Device {
-            name: settings.name.clone(),
-            source,
+        let sockets = bind(address, workers).map_err(|source| TunnelError::Bind { address, source })?;
+        let queues = device::create(&settings.name, workers, shape.offloads).map_err(|source| {
+            TunnelError::Device {
+                name: settings.name.clone(),
+                source,
+            }
         })?;
         let netlink = Netlink::open()?;
         for address in &settings.addresses {
             netlink.add_address(&settings.name, *address).await?;
         }
         netlink.set_up(&settings.name, Some(settings.mtu)).await?;
-        let router = Mutex::new(Router::new(&settings.private_key));
-        let shared = Arc::new(Shared {
-            router,
-            device,
-            socket,
-        });
-        let mut tasks = JoinSet::new();
-        tasks.spawn(Arc::clone(&shared).carry_out());
-        tasks.spawn(Arc::clone(&shared).carry_in());
-        tasks.spawn(Arc::clone(&shared).keep_time());
+        let router = Arc::new(Router::new(&settings.private_key));
+        let workers = Workers::start(&router, queues, sockets).map_err(TunnelError::Workers)?;
         Ok(Self {
             name: settings.name,
             addresses: settings.addresses,
-            shared,
+            router,
             netlink,
-            tasks,
+            _workers: workers,
         })
     }
 
@@ -123,7 +145,7 @@ impl Tunnel {
     /// # Errors
     /// [`TunnelError::Netlink`] when a route cannot be made; the peer is set nevertheless.
     pub async fn set_peer(&self, peer: PeerSettings) -> Result<(), TunnelError> {
-        self.shared.router().set_peer(&peer);
+        self.router.set_peer(&peer);
         let connected = |network: &IpNet| self.addresses.iter().any(|ours| ours.trunc().contains(network));
         for network in peer.allowed_ips.iter().filter(|network| !connected(network)) {
             self.netlink.add_route(*network, &self.name, None).await?;
@@ -133,71 +155,81 @@ impl Tunnel {
 
     /// Forgets a peer and its sessions at once. Routes stay with the device: they lead nowhere.
     pub fn remove_peer(&self, key: &WireguardPublicKey) {
-        self.shared.router().remove_peer(key);
+        self.router.remove_peer(key);
     }
 
     /// All peers as they stand, in no particular order.
     pub fn status(&self) -> Vec<PeerStatus> {
-        self.shared.router().status()
+        self.router.status()
     }
 
-    /// Stops the tasks and waits until the device is gone.
-    pub async fn shutdown(mut self) {
-        self.tasks.shutdown().await;
+    /// Stops the workers and waits until the device is gone.
+    #[expect(
+        clippy::unused_async,
+        reason = "that dropping is enough is not the callers' concern"
+    )]
+    pub async fn shutdown(self) {
+        drop(self);
     }
 }
 
-impl Shared {
-    fn router(&self) -> MutexGuard<'_, Router> {
-        // A panic in another task leaves at worst a session that a new handshake replaces.
-        self.router.lock().unwrap_or_else(PoisonError::into_inner)
+/// Several sockets on one port, among which the kernel divides the senders.
+fn bind(address: SocketAddr, count: usize) -> io::Result<Vec<UdpSocket>> {
+    // The first is bound alone: another program that has the port, be it one of ours, is found out.
+    let first = UdpSocket::bind(address)?;
+    let address = first.local_addr()?;
+    let mut sockets = vec![first];
+    if count > 1 {
+        setsockopt(&sockets[0], sockopt::ReusePort, &true)?;
     }
+    while sockets.len() < count {
+        sockets.push(bind_beside(address)?);
+    }
+    Ok(sockets)
+}
 
-    async fn carry_out(self: Arc<Self>) {
-        let mut buffer = vec![0; LARGEST];
-        let mut outputs = Vec::new();
-        loop {
-            match self.device.read(&mut buffer).await {
-                Ok(length) => self.router().from_device(&buffer[..length], &mut outputs),
-                Err(error) => return tracing::error!(%error, "the TUN device is gone, the tunnel stops"),
-            }
-            self.emit(&mut outputs).await;
+fn bind_beside(address: SocketAddr) -> io::Result<UdpSocket> {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind, socket};
+    use std::os::fd::AsRawFd as _;
+    let family = match address {
+        SocketAddr::V4(_) => AddressFamily::Inet,
+        SocketAddr::V6(_) => AddressFamily::Inet6,
+    };
+    let socket = socket(family, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+    setsockopt(&socket, sockopt::ReusePort, &true)?;
+    bind(socket.as_raw_fd(), &SockaddrStorage::from(address))?;
+    Ok(socket.into())
+}
+
+impl Workers {
+    fn start(router: &Arc<Router>, queues: Vec<Queue>, sockets: Vec<UdpSocket>) -> io::Result<Self> {
+        let mut workers = Self {
+            stop: Arc::new(Stop::new()?),
+            threads: Vec::new(),
+        };
+        for (index, (queue, socket)) in queues.into_iter().zip(sockets).enumerate() {
+            let worker = Worker::new(
+                Arc::clone(router),
+                Arc::clone(&workers.stop),
+                queue,
+                socket,
+                index == 0,
+            );
+            let thread = std::thread::Builder::new()
+                .name(format!("tunnel-{index}"))
+                .spawn(|| worker.run())?;
+            workers.threads.push(thread);
         }
+        Ok(workers)
     }
+}
 
-    async fn carry_in(self: Arc<Self>) {
-        let mut buffer = vec![0; LARGEST];
-        let mut outputs = Vec::new();
-        loop {
-            match self.socket.recv_from(&mut buffer).await {
-                Ok((length, from)) => self.router().from_network(&buffer[..length], from, &mut outputs),
-                // ICMP errors of earlier datagrams surface here; WireGuard's timers answer them.
-                Err(error) => tracing::debug!(%error, "receiving a datagram failed"),
-            }
-            self.emit(&mut outputs).await;
-        }
-    }
-
-    async fn keep_time(self: Arc<Self>) {
-        let mut ticks = tokio::time::interval(TICK);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut outputs = Vec::new();
-        loop {
-            ticks.tick().await;
-            self.router().tick(&mut outputs);
-            self.emit(&mut outputs).await;
-        }
-    }
-
-    /// Sends and delivers. Both may fail for one packet (no route yet, device down): IP allows loss.
-    async fn emit(&self, outputs: &mut Vec<Output>) {
-        for output in outputs.drain(..) {
-            let done = match &output {
-                Output::Network { to, datagram } => self.socket.send_to(datagram, to).await,
-                Output::Device(packet) => self.device.write(packet).await,
-            };
-            if let Err(error) = done {
-                tracing::debug!(%error, "a packet was lost");
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.stop.say();
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a worker of the tunnel had panicked");
             }
         }
     }

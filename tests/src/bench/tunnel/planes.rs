@@ -140,6 +140,10 @@ impl Places<'_> {
         if plane != Plane::Ours {
             command.args(["--foreground", &interface]);
         }
+        if matches!(plane, Plane::Gotatun | Plane::Boringtun) {
+            // They ask for the name of who is logged in, and nobody need be.
+            command.arg("--disable-drop-privileges");
+        }
         let mut process = self.spawn(plane, end, &mut command)?;
         if plane != Plane::Ours {
             self.configure(end, &interface, &mut process)?;
