@@ -1,4 +1,4 @@
-//! `leaseboot-po`: finds the subcommand and turns an error into one line and exit status 1.
+//! `leaseboot-po`: finds the subcommand and turns an error into one line and an exit code ([`commands::exit`]).
 
 mod commands;
 
@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 /// Borrows bare servers from a lender and takes them into the enterprise's network.
 #[derive(Parser)]
-#[command(name = "leaseboot-po", version, after_help = commands::shell::EXIT_CODES)]
+#[command(name = "leaseboot-po", version, after_help = commands::exit::EXIT_CODES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -50,6 +50,6 @@ fn main() -> ExitCode {
     };
     done.unwrap_or_else(|error| {
         eprintln!("leaseboot-po: {}", leaseboot_po::error_chain(error.as_ref()));
-        ExitCode::FAILURE
+        commands::exit::Exit::of(&error).into()
     })
 }

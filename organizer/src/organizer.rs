@@ -11,7 +11,8 @@ use crate::gateway::Peers;
 use crate::gateway::service::{Identities, Tenant};
 use crate::lender::LenderError;
 use crate::now;
-use crate::progress::Progress;
+use crate::progress::estimate::Course;
+use crate::progress::{Progress, history};
 use crate::store::{CreateError, Place, Record, StoreError};
 use leaseboot_protocol::ids::{Hostname, LeaseId, ServerId};
 use leaseboot_protocol::network::WireguardPublicKey;
@@ -30,6 +31,8 @@ use tokio_util::task::TaskTracker;
 const INBOX: usize = 16;
 /// Notes that are read from the store at once.
 const PAGE: u32 = 256;
+/// Earlier transfers of a profile that estimates are made of.
+const COURSES: usize = 5;
 
 /// A borrowing as people see it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -285,6 +288,14 @@ impl<P: Peers> Organizer<P> {
                 return self.surroundings.store.progress(id, after, PAGE).await;
             }
         }
+    }
+
+    /// The courses of the latest transfers of `profile`, for estimates.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn courses(&self, profile: &str) -> Result<Vec<Course>, StoreError> {
+        history::courses(&self.surroundings.store, profile, COURSES).await
     }
 
     /// Loads the profile and reads its image to the end, away from the other tasks.

@@ -3,77 +3,19 @@
 
 mod support;
 
-use leaseboot_po::control::server;
 use leaseboot_protocol::lease::LeaseState;
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
-use std::process::Output;
-use std::sync::Arc;
-use support::{Enterprise, Running, key};
-use tokio::process::Command;
-use tokio_util::sync::CancellationToken;
-
-fn po(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_leaseboot-po"));
-    command.args(arguments).kill_on_drop(true);
-    command
-}
-
-async fn run(arguments: &[&str]) -> Output {
-    po(arguments).output().await.unwrap()
-}
-
-/// Standard output, standard error and exit status.
-async fn words(arguments: &[&str]) -> (String, String, i32) {
-    let output = run(arguments).await;
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    (
-        text(output.stdout),
-        text(output.stderr),
-        output.status.code().unwrap(),
-    )
-}
-
-/// A daemon's control socket in this process, in front of a scripted lender.
-async fn daemon(enterprise: &Enterprise) -> (Running, String, CancellationToken) {
-    let config = enterprise.folder.path().join("po.toml");
-    fs::write(&config, support::PO_TOML).unwrap();
-    let running = enterprise.serve().await;
-    let socket = server::bind(enterprise.folder.path().join("po.sock"))
-        .await
-        .unwrap();
-    let stop = CancellationToken::new();
-    tokio::spawn(server::run(socket, Arc::clone(&running.organizer), stop.clone()));
-    (running, config.display().to_string(), stop)
-}
-
-/// What the lender and the server do in a smooth transfer.
-async fn transfer(enterprise: &Enterprise, po: &Running) {
-    let lender = &enterprise.lender;
-    lender.ordered("boot l-1").await;
-    lender.moves("l-1", LeaseState::Booting);
-    lender.moves("l-1", LeaseState::Stage1);
-    lender.agent_key("l-1", key(1));
-    lender.moves("l-1", LeaseState::Chained);
-    lender.moves("l-1", LeaseState::Installing);
-    let server = po.server("127.0.0.10");
-    let registered = async { while server.register(key(2)).await.status() != 200 {} };
-    tokio::time::timeout(support::PATIENCE, registered).await.unwrap();
-    lender.ordered("installed l-1").await;
-    lender.moves("l-1", LeaseState::Installed);
-    enterprise.peers.shake(key(2));
-    server.joins().await;
-    lender.ordered("in-service l-1").await;
-    lender.moves("l-1", LeaseState::InService);
-}
+use support::Enterprise;
+use support::program::{daemon, transfer, words};
 
 #[tokio::test]
 async fn borrow_ends_with_the_table_and_list_and_release_know_the_lease() {
     let enterprise = Enterprise::new().await;
     let (po, config, stop) = daemon(&enterprise).await;
     let arguments = ["borrow", "--config", &config, "--profile", "web"];
-    let ((), (out, err, code)) = tokio::join!(transfer(&enterprise, &po), words(&arguments));
+    let ((), (out, err, code)) = tokio::join!(transfer(&enterprise, &po, 1), words(&arguments));
     assert_eq!((code, err.as_str()), (0, ""));
     assert!(out.ends_with("web-1 is in service at 127.0.0.10\n"), "{out}");
     for phase in [
@@ -123,7 +65,7 @@ async fn a_disk_that_is_not_erased_shows_in_the_exit_code() {
     enterprise.lender.wear_out();
     let (po, config, stop) = daemon(&enterprise).await;
     let arguments = ["borrow", "--config", &config, "--profile", "web"];
-    let ((), (_, _, code)) = tokio::join!(transfer(&enterprise, &po), words(&arguments));
+    let ((), (_, _, code)) = tokio::join!(transfer(&enterprise, &po, 1), words(&arguments));
     assert_eq!(code, 0);
     let (out, err, code) = words(&["release", "l-1", "--config", &config]).await;
     assert_eq!(
@@ -156,7 +98,7 @@ async fn json_is_one_object_a_line_with_a_summary_at_the_end() {
         "www",
         "--json",
     ];
-    let ((), (out, err, code)) = tokio::join!(transfer(&enterprise, &po), words(&arguments));
+    let ((), (out, err, code)) = tokio::join!(transfer(&enterprise, &po, 1), words(&arguments));
     assert_eq!((code, err.as_str()), (0, ""));
     let lines: Vec<Value> = out
         .lines()
@@ -184,7 +126,7 @@ async fn json_is_one_object_a_line_with_a_summary_at_the_end() {
 }
 
 #[tokio::test]
-async fn a_failed_transfer_ends_with_the_servers_words_and_exit_1() {
+async fn a_failed_transfer_ends_with_the_servers_words_and_exit_5() {
     let enterprise = Enterprise::new().await;
     let (po, config, stop) = daemon(&enterprise).await;
     let arguments = ["borrow", "--config", &config, "--profile", "web"];
@@ -200,7 +142,7 @@ async fn a_failed_transfer_ends_with_the_servers_words_and_exit_1() {
         enterprise.lender.moves("l-1", LeaseState::Failed);
     };
     let ((), (_, err, code)) = tokio::join!(fail, words(&arguments));
-    assert_eq!(code, 1);
+    assert_eq!(code, 5);
     for word in [
         "in the step kernel",
         "its digest differs",
@@ -227,7 +169,7 @@ async fn without_a_daemon_one_line_says_how_to_start_it() {
     ] {
         let arguments: Vec<_> = command.iter().copied().chain(["--config", &config]).collect();
         let (out, err, code) = words(&arguments).await;
-        assert_eq!((code, out.as_str()), (1, ""));
+        assert_eq!((code, out.as_str()), (6, ""));
         assert!(
             err.contains("start it with `leaseboot-po serve --config"),
             "{err}"
@@ -299,6 +241,18 @@ async fn completions_and_manual_pages_know_every_command() {
             fs::read_to_string(pages.join(page)).unwrap().contains(".TH"),
             "{page}"
         );
+    }
+    let page = fs::read_to_string(pages.join("leaseboot-po-borrow.1")).unwrap();
+    let (help, _, _) = words(&["borrow", "--help"]).await;
+    for text in [page, help] {
+        for code in [
+            "4 nothing was lent",
+            "5 a server was lent",
+            "6 no daemon",
+            "130 Ctrl",
+        ] {
+            assert!(text.contains(code), "{code} is not in {text}");
+        }
     }
     let (_, _, status) = words(&["borow"]).await;
     assert_eq!(status, 2, "a command line that is not understood");

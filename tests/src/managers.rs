@@ -402,6 +402,9 @@ impl Organizer {
     }
 }
 
+/// The exit code of `leaseboot-po borrow` when a server was lent and its transfer failed (docs/api.md).
+const NOT_IN_SERVICE: i32 = 5;
+
 /// A `leaseboot-po borrow` under way.
 pub struct Borrowing {
     command: Daemon,
@@ -440,7 +443,7 @@ impl Borrowing {
         let status = self.command.end(within).await?;
         let said = self.command.said().tail(usize::MAX);
         anyhow::ensure!(
-            status.code() == Some(1),
+            status.code() == Some(NOT_IN_SERVICE),
             "leaseboot-po borrow ended with {status}:\n{said}"
         );
         Ok(said)

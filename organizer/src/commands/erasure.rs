@@ -1,6 +1,6 @@
 //! `leaseboot-po erasure`: the lender's signed record, for whoever wants to check it.
 
-use super::shell::NOT_PROVEN;
+use super::exit::Exit;
 use super::{ConfigArg, block_on};
 use anyhow::{Context as _, bail};
 use clap::Args;
@@ -29,7 +29,7 @@ impl PrintErasure {
         eprintln!("{}: {erasure}", view.hostname);
         Ok(match erasure.is_proven() {
             true => ExitCode::SUCCESS,
-            false => ExitCode::from(NOT_PROVEN),
+            false => Exit::NotProven.into(),
         })
     }
 }

@@ -1,17 +1,21 @@
-//! `leaseboot-po follow`: watches a borrowing that somebody else began.
+//! `leaseboot-po follow`: watches borrowings that somebody else began.
 
-use super::{ConfigArg, block_on, watch};
+use super::exit::EXIT_CODES;
+use super::watch::{self, Watched};
+use super::{ConfigArg, block_on};
 use clap::Args;
 use std::process::ExitCode;
 
-/// Watch a borrowing from its beginning until its server is in service
+/// Watch borrowings from their beginning until their servers are in service
 #[derive(Args)]
+#[command(after_help = EXIT_CODES)]
 pub(crate) struct Follow {
     #[command(flatten)]
     config: ConfigArg,
-    /// The borrowing, by identifier, lease or host name.
-    borrowing: String,
-    /// Progress as JSON lines, with a summary as the last one.
+    /// The borrowings, by identifier, lease or host name.
+    #[arg(required = true, value_name = "BORROWING")]
+    borrowings: Vec<String>,
+    /// Progress as JSON lines, with a summary of each server as its last one.
     #[arg(long)]
     json: bool,
 }
@@ -19,9 +23,14 @@ pub(crate) struct Follow {
 impl Follow {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         let client = self.config.client()?;
-        block_on(async {
-            let view = client.find(&self.borrowing).await?;
-            watch::watch(&self.config, &client, &view, self.json).await
-        })
+        let exit = block_on(async {
+            let mut views = Vec::new();
+            for name in &self.borrowings {
+                views.push(client.find(name).await?);
+            }
+            let watched = Watched::all(&client, views).await;
+            watch::watch(&self.config, &client, watched, self.json).await
+        })?;
+        Ok(exit.into())
     }
 }

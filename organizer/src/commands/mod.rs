@@ -1,8 +1,10 @@
 //! One file for each subcommand, and what those that talk to the daemon share.
 
 pub(crate) mod borrow;
+mod conclusion;
 pub(crate) mod enrol;
 pub(crate) mod erasure;
+pub(crate) mod exit;
 pub(crate) mod follow;
 pub(crate) mod init;
 pub(crate) mod inventory;

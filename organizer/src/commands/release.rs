@@ -1,11 +1,10 @@
 //! `leaseboot-po release`: gives a server back and waits until the lender has erased it. Its exit code tells whether that is proven, because a
 //! script that goes on as if it were would be the last to look.
 
-use super::shell::NOT_PROVEN;
+use super::exit::Exit;
 use super::{ConfigArg, block_on};
-use anyhow::bail;
 use clap::Args;
-use leaseboot_po::control::client::ControlClient;
+use leaseboot_po::control::client::{ClientError, ControlClient};
 use leaseboot_po::organizer::BorrowingView;
 use leaseboot_po::progress::Note;
 use std::process::ExitCode;
@@ -30,7 +29,7 @@ impl Release {
                 done = given_back(&client, &view) => done,
                 _ = ctrl_c() => {
                     eprintln!("the peer of {} is dropped; the lender takes the server back and erases it; `leaseboot-po list --all` shows how that went", view.hostname);
-                    Ok(ExitCode::from(130))
+                    Ok(Exit::Interrupted.into())
                 }
             }
         })
@@ -53,15 +52,13 @@ async fn given_back(client: &ControlClient, view: &BorrowingView) -> anyhow::Res
                     }
                     Some(erasure) => {
                         eprintln!("leaseboot-po: {erasure}");
-                        ExitCode::from(NOT_PROVEN)
+                        Exit::NotProven.into()
                     }
                 });
             }
             _ => continue,
         }
     }
-    bail!(
-        "leaseboot-po went away; it goes on giving {} back when it serves again",
-        view.hostname
-    )
+    let goes_on = format!("it goes on giving {} back", view.hostname);
+    Err(ClientError::Away(goes_on).into())
 }

@@ -6,13 +6,6 @@ use clap_complete::Shell;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// The text below each command's help.
-pub(crate) const EXIT_CODES: &str = "Exit codes: 0 done; 1 failed, with the reason on standard error; 2 the command line is not understood; \
-     3 the server is given back, and no record proves that all its disks were erased (release, erasure); \
-     130 Ctrl-C ended the watching, and what was begun goes on.";
-/// The exit code of `release` and `erasure` when a disk is not erased, or nothing proves that it is.
-pub(crate) const NOT_PROVEN: u8 = 3;
-
 /// Prints a shell's completions
 #[derive(Args)]
 pub(crate) struct Completions {

@@ -1,139 +1,197 @@
-//! Watching a borrowing until the server is in service or will not be.
+//! Watching borrowings until each server is in service or will not be.
+//!
+//! Each borrowing has a stream of its own from the daemon, and all are read at once on one thread; the screen is theirs together. Nothing
+//! here keeps a transfer going: the daemon does, so whoever stops watching loses nothing.
 
 use super::ConfigArg;
-use anyhow::{Context, bail};
-use leaseboot_po::control::client::{ControlClient, ProgressStream};
+use super::conclusion::{self, conclude};
+use super::exit::Exit;
+use anyhow::{Context, Result};
+use futures_util::future::join_all;
+use leaseboot_po::control::client::{ClientError, ControlClient, ProgressStream};
 use leaseboot_po::organizer::BorrowingView;
-use leaseboot_po::progress::phases::{End, PhaseRecord, Phases, StepFailure};
-use leaseboot_po::progress::screen::Screen;
-use leaseboot_po::progress::table::table;
-use serde::Serialize;
-use std::process::ExitCode;
-use std::time::Duration;
+use leaseboot_po::progress::Progress;
+use leaseboot_po::progress::estimate::{Course, Estimate};
+use leaseboot_po::progress::live::Live;
+use leaseboot_po::progress::screen::{Screen, Subject};
+use leaseboot_protocol::timestamp::Timestamp;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::{Duration, SystemTime};
 use tokio::signal::ctrl_c;
-use tokio::time::timeout;
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 /// How long to wait for the LM's word on a server that the PO has seen in service.
 const LENDERS_LAST_WORD: Duration = Duration::from_secs(3);
-/// How much of a server's kernel log is shown.
-const LOG_LINES: usize = 20;
+/// How often times, rates and estimates are shown anew.
+const REFRESH: Duration = Duration::from_millis(500);
 
-/// The last line of `--json`.
-#[derive(Serialize)]
-struct Summary<'a> {
-    summary: SummaryBody<'a>,
+/// A borrowing that is watched.
+pub(crate) struct Watched {
+    view: BorrowingView,
+    courses: Rc<Vec<Course>>,
+    live: RefCell<Live>,
 }
 
-#[derive(Serialize)]
-struct SummaryBody<'a> {
-    #[serde(flatten)]
-    end: &'a End,
-    borrowing: &'a BorrowingView,
-    seconds: f64,
-    phases: &'a [PhaseRecord],
-    failure: Option<&'a StepFailure>,
+impl Watched {
+    /// Borrowings with what earlier transfers of their profiles took. A daemon that cannot tell that leaves them without estimates.
+    pub(crate) async fn all(client: &ControlClient, views: Vec<BorrowingView>) -> Vec<Self> {
+        let mut known: BTreeMap<String, Rc<Vec<Course>>> = BTreeMap::new();
+        let mut all = Vec::new();
+        for view in views {
+            if !known.contains_key(&view.profile) {
+                let courses = client.courses(&view.profile).await.unwrap_or_default();
+                known.insert(view.profile.clone(), Rc::new(courses));
+            }
+            let courses = known.get(&view.profile).cloned().unwrap_or_default();
+            all.push(Self {
+                view,
+                courses,
+                live: RefCell::new(Live::new()),
+            });
+        }
+        all
+    }
+
+    fn estimate(&self, now: Timestamp) -> Estimate {
+        self.live.borrow().estimate(&self.courses, now)
+    }
+
+    fn is_over(&self) -> bool {
+        self.live.borrow().phases().end().is_some()
+    }
+
+    /// The next note; none when the transfer has ended, with or without the lender's last word.
+    async fn next(&self, stream: &mut ProgressStream) -> Result<Option<Progress>> {
+        if self.is_over() {
+            return match timeout(LENDERS_LAST_WORD, stream.next()).await {
+                Ok(next) => Ok(next?),
+                Err(_) => Ok(None),
+            };
+        }
+        match stream.next().await? {
+            Some(progress) => Ok(Some(progress)),
+            None => Err(ClientError::Away("the transfer goes on".to_owned()).into()),
+        }
+    }
 }
 
-/// Shows a borrowing's progress from its beginning. Ctrl-C ends the watching only.
+/// Borrowings and the screen that they share.
+struct Watching {
+    all: Vec<Watched>,
+    screen: RefCell<Screen>,
+}
+
+impl Watching {
+    /// Reads to the end of one transfer.
+    async fn until_the_end(&self, nth: usize, client: &ControlClient) -> Result<()> {
+        let one = &self.all[nth];
+        let mut stream = client.follow(&one.view.id, 0).await?;
+        while !one.live.borrow().phases().is_complete() {
+            let Some(progress) = one.next(&mut stream).await? else {
+                break;
+            };
+            let updates = one.live.borrow_mut().take(&progress);
+            let shown = self.screen.borrow_mut().show(nth, &progress, &updates);
+            shown.context("cannot show progress")?;
+            self.refresh();
+        }
+        let updates = one.live.borrow_mut().close();
+        let shown = self.screen.borrow_mut().updates(nth, &updates);
+        shown.context("cannot show progress")
+    }
+
+    /// Shows times, rates and estimates as they are now.
+    fn refresh(&self) {
+        let now = Timestamp::from(SystemTime::now());
+        let lives: Vec<_> = self.all.iter().map(|one| one.live.borrow()).collect();
+        let estimates = self.all.iter().map(|one| one.estimate(now));
+        let standing = lives.iter().map(|live| &**live).zip(estimates);
+        self.screen.borrow_mut().refresh(standing, now);
+    }
+
+    /// Never ends; dropped with the watching.
+    async fn keep_fresh(&self) {
+        let mut ticks = interval(REFRESH);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            self.refresh();
+        }
+    }
+}
+
+/// Shows borrowings from their beginnings. Ctrl-C ends the watching only.
 pub(crate) async fn watch(
     config: &ConfigArg,
     client: &ControlClient,
-    view: &BorrowingView,
+    all: Vec<Watched>,
     json: bool,
-) -> anyhow::Result<ExitCode> {
-    let mut stream = client.follow(&view.id, 0).await?;
-    let mut screen = Screen::for_stdout(json);
-    let mut phases = Phases::new();
-    // Goal: the end of the transfer, or the person's impatience. The stream is only read: nothing is lost with it.
-    let watched = tokio::select! {
-        watched = until_the_end(&mut stream, &mut screen, &mut phases) => watched,
-        _ = ctrl_c() => {
-            screen.close();
-            eprintln!("the transfer goes on; follow it with `leaseboot-po follow {} --config {}`",
-                view.id, config.config.display());
-            return Ok(ExitCode::from(130));
-        }
+) -> Result<Exit> {
+    let subjects = all.iter().map(|one| Subject {
+        id: one.view.id.clone(),
+        name: one.view.hostname.clone(),
+    });
+    let screen = RefCell::new(Screen::for_stdout(json, subjects.collect()));
+    let watching = Watching { all, screen };
+    let streams = (0..watching.all.len()).map(|nth| watching.until_the_end(nth, client));
+    // Goal: the end of every transfer, or the person's impatience. The streams are only read: nothing is lost with them.
+    let ends = tokio::select! {
+        ends = join_all(streams) => Some(ends),
+        () = watching.keep_fresh() => None,
+        _ = ctrl_c() => None,
     };
-    screen.updates(&phases.close())?;
-    screen.close();
-    watched?;
-    // The lease and the server are known by now.
-    let view = client
-        .find(view.id.as_str())
-        .await
-        .unwrap_or_else(|_| view.clone());
-    conclude(&view, &phases, screen.is_for_people())
-}
-
-async fn until_the_end(
-    stream: &mut ProgressStream,
-    screen: &mut Screen,
-    phases: &mut Phases,
-) -> anyhow::Result<()> {
-    while !phases.is_complete() {
-        let next = match phases.end() {
-            None => stream.next().await?,
-            Some(_) => match timeout(LENDERS_LAST_WORD, stream.next()).await {
-                Ok(next) => next?,
-                Err(_) => return Ok(()),
-            },
-        };
-        let Some(progress) = next else {
-            if phases.end().is_some() {
-                return Ok(());
-            }
-            bail!("leaseboot-po went away; the transfer goes on when it serves again");
-        };
-        let updates = phases.take(&progress);
-        screen.show(&progress, &updates).context("cannot show progress")?;
-    }
-    Ok(())
-}
-
-fn conclude(view: &BorrowingView, phases: &Phases, people: bool) -> anyhow::Result<ExitCode> {
-    let Some(end) = phases.end() else {
-        bail!("the transfer's end is not known");
+    watching.screen.borrow_mut().close();
+    let Some(ends) = ends else {
+        let living = watching.all.iter().filter(|one| !one.is_over());
+        say_how_to_follow(config, living.map(|one| &one.view));
+        return Ok(Exit::Interrupted);
     };
-    if !people {
-        let summary = SummaryBody {
-            end,
-            borrowing: view,
-            seconds: phases.total().as_secs_f64(),
-            phases: phases.records(),
-            failure: phases.failure(),
-        };
-        println!("{}", serde_json::to_string(&Summary { summary })?);
-    } else {
-        println!("\n{}", table(phases));
-    }
-    match end {
-        End::InService { hostname, address } => {
-            if people {
-                println!("{hostname} is in service at {address}");
-            }
-            Ok(ExitCode::SUCCESS)
-        }
-        End::Released => bail!("{} was released before it was in service", view.hostname),
-        End::Failed { reason } => {
-            if let Some(failure) = phases.failure() {
-                show_failure(failure);
-            }
-            bail!("{} is not in service: {reason}", view.hostname)
-        }
-    }
+    tell_the_ends(client, watching, ends).await
 }
 
-/// The server's own words, on standard error, before the reason.
-fn show_failure(failure: &StepFailure) {
-    eprintln!("the server's last failure, in the step {}:", failure.step);
-    for error in &failure.error {
-        eprintln!("  {error}");
+/// Tells what came of every transfer, and what went wrong with the watching of one.
+async fn tell_the_ends(client: &ControlClient, watching: Watching, ends: Vec<Result<()>>) -> Result<Exit> {
+    let several = ends.len() > 1;
+    let people = watching.screen.borrow().is_for_people();
+    let mut worst = Exit::Done;
+    let mut over = Vec::new();
+    for (one, end) in watching.all.into_iter().zip(ends) {
+        match end {
+            Ok(()) => over.push((refreshed(client, one.view).await, one.live.into_inner())),
+            Err(error) => {
+                let chain = leaseboot_po::error_chain(error.as_ref());
+                eprintln!("leaseboot-po: {}: {chain}", one.view.hostname);
+                worst = worst.max(Exit::of(&error));
+            }
+        }
     }
-    let from = failure.kernel_log.len().saturating_sub(LOG_LINES);
-    if !failure.kernel_log.is_empty() {
-        eprintln!("the last lines of its kernel's log:");
+    if several && people {
+        print!("{}", conclusion::table(&over));
     }
-    for line in &failure.kernel_log[from..] {
-        eprintln!("  {line}");
+    for (view, live) in &over {
+        worst = worst.max(conclude(view, live, people, several)?);
     }
+    Ok(worst)
+}
+
+/// Says how to go on watching what goes on.
+pub(crate) fn say_how_to_follow<'a>(config: &ConfigArg, living: impl IntoIterator<Item = &'a BorrowingView>) {
+    let names: Vec<_> = living.into_iter().map(|view| view.id.as_str()).collect();
+    let what = match names.len() {
+        0 => return,
+        1 => "the transfer goes on; follow it",
+        _ => "the transfers go on; follow them",
+    };
+    eprintln!(
+        "{what} with `leaseboot-po follow {} --config {}`",
+        names.join(" "),
+        config.config.display()
+    );
+}
+
+/// The lease and the server are known by now.
+async fn refreshed(client: &ControlClient, view: BorrowingView) -> BorrowingView {
+    client.find(view.id.as_str()).await.unwrap_or(view)
 }

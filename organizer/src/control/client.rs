@@ -6,15 +6,17 @@ use crate::borrowing::BorrowingId;
 use crate::error_chain;
 use crate::organizer::BorrowingView;
 use crate::progress::Progress;
+use crate::progress::estimate::Course;
 use bytes::Bytes;
 use leaseboot_protocol::leases::RenewRequest;
-use reqwest::{Client, Method, RequestBuilder, Response};
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
 /// A note is a line; the longest carries a kernel log.
 const LONGEST_LINE: usize = 4 << 20;
+const BORROWINGS: &str = "/v1/borrowings";
 
 /// The daemon did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +39,12 @@ pub enum ClientError {
     /// The connection broke.
     #[error("the connection to leaseboot-po broke ({0})")]
     Broken(String),
+    /// The daemon ended while it was listened to.
+    #[error("leaseboot-po went away; {0} when it serves again")]
+    Away(String),
+    /// The daemon could do it at another time.
+    #[error("{0}")]
+    Conflict(String),
     /// The daemon refused.
     #[error("{0}")]
     Refused(String),
@@ -74,7 +82,7 @@ impl ControlClient {
     /// # Errors
     /// [`ClientError`].
     pub async fn begin(&self, request: &BorrowRequest) -> Result<BorrowingView, ClientError> {
-        self.ask(self.at(Method::POST, "").json(request)).await
+        self.ask(self.at(Method::POST, BORROWINGS).json(request)).await
     }
 
     /// All borrowings, oldest first.
@@ -82,7 +90,7 @@ impl ControlClient {
     /// # Errors
     /// [`ClientError`].
     pub async fn list(&self) -> Result<Vec<BorrowingView>, ClientError> {
-        self.ask(self.at(Method::GET, "")).await
+        self.ask(self.at(Method::GET, BORROWINGS)).await
     }
 
     /// One borrowing, by identifier, lease or host name.
@@ -90,8 +98,7 @@ impl ControlClient {
     /// # Errors
     /// [`ClientError`].
     pub async fn find(&self, name: &str) -> Result<BorrowingView, ClientError> {
-        self.ask(self.at(Method::GET, &format!("/{}", plain(name)?)))
-            .await
+        self.ask(self.at(Method::GET, &of(name, "")?)).await
     }
 
     /// Gives a server back.
@@ -99,8 +106,7 @@ impl ControlClient {
     /// # Errors
     /// [`ClientError`].
     pub async fn release(&self, name: &str) -> Result<BorrowingView, ClientError> {
-        self.ask(self.at(Method::POST, &format!("/{}/release", plain(name)?)))
-            .await
+        self.ask(self.at(Method::POST, &of(name, "/release")?)).await
     }
 
     /// Keeps a server for longer.
@@ -108,7 +114,7 @@ impl ControlClient {
     /// # Errors
     /// [`ClientError`].
     pub async fn renew(&self, name: &str, term_s: Option<u64>) -> Result<BorrowingView, ClientError> {
-        let request = self.at(Method::POST, &format!("/{}/renew", plain(name)?));
+        let request = self.at(Method::POST, &of(name, "/renew")?);
         self.ask(request.json(&RenewRequest { term_s })).await
     }
 
@@ -117,7 +123,7 @@ impl ControlClient {
     /// # Errors
     /// [`ClientError`].
     pub async fn follow(&self, id: &BorrowingId, after: u64) -> Result<ProgressStream, ClientError> {
-        let path = format!("/{id}/progress?after={after}");
+        let path = format!("{BORROWINGS}/{id}/progress?after={after}");
         let response = self.send(self.at(Method::GET, &path)).await?;
         Ok(ProgressStream {
             response,
@@ -134,10 +140,18 @@ impl ControlClient {
         self.ask(self.client.get("http://po/v1/announced")).await
     }
 
+    /// The courses of the latest transfers of `profile`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn courses(&self, profile: &str) -> Result<Vec<Course>, ClientError> {
+        self.ask(self.at(Method::GET, &format!("/v1/profiles/{profile}/courses")))
+            .await
+    }
+
     fn at(&self, method: Method, path: &str) -> RequestBuilder {
         // The host is never looked up: the connection is the socket's.
-        self.client
-            .request(method, format!("http://po/v1/borrowings{path}"))
+        self.client.request(method, format!("http://po{path}"))
     }
 
     async fn ask<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, ClientError> {
@@ -161,15 +175,24 @@ impl ControlClient {
             return Ok(response);
         }
         let problem = response.json::<Problem>().await;
-        Err(ClientError::Refused(problem.map_or_else(
+        let problem = problem.map_or_else(
             |_| format!("leaseboot-po answered {status}; is it of this version?"),
             |problem| problem.error,
-        )))
+        );
+        Err(match status {
+            StatusCode::CONFLICT => ClientError::Conflict(problem),
+            _ => ClientError::Refused(problem),
+        })
     }
 }
 
 fn broken(error: reqwest::Error) -> ClientError {
     ClientError::Broken(error_chain(&error.without_url()))
+}
+
+/// The path of a borrowing, or of something that is its own.
+fn of(name: &str, what: &str) -> Result<String, ClientError> {
+    Ok(format!("{BORROWINGS}/{}{what}", plain(name)?))
 }
 
 /// A name that can stand in a path.

@@ -9,6 +9,7 @@
 //! | `POST /v1/borrowings/{name}/release` | | 202 `BorrowingView` |
 //! | `GET /v1/announced` | | a list of [`Entry`](crate::announce::Entry) |
 //! | `POST /v1/borrowings/{name}/renew` | [`RenewRequest`](leaseboot_protocol::leases::RenewRequest) | `BorrowingView` |
+//! | `GET /v1/profiles/{name}/courses` | | [`Course`](crate::progress::estimate::Course)s of its latest transfers |
 //!
 //! Every error has the body [`Problem`].
 

@@ -7,6 +7,7 @@ use crate::error_chain;
 use crate::gateway::Peers;
 use crate::lender::LenderError;
 use crate::organizer::{BorrowError, BorrowingView, LookupError, Organizer};
+use crate::progress::estimate::Course;
 use crate::progress::{Note, Progress};
 use crate::store::{CreateError, StoreError};
 use axum::body::Body;
@@ -94,6 +95,7 @@ fn router<P: Peers>(organizer: Arc<Organizer<P>>) -> Router {
         .route("/v1/borrowings/{name}/progress", get(progress::<P>))
         .route("/v1/borrowings/{name}/release", post(release::<P>))
         .route("/v1/borrowings/{name}/renew", post(renew::<P>))
+        .route("/v1/profiles/{name}/courses", get(courses::<P>))
         .layer(DefaultBodyLimit::max(LONGEST_BODY))
         .with_state(organizer)
 }
@@ -116,7 +118,9 @@ impl From<BorrowError> for Failure {
     fn from(error: BorrowError) -> Self {
         let status = match &error {
             BorrowError::Create(CreateError::Store(_)) => StatusCode::INTERNAL_SERVER_ERROR,
-            _ => StatusCode::UNPROCESSABLE_ENTITY,
+            // The same request may be good once something else was given back.
+            BorrowError::Create(_) => StatusCode::CONFLICT,
+            BorrowError::Profile(_) => StatusCode::UNPROCESSABLE_ENTITY,
         };
         Self(status, error_chain(&error))
     }
@@ -176,6 +180,13 @@ async fn renew<P: Peers>(
     Json(request): Json<RenewRequest>,
 ) -> Result<Json<BorrowingView>, Failure> {
     Ok(Json(organizer.renew(&name, request.term_s).await?))
+}
+
+async fn courses<P: Peers>(
+    State(organizer): State<Arc<Organizer<P>>>,
+    Path(profile): Path<String>,
+) -> Result<Json<Vec<Course>>, Failure> {
+    Ok(Json(organizer.courses(&profile).await?))
 }
 
 #[derive(Deserialize)]

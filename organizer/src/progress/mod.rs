@@ -1,8 +1,14 @@
 //! What happened in a borrowing, in order, as it is stored, streamed and shown.
 //!
-//! [`phases`] folds the stream into phases with seconds and bytes; [`screen`] shows them live, [`table`] at the end. All three see
-//! nothing but the stream, so a follower who comes late or from another process sees the same.
+//! [`phases`] folds the stream into phases with seconds and bytes, [`live`] adds where a transfer is, and [`estimate`] what is left of it,
+//! by the courses of earlier ones that [`history`] reads. [`screen`] shows one transfer ([`bars`]) or several ([`board`]) while they go on,
+//! [`table`] what came of them. They see nothing but the stream, so a follower who comes late or from another process sees the same.
 
+pub mod bars;
+pub mod board;
+pub mod estimate;
+pub mod history;
+pub mod live;
 pub mod phases;
 pub mod screen;
 pub mod table;

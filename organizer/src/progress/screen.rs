@@ -1,64 +1,90 @@
-//! Progress as it goes: bars on a terminal, plain lines elsewhere, JSON lines for programs.
+//! Progress as it goes, of one transfer or of several: bars or a table on a terminal, plain lines elsewhere, JSON lines for programs.
+//!
+//! | standard output | one server | several |
+//! |---|---|---|
+//! | a terminal | [`Bars`] | [`Board`] |
+//! | a file, a pipe | lines | lines that begin with the server's name |
+//! | `--json` | objects with the borrowing and its name, one a line | the same |
 
+use super::bars::Bars;
+use super::board::{self, Board};
+use super::estimate::Estimate;
+use super::live::Live;
 use super::phases::{Phase, Update};
 use super::{Progress, table};
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use crate::borrowing::BorrowingId;
+use leaseboot_protocol::ids::Hostname;
+use leaseboot_protocol::timestamp::Timestamp;
+use serde::Serialize;
 use std::io::{self, IsTerminal, Write};
-use std::time::Duration;
 
-const TICK: Duration = Duration::from_millis(120);
-const SPINNER: &str = "{spinner} {prefix:<15}{elapsed:>8}";
-const COUNTER: &str = "{spinner} {prefix:<15}{elapsed:>8}  {binary_bytes:>12}  {binary_bytes_per_sec}";
-const BAR: &str = "{spinner} {prefix:<15}{elapsed:>8}  {binary_bytes:>12} of {binary_total_bytes}  {bar:24}  {binary_bytes_per_sec}";
+/// A transfer that is shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subject {
+    /// The borrowing.
+    pub id: BorrowingId,
+    /// The server's name.
+    pub name: Hostname,
+}
 
 /// Where progress is shown.
-pub enum Screen {
-    /// A terminal.
+pub struct Screen {
+    subjects: Vec<Subject>,
+    kind: Kind,
+}
+
+enum Kind {
     Bars(Bars),
-    /// A file, a pipe.
+    Board(Board),
     Plain,
-    /// A program.
     Json,
 }
 
-/// One bar for each running phase; finished phases scroll away above them.
-pub struct Bars {
-    bars: MultiProgress,
-    running: Vec<(Phase, ProgressBar)>,
+/// A note as programs read it.
+#[derive(Serialize)]
+struct Line<'a> {
+    borrowing: &'a BorrowingId,
+    name: &'a Hostname,
+    #[serde(flatten)]
+    progress: &'a Progress,
 }
 
 impl Screen {
     /// What fits standard output, or JSON lines when they are asked for.
-    pub fn for_stdout(json: bool) -> Self {
-        if json {
-            Screen::Json
-        } else if io::stdout().is_terminal() && io::stderr().is_terminal() {
-            Screen::Bars(Bars {
-                bars: MultiProgress::new(),
-                running: Vec::new(),
-            })
-        } else {
-            Screen::Plain
-        }
+    pub fn for_stdout(json: bool, subjects: Vec<Subject>) -> Self {
+        let terminal = io::stdout().is_terminal() && io::stderr().is_terminal();
+        let kind = match (json, terminal, subjects.len()) {
+            (true, _, _) => Kind::Json,
+            (false, false, _) => Kind::Plain,
+            (false, true, 1) => Kind::Bars(Bars::new()),
+            (false, true, several) => Kind::Board(Board::new(several)),
+        };
+        Self { subjects, kind }
     }
 
     /// Whether somebody reads, and not a program.
     pub fn is_for_people(&self) -> bool {
-        !matches!(self, Screen::Json)
+        !matches!(self.kind, Kind::Json)
     }
 
-    /// Shows a note and what it means.
+    /// Shows a note of a subject, and what it means.
     ///
     /// # Errors
     /// Those of standard output.
-    pub fn show(&mut self, progress: &Progress, updates: &[Update]) -> io::Result<()> {
-        match self {
-            Screen::Json => {
-                let mut line = serde_json::to_vec(progress)?;
+    pub fn show(&mut self, subject: usize, progress: &Progress, updates: &[Update]) -> io::Result<()> {
+        match self.kind {
+            Kind::Json => {
+                let Subject { id, name } = &self.subjects[subject];
+                let line = Line {
+                    borrowing: id,
+                    name,
+                    progress,
+                };
+                let mut line = serde_json::to_vec(&line)?;
                 line.push(b'\n');
                 io::stdout().write_all(&line)
             }
-            _ => self.updates(updates),
+            _ => self.updates(subject, updates),
         }
     }
 
@@ -66,85 +92,68 @@ impl Screen {
     ///
     /// # Errors
     /// Those of standard output.
-    pub fn updates(&mut self, updates: &[Update]) -> io::Result<()> {
-        match self {
-            Screen::Json => Ok(()),
-            Screen::Plain => updates.iter().try_for_each(plain),
-            Screen::Bars(bars) => updates.iter().try_for_each(|update| bars.show(update)),
+    pub fn updates(&mut self, subject: usize, updates: &[Update]) -> io::Result<()> {
+        let several = self.subjects.len() > 1;
+        let name = &self.subjects[subject].name;
+        match &mut self.kind {
+            Kind::Json => Ok(()),
+            Kind::Bars(bars) => updates.iter().try_for_each(|update| bars.show(update)),
+            Kind::Board(board) => updates.iter().try_for_each(|update| match update {
+                Update::Notice(notice) => board.notice(&format!("{name}: {notice}")),
+                _ => Ok(()),
+            }),
+            Kind::Plain => {
+                let prefix = if several {
+                    format!("{name}: ")
+                } else {
+                    String::new()
+                };
+                let mut out = io::stdout().lock();
+                let mut lines = updates.iter().filter_map(plain);
+                lines.try_for_each(|line| writeln!(out, "{prefix}{line}"))
+            }
         }
     }
 
-    /// Takes the bars away.
-    pub fn close(&mut self) {
-        if let Screen::Bars(bars) = self {
-            for (_, bar) in bars.running.drain(..) {
-                bar.finish_and_clear();
+    /// Shows where every subject is now, in their order; only terminals show that.
+    pub fn refresh<'a>(&mut self, standing: impl Iterator<Item = (&'a Live, Estimate)>, now: Timestamp) {
+        match &mut self.kind {
+            Kind::Json | Kind::Plain => {}
+            Kind::Bars(bars) => {
+                for (live, left) in standing {
+                    let flow = live.doing().and_then(|doing| doing.flow);
+                    let flow = flow.and_then(|flow| Some((flow.phase, flow.rate()?)));
+                    bars.refresh(flow, left, live.elapsed(now));
+                }
             }
+            Kind::Board(board) => {
+                let rows = self.subjects.iter().zip(standing);
+                let rows: Vec<_> = rows
+                    .map(|(subject, (live, left))| board::row(&subject.name, live, left, now))
+                    .collect();
+                board.refresh(&rows);
+            }
+        }
+    }
+
+    /// Takes away what moves.
+    pub fn close(&mut self) {
+        match &mut self.kind {
+            Kind::Bars(bars) => bars.close(),
+            Kind::Board(board) => board.close(),
+            Kind::Json | Kind::Plain => {}
         }
     }
 }
 
-fn plain(update: &Update) -> io::Result<()> {
-    let mut out = io::stdout().lock();
+fn plain(update: &Update) -> Option<String> {
     match update {
         // These last for minutes without a word: say that they began.
         Update::Started(phase @ (Phase::Firmware | Phase::Installation | Phase::Reboot)) => {
-            writeln!(out, "{phase} …")
+            Some(format!("{phase} …"))
         }
-        Update::Finished(record) => writeln!(out, "{}", table::line(record)),
-        Update::Notice(notice) => writeln!(out, "* {notice}"),
-        Update::Started(_) | Update::Moved { .. } | Update::Dropped(_) => Ok(()),
+        Update::Finished(record) => Some(table::line(record)),
+        Update::Notice(notice) => Some(format!("* {notice}")),
+        Update::Started(_) | Update::Moved { .. } | Update::Dropped(_) => None,
     }
-}
-
-impl Bars {
-    fn show(&mut self, update: &Update) -> io::Result<()> {
-        match update {
-            Update::Started(phase) => self.start(*phase),
-            Update::Moved { phase, bytes, total } => {
-                if self.bar(*phase).is_none() {
-                    self.start(*phase);
-                }
-                if let Some(bar) = self.bar(*phase) {
-                    bar.set_style(style(if total.is_some() { BAR } else { COUNTER }));
-                    bar.set_length(total.unwrap_or(*bytes));
-                    bar.set_position(*bytes);
-                }
-            }
-            Update::Dropped(phase) => self.clear(*phase),
-            Update::Finished(record) => {
-                self.clear(record.phase);
-                self.bars.println(format!("  {}", table::line(record)))?;
-            }
-            Update::Notice(notice) => self.bars.println(format!("* {notice}"))?,
-        }
-        Ok(())
-    }
-
-    fn start(&mut self, phase: Phase) {
-        self.clear(phase);
-        let bar = self.bars.add(ProgressBar::new_spinner());
-        bar.set_style(style(SPINNER));
-        bar.set_prefix(phase.to_string());
-        bar.enable_steady_tick(TICK);
-        self.running.push((phase, bar));
-    }
-
-    fn bar(&self, phase: Phase) -> Option<&ProgressBar> {
-        self.running
-            .iter()
-            .find(|(running, _)| *running == phase)
-            .map(|(_, bar)| bar)
-    }
-
-    fn clear(&mut self, phase: Phase) {
-        if let Some(at) = self.running.iter().position(|(running, _)| *running == phase) {
-            let (_, bar) = self.running.remove(at);
-            bar.finish_and_clear();
-        }
-    }
-}
-
-fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner())
 }

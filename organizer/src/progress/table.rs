@@ -2,6 +2,7 @@
 
 use super::phases::{PhaseRecord, Phases};
 use std::fmt::Write as _;
+use std::time::Duration;
 
 const KIB: f64 = 1024.0;
 /// Below this a rate says more about the clock than about the line.
@@ -20,16 +21,27 @@ pub fn size(bytes: u64) -> String {
 }
 
 /// Bytes per second with a unit; nothing when there is nothing to say.
-#[allow(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    clippy::cast_precision_loss
-)]
+#[allow(clippy::cast_precision_loss)]
 pub fn rate(bytes: u64, seconds: f64) -> String {
     if bytes == 0 || seconds < SHORTEST_FOR_RATE {
         return String::new();
     }
-    format!("{}/s", size((bytes as f64 / seconds) as u64))
+    rate_of(bytes as f64 / seconds)
+}
+
+/// Bytes per second with a unit.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+pub fn rate_of(bytes_per_second: f64) -> String {
+    format!("{}/s", size(bytes_per_second as u64))
+}
+
+/// A length of time as people say it.
+pub fn length(time: Duration) -> String {
+    match time.as_secs() {
+        seconds @ 0..120 => format!("{seconds} s"),
+        seconds @ 120..7200 => format!("{} min", seconds / 60),
+        seconds => format!("{} h", seconds / 3600),
+    }
 }
 
 /// A phase on one line.
@@ -82,5 +94,7 @@ mod tests {
         assert_eq!(size(45 << 20), "45.0 MiB");
         assert_eq!(rate(10 << 20, 2.0), "5.0 MiB/s");
         assert_eq!(rate(10, 0.0), "");
+        assert_eq!(length(Duration::from_secs(119)), "119 s");
+        assert_eq!(length(Duration::from_secs(7199)), "119 min");
     }
 }

@@ -48,6 +48,8 @@ struct Script {
     /// The disk of a returned server refuses to be erased.
     worn_out: bool,
     clock: u64,
+    /// Address inside the tunnel by lease, as the settings say.
+    addresses: HashMap<String, String>,
 }
 
 struct Shared {
@@ -84,6 +86,7 @@ impl ScriptedLender {
                 ailing: 0,
                 worn_out: false,
                 clock: 1_000_000,
+                addresses: HashMap::new(),
             }),
             changes: watch::channel(0).0,
         });
@@ -113,6 +116,11 @@ impl ScriptedLender {
     /// The disks of returned servers refuse to be erased from now on.
     pub fn wear_out(&self) {
         self.shared.script.lock().unwrap().worn_out = true;
+    }
+
+    /// The address inside the tunnel that the lease's server was promised.
+    pub fn address_of(&self, lease: &str) -> String {
+        self.shared.script.lock().unwrap().addresses[lease].clone()
     }
 
     /// What was asked so far, without the long polls.
@@ -262,7 +270,12 @@ async fn settings(
         !serde_json::to_string(&settings).unwrap().contains(super::SECRET),
         "the lender sees no secret"
     );
-    let merge = shared.script.lock().unwrap().merge;
+    let merge = {
+        let mut script = shared.script.lock().unwrap();
+        let address = settings.tunnel.address.addr().to_string();
+        script.addresses.insert(id.clone(), address);
+        script.merge
+    };
     let kickstart = merge(&settings.kickstart);
     let kickstart_sha256 = Sha256::of(kickstart.as_bytes());
     Ok(Json(Prepared {

@@ -6,6 +6,7 @@ pub mod bind;
 pub mod debian;
 pub mod flow;
 pub mod lender;
+pub mod program;
 
 use leaseboot_po::announce::Announcer;
 use leaseboot_po::borrowing::BorrowingId;

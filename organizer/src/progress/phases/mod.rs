@@ -19,13 +19,13 @@ use crate::borrowing::machine::Outcome;
 use leaseboot_protocol::ids::Hostname;
 use leaseboot_protocol::lease::Step;
 use leaseboot_protocol::timestamp::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
 /// A phase of a transfer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
     /// The LM looks for a server.
