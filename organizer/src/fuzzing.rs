@@ -2,6 +2,8 @@
 //! small changes.
 
 use crate::borrowing::merged::{check, check_outline};
+use crate::images::examine::archive::Budget;
+use crate::images::examine::{initrd, kernel, ways};
 use leaseboot_protocol::installer::Installer;
 use leaseboot_protocol::settings::InstallSettings;
 
@@ -9,7 +11,7 @@ use leaseboot_protocol::settings::InstallSettings;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every reader, by the name of its folder in `tests/fuzz/corpus`.
-pub const TARGETS: [Target; 1] = [("merged", merged)];
+pub const TARGETS: [Target; 3] = [("initrd", initrd), ("kernel", kernel), ("merged", merged)];
 
 /// Feeds the target of this name.
 ///
@@ -46,6 +48,41 @@ pub fn merged(bytes: &[u8]) {
             assert_eq!(added, Ok(0), "a text that nobody changed");
         }
     }
+}
+
+/// An initrd: what is found of it is bounded by what was allowed.
+pub fn initrd(bytes: &[u8]) {
+    let budget = Budget {
+        entries: 1000,
+        bytes: 16 << 20,
+    };
+    if let Ok(found) = initrd::read(bytes, "/init", budget) {
+        let entries: u64 = found.parts.iter().map(|part| part.entries).sum();
+        assert!(entries <= budget.entries && found.unpacked <= budget.bytes);
+        assert!(found.modules.len() <= 16);
+    }
+}
+
+/// The beginning of a kernel, and what a program for people says of it.
+pub fn kernel(bytes: &[u8]) {
+    let Ok(kernel) = kernel::read(bytes) else {
+        return;
+    };
+    assert!(
+        kernel
+            .to_string()
+            .bytes()
+            .all(|byte| (b' '..0x7f).contains(&byte))
+    );
+    let nothing = initrd::Initrd {
+        parts: Vec::new(),
+        unpacked: 0,
+        has_init: false,
+        kind: initrd::InstallerKind::Other,
+        modules: std::collections::BTreeMap::new(),
+    };
+    let ways = ways::find(&kernel, &nothing, "quiet", "/init");
+    assert!(ways.plane.is_none() && !ways.obstacles.is_empty());
 }
 
 #[cfg(test)]

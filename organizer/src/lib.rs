@@ -9,6 +9,7 @@
 //! | [`lender`] | the LM's client over mutual TLS |
 //! | [`enrolment`] | from a lender's invitation to our certificate |
 //! | [`gateway`] | WireGuard peers and the service inside the tunnel |
+//! | [`images`] | boot images: adds, examines, checks and removes them |
 //! | [`control`] | the CLI's way to the daemon: a Unix socket |
 //! | [`progress`] | what happened, and how people see it |
 //! | [`announce`] | the enterprise learns which servers it may count on: hosts, Ansible, Prometheus, DNS, hooks |
@@ -24,6 +25,7 @@ pub mod files;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod gateway;
+pub mod images;
 pub mod lender;
 pub mod organizer;
 pub mod progress;

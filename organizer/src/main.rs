@@ -25,6 +25,7 @@ enum Command {
     Renew(commands::renew::Renew),
     Inventory(commands::inventory::Inventory),
     Erasure(commands::erasure::PrintErasure),
+    Image(commands::image::Image),
     #[command(hide = true)]
     Completions(commands::shell::Completions),
     #[command(hide = true)]
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         Command::Renew(renew) => renew.run(),
         Command::Inventory(inventory) => inventory.run(),
         Command::Erasure(erasure) => erasure.run(),
+        Command::Image(image) => image.run(),
         Command::Completions(completions) => completions.run(Cli::command()),
         Command::Man(man) => man.run(Cli::command()),
     };

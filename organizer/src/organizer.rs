@@ -61,6 +61,9 @@ pub struct BorrowingView {
     /// What is known of the server's erasure, once it went back.
     #[serde(default)]
     pub erasure: Option<Erasure>,
+    /// The boot image that it was ordered with.
+    #[serde(default)]
+    pub image: Option<String>,
     /// Whether nothing more will happen.
     pub over: bool,
 }
@@ -420,6 +423,7 @@ fn view(record: &Record) -> BorrowingView {
         reason,
         expires: record.heard.expires.filter(|_| record.state.outcome().is_none()),
         erasure: record.state.erasure().cloned(),
+        image: record.order.image(),
         over: record.state.is_over(),
     }
 }

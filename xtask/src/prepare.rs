@@ -17,12 +17,13 @@ pub(crate) fn require_root(command: &str) -> Result<()> {
     Ok(())
 }
 
-/// What the managers' unit tests talk to: foreign TFTP clients, a management controller with its client, a database, and Ansible.
-const UNIT_TEST_PACKAGES: [&str; 6] = [
+/// What the managers' unit tests talk to: foreign TFTP clients, a management controller with its client, a database, Ansible, and what signs files.
+const UNIT_TEST_PACKAGES: [&str; 7] = [
     "ansible-core",
     "atftp",
     "ipmitool",
     "openipmi",
+    "openssl",
     "postgresql",
     "tftp-hpa",
 ];

@@ -108,4 +108,10 @@ impl Order {
     pub fn address(&self) -> IpAddr {
         self.settings.tunnel.address.addr()
     }
+
+    /// The name of the boot image: that of the folder which its kernel lies in.
+    pub fn image(&self) -> Option<String> {
+        let folder = self.kernel.parent()?.file_name()?;
+        Some(folder.to_string_lossy().into_owned())
+    }
 }

@@ -6,6 +6,7 @@ pub(crate) mod enrol;
 pub(crate) mod erasure;
 pub(crate) mod exit;
 pub(crate) mod follow;
+pub(crate) mod image;
 pub(crate) mod init;
 pub(crate) mod inventory;
 pub(crate) mod list;

@@ -1,7 +1,9 @@
 //! Boot images: kernel and initrd of an installer, with the command line that its makers want.
 
 use super::source::{ConfigError, Source};
-use leaseboot_protocol::digest::Hasher;
+use crate::error_chain;
+use crate::images::record::Record;
+use leaseboot_protocol::digest::{Hasher, Sha256};
 use leaseboot_protocol::settings::{Blob, BootImage};
 use serde::Deserialize;
 use std::fs::File;
@@ -47,6 +49,8 @@ pub struct Image {
     pub kernel: PathBuf,
     /// The initrd's file.
     pub initrd: PathBuf,
+    /// The digests of both when they were added; absent for an image that was made by hand.
+    pub added: Option<(Sha256, Sha256)>,
 }
 
 impl Image {
@@ -79,26 +83,49 @@ impl Image {
                 Err(source.at(path.span(), problem))
             }
         };
+        let added = Record::read(folder).map_err(|error| source.whole(error_chain(&error)))?;
         Ok(Self {
             command_line,
             min_memory_mib: file.min_memory_mib,
             architecture: file.architecture,
             kernel: existing(file.kernel)?,
             initrd: existing(file.initrd)?,
+            added: added.map(|record| (record.kernel.sha256, record.initrd.sha256)),
         })
     }
 
     /// Reads both files to their ends and pins their digests. Blocks for as long as that takes.
     ///
     /// # Errors
-    /// [`ConfigError`] when a file cannot be read.
+    /// [`ConfigError`] when a file cannot be read, or is not the one that was added.
     pub fn measure(&self) -> Result<BootImage, ConfigError> {
+        let kernel = measure(&self.kernel, KERNEL_PATH)?;
+        let initrd = measure(&self.initrd, INITRD_PATH)?;
+        if let Some((kernels, initrds)) = self.added {
+            for (file, blob, added) in [(&self.kernel, &kernel, kernels), (&self.initrd, &initrd, initrds)] {
+                unchanged(file, blob.sha256, added)?;
+            }
+        }
         Ok(BootImage {
-            kernel: measure(&self.kernel, KERNEL_PATH)?,
-            initrd: measure(&self.initrd, INITRD_PATH)?,
+            kernel,
+            initrd,
             command_line: self.command_line.clone(),
         })
     }
+}
+
+fn unchanged(file: &Path, found: Sha256, added: Sha256) -> Result<(), ConfigError> {
+    if found == added {
+        return Ok(());
+    }
+    Err(ConfigError {
+        file: file.to_owned(),
+        line: None,
+        problem: format!(
+            "is not what was added: its digest is {found}, was {added}; remove the image and add it anew"
+        ),
+        source: None,
+    })
 }
 
 fn measure(file: &Path, path: &str) -> Result<Blob, ConfigError> {

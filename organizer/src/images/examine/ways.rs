@@ -1,0 +1,326 @@
+//! By which ways a lent server can use an image: who carries its tunnel, and how the wrapper gets in front of the installer.
+//!
+//! | data plane | needs in the image | in this version |
+//! |---|---|---|
+//! | tun | `tun`: the agent carries WireGuard itself, as in stage 1 | yes |
+//! | kernel | `wireguard`: the image's kernel carries it | not yet |
+//! | proxy | nothing: the agent is an HTTP proxy on loopback | not yet |
+//!
+//! One wrapper way: the agent is appended to the initrd as a further archive and named by `rdinit=` (docs/images.md). What stands in the way of
+//! either is an [`Obstacle`], and each says what to do. Pure.
+
+use super::initrd::{Driver, Initrd, InstallerKind, Modules};
+use super::kernel::Kernel;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// The only machine that the agent is built for.
+const ARCHITECTURE: &str = "x86_64";
+/// From this kernel on, finit_module(2) decompresses.
+const DECOMPRESSES: (u32, u32) = (5, 17);
+
+/// Who carries the tunnel's packets on the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DataPlane {
+    /// The kernel's WireGuard.
+    Kernel,
+    /// The agent, over a TUN device.
+    Tun,
+    /// The agent, as a proxy for HTTP.
+    Proxy,
+}
+
+impl fmt::Display for DataPlane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Kernel => "kernel",
+            Self::Tun => "tun",
+            Self::Proxy => "proxy",
+        })
+    }
+}
+
+/// Why an image cannot be lent a server for, in this version.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Obstacle {
+    /// Another machine.
+    #[error(
+        "the kernel is for {0}, and this version's agent, which becomes the installer's first program, is for {ARCHITECTURE} only"
+    )]
+    Architecture(String),
+    /// The agent cannot start it.
+    #[error("kexec cannot start the kernel: {0}")]
+    Kexec(String),
+    /// Nothing to hand over to.
+    #[error("the initrd has no {0}, to which the wrapper would hand over; is it a whole initrd?")]
+    Init(String),
+    /// Modules of another kernel.
+    #[error(
+        "the initrd's modules are for {found}, and the kernel is {wanted}: they would not load; take both from the same release"
+    )]
+    OtherModules {
+        /// The kernel's release.
+        wanted: String,
+        /// Those of the modules.
+        found: String,
+    },
+    /// No lists.
+    #[error(
+        "the initrd has no modules.dep and modules.alias for {0}, by which the wrapper finds the network card's driver; add them with --modules ARCHIVE (`depmod -b` makes them)"
+    )]
+    Lists(String),
+    /// The tunnel has nothing to stand on.
+    #[error(
+        "the image has no `tun` for {release}, and {else_way}, which is not supported yet; add tun and new module lists with --modules ARCHIVE"
+    )]
+    DataPlane {
+        /// The kernel's release.
+        release: String,
+        /// What it could use.
+        else_way: &'static str,
+    },
+    /// Modules that this kernel cannot unpack.
+    #[error(
+        "the modules are compressed, and Linux {0} cannot unpack them on loading by itself (5.17 can); add uncompressed ones with --modules ARCHIVE"
+    )]
+    Compressed(String),
+    /// More words than the kernel keeps.
+    #[error(
+        "the command line has {length} bytes, and with what leaseboot adds it passes the {limit} that the kernel keeps"
+    )]
+    CommandLine {
+        /// Its length.
+        length: usize,
+        /// The kernel's limit.
+        limit: u32,
+    },
+}
+
+/// What leaseboot adds to a command line at most: `rdinit=`, the text's place, the card, the lender's console words.
+const ADDED_WORDS: usize = 512;
+
+/// What will be used, and what stands in the way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ways {
+    /// What the image could use, best first; `proxy` needs nothing and is always among them.
+    pub possible: Vec<DataPlane>,
+    /// What this version will use.
+    pub plane: Option<DataPlane>,
+    /// The `installer` of a profile that fits, when that is known.
+    pub installer: Option<&'static str>,
+    /// Why it cannot be used yet; nothing when it can.
+    pub obstacles: Vec<Obstacle>,
+}
+
+/// The ways of an image with this kernel, initrd and command line.
+pub fn find(kernel: &Kernel, initrd: &Initrd, command_line: &str, init: &str) -> Ways {
+    let mut obstacles = Vec::new();
+    match (kernel.architecture.as_deref(), &kernel.kexec_obstacle) {
+        (Some(ARCHITECTURE), Some(reason)) => obstacles.push(Obstacle::Kexec(reason.clone())),
+        (Some(ARCHITECTURE), None) => {}
+        (other, _) => obstacles.push(Obstacle::Architecture(
+            other.unwrap_or("an unknown machine").to_owned(),
+        )),
+    }
+    if let Some(limit) = kernel.command_line_limit
+        && command_line.len() + ADDED_WORDS > usize::try_from(limit).unwrap_or(usize::MAX)
+    {
+        let length = command_line.len();
+        obstacles.push(Obstacle::CommandLine { length, limit });
+    }
+    if !initrd.has_init {
+        obstacles.push(Obstacle::Init(init.to_owned()));
+    }
+    let release = release(kernel, initrd);
+    let modules = release.and_then(|release| initrd.modules.get(release));
+    let (possible, plane) = planes(modules);
+    obstacles.extend(module_obstacles(release, modules, initrd, &possible));
+    Ways {
+        possible,
+        plane,
+        installer: installer(initrd.kind),
+        obstacles,
+    }
+}
+
+/// The kernel's own word, or, where it gives none, that of the only modules that there are.
+fn release<'a>(kernel: &'a Kernel, initrd: &'a Initrd) -> Option<&'a str> {
+    let only = || match initrd.modules.len() {
+        1 => initrd.modules.keys().next().map(String::as_str),
+        _ => None,
+    };
+    kernel.release.as_deref().or_else(only)
+}
+
+fn planes(modules: Option<&Modules>) -> (Vec<DataPlane>, Option<DataPlane>) {
+    let has = |driver: Driver| driver != Driver::Absent;
+    let kernel = modules.is_some_and(|modules| has(modules.wireguard));
+    let tun = modules.is_some_and(|modules| has(modules.tun));
+    let mut possible = Vec::new();
+    possible.extend(kernel.then_some(DataPlane::Kernel));
+    possible.extend(tun.then_some(DataPlane::Tun));
+    possible.push(DataPlane::Proxy);
+    (possible, tun.then_some(DataPlane::Tun))
+}
+
+fn module_obstacles(
+    release: Option<&str>,
+    modules: Option<&Modules>,
+    initrd: &Initrd,
+    possible: &[DataPlane],
+) -> Vec<Obstacle> {
+    let named = release.unwrap_or("its kernel").to_owned();
+    let Some(modules) = modules else {
+        let found: Vec<_> = initrd.modules.keys().map(String::as_str).collect();
+        return match (release, found.as_slice()) {
+            (Some(wanted), [_, ..]) => vec![Obstacle::OtherModules {
+                wanted: wanted.to_owned(),
+                found: found.join(", "),
+            }],
+            _ => vec![Obstacle::Lists(named)],
+        };
+    };
+    let mut obstacles = Vec::new();
+    if !modules.lists {
+        obstacles.push(Obstacle::Lists(named.clone()));
+    }
+    if modules.tun == Driver::Absent {
+        let else_way = match possible.contains(&DataPlane::Kernel) {
+            true => "would need the data plane `kernel` (its own WireGuard)",
+            false => "would need the data plane `proxy`",
+        };
+        obstacles.push(Obstacle::DataPlane {
+            release: named,
+            else_way,
+        });
+    } else if modules.tun == Driver::CompressedModule
+        && version(&named).is_some_and(|known| known < DECOMPRESSES)
+    {
+        obstacles.push(Obstacle::Compressed(named));
+    }
+    obstacles
+}
+
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release
+        .split(['.', '-', '+', '~'])
+        .map(|number| number.parse().ok());
+    Some((numbers.next()??, numbers.next()??))
+}
+
+/// The word for `installer` of a profile (docs/merge.md).
+fn installer(kind: InstallerKind) -> Option<&'static str> {
+    match kind {
+        InstallerKind::Anaconda => Some("kickstart"),
+        InstallerKind::DebianInstaller => Some("preseed"),
+        InstallerKind::Casper => Some("autoinstall"),
+        _ => None,
+    }
+}
+
+impl fmt::Display for Ways {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let possible: Vec<_> = self.possible.iter().map(ToString::to_string).collect();
+        match self.plane {
+            Some(plane) => write!(f, "data plane {plane} will be used")?,
+            None => f.write_str("no data plane of this version fits")?,
+        }
+        write!(f, " (the image could use: {})", possible.join(", "))?;
+        f.write_str("; wrapper: an archive appended to the initrd, started by rdinit=")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::images::examine::kernel::Format;
+    use std::collections::BTreeMap;
+
+    fn kernel() -> Kernel {
+        Kernel {
+            format: Format::BzImage,
+            architecture: Some("x86_64".to_owned()),
+            release: Some("6.1.0-37-amd64".to_owned()),
+            protocol: Some((2, 15)),
+            efi_stub: true,
+            command_line_limit: Some(2047),
+            kexec_obstacle: None,
+        }
+    }
+
+    fn initrd(release: &str, tun: Driver, wireguard: Driver) -> Initrd {
+        let modules = Modules {
+            files: 2,
+            lists: true,
+            tun,
+            wireguard,
+        };
+        Initrd {
+            parts: Vec::new(),
+            unpacked: 0,
+            has_init: true,
+            kind: InstallerKind::DebianInstaller,
+            modules: BTreeMap::from([(release.to_owned(), modules)]),
+        }
+    }
+
+    const OURS: &str = "6.1.0-37-amd64";
+
+    #[test]
+    fn tun_is_used_wherever_it_is() {
+        for tun in [Driver::BuiltIn, Driver::Module, Driver::CompressedModule] {
+            let ways = find(&kernel(), &initrd(OURS, tun, Driver::Module), "quiet", "/init");
+            assert_eq!((ways.plane, ways.obstacles), (Some(DataPlane::Tun), Vec::new()));
+            assert_eq!(ways.installer, Some("preseed"));
+            assert_eq!(
+                ways.possible,
+                [DataPlane::Kernel, DataPlane::Tun, DataPlane::Proxy]
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_not_supported_yet_says_what_to_do() {
+        let told = |initrd: &Initrd| {
+            let ways = find(&kernel(), initrd, "quiet", "/init");
+            ways.obstacles
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join("\n")
+        };
+        assert!(told(&initrd(OURS, Driver::Absent, Driver::Module)).contains("data plane `kernel`"));
+        assert!(told(&initrd(OURS, Driver::Absent, Driver::Absent)).contains("data plane `proxy`"));
+        assert!(told(&initrd("6.1.0-40-amd64", Driver::Module, Driver::Absent)).contains("same release"));
+        let mut bare = initrd(OURS, Driver::Module, Driver::Absent);
+        bare.has_init = false;
+        bare.modules.get_mut(OURS).unwrap().lists = false;
+        assert!(
+            told(&bare).contains("no /init") && told(&bare).contains("modules.dep"),
+            "{}",
+            told(&bare)
+        );
+    }
+
+    #[test]
+    fn an_old_kernel_cannot_unpack_modules() {
+        let mut old = kernel();
+        old.release = Some("5.10.0-8-amd64".to_owned());
+        let initrd = initrd("5.10.0-8-amd64", Driver::CompressedModule, Driver::Absent);
+        let ways = find(&old, &initrd, "", "/init");
+        assert_eq!(
+            ways.obstacles,
+            [Obstacle::Compressed("5.10.0-8-amd64".to_owned())]
+        );
+    }
+
+    #[test]
+    fn another_machine_and_a_long_command_line_are_obstacles() {
+        let mut arm = kernel();
+        arm.architecture = Some("aarch64".to_owned());
+        let initrd = initrd(OURS, Driver::Module, Driver::Absent);
+        let ways = find(&arm, &initrd, &"x".repeat(1600), "/init");
+        assert_eq!(ways.obstacles.len(), 2, "{:?}", ways.obstacles);
+    }
+}
