@@ -205,16 +205,29 @@ impl<P: Peers> Organizer<P> {
         Ok(records.iter().map(view).collect())
     }
 
-    /// Gives the server of a borrowing back. It may be named by identifier, lease or host name.
+    /// Gives the server of a borrowing back, once the profile's drain command has taken the load off it. The borrowing may be named by
+    /// identifier, lease or host name.
     ///
     /// # Errors
     /// [`LookupError`].
     pub async fn release(&self, name: &str) -> Result<BorrowingView, LookupError> {
+        self.leave(name, Event::Release).await
+    }
+
+    /// Gives it back at once: whatever the server is doing is cut off.
+    ///
+    /// # Errors
+    /// [`LookupError`].
+    pub async fn release_now(&self, name: &str) -> Result<BorrowingView, LookupError> {
+        self.leave(name, Event::ReleaseNow).await
+    }
+
+    async fn leave(&self, name: &str, release: Event) -> Result<BorrowingView, LookupError> {
         let found = self.find(name).await?;
         if found.over {
             return Err(LookupError::Over(name.to_owned()));
         }
-        match self.input(found.address, Event::Release).await {
+        match self.input(found.address, release).await {
             Ok(()) => self.find(found.id.as_str()).await,
             Err(Denied::NotNow) => Err(LookupError::Over(name.to_owned())),
             Err(Denied::Store) => Err(LookupError::Denied),

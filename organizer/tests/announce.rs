@@ -75,7 +75,7 @@ async fn a_dns_server_that_was_away_is_told_by_the_next_po_what_is_stale() {
     bind.becomes("web-1.borrowed.example.", RecordType::A, &["127.0.0.10"])
         .await;
     bind.kill();
-    po.organizer.release("web-1").await.unwrap();
+    po.organizer.release_now("web-1").await.unwrap();
     po.until(&id, is_over).await;
     po.stop().await;
     bind.start_again();

@@ -118,13 +118,13 @@ async fn a_server_is_borrowed_serves_and_goes_back() {
     assert_eq!(server.get("/v1/session").await.status(), 403);
 
     po.organizer.release("l-1").await.unwrap();
+    enterprise.lender.ordered("delete l-1").await;
     assert_eq!(
         enterprise.peers.all(),
         [],
         "the peer is dropped before the lender is asked"
     );
     po.until(&id, is_over).await;
-    enterprise.lender.ordered("delete l-1").await;
     enterprise.hosts("127.0.0.10 web-1", false).await;
     assert_eq!(server.hello().await.status(), 403);
     po.stop().await;

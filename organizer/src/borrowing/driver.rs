@@ -4,6 +4,7 @@
 //! Peers that a change takes away go before it is written, peers that it brings come after: a failure in between leaves too few
 //! peers and never too many, and the next attempt or the next start puts it right.
 
+use super::drain::drain;
 use super::machine::{Duty, Event, Peer, State};
 use super::telling::{difference, last_note, tell};
 use super::{BorrowingId, Heard, Order};
@@ -15,9 +16,11 @@ use crate::store::{Record, Store, StoreError};
 use crate::{error_chain, now};
 use leaseboot_protocol::lease::{EventKind, LeaseEvent};
 use leaseboot_protocol::network::WireguardPublicKey;
+use leaseboot_protocol::timestamp::Timestamp;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -78,6 +81,10 @@ pub struct Driver<P> {
     inbox: mpsc::Receiver<Input>,
     snapshot: watch::Sender<Snapshot>,
     silence: Option<Silence>,
+    /// When it came into its state.
+    since: Timestamp,
+    /// What is ours to do before the server goes back. It outlasts inputs that come meanwhile.
+    leaving: JoinSet<Event>,
 }
 
 /// The LM has not answered for a while.
@@ -105,6 +112,8 @@ impl<P: Peers> Driver<P> {
             inbox,
             snapshot,
             silence: None,
+            since: record.since,
+            leaving: JoinSet::new(),
         }
     }
 
@@ -115,6 +124,7 @@ impl<P: Peers> Driver<P> {
         }
         while !self.state.is_over() {
             let duty = self.duty();
+            self.leave(&duty);
             let (order, surroundings) = (Arc::clone(&self.order), Arc::clone(&self.surroundings));
             let pause = self
                 .silence
@@ -133,6 +143,10 @@ impl<P: Peers> Driver<P> {
                 () = handshake(&surroundings.peers, self.state.awaited_member()) => {
                     self.take_or_pause(vec![Event::MemberSeen]).await;
                 }
+                Some(ended) = self.leaving.join_next() => match ended {
+                    Ok(event) => self.take_or_pause(vec![event]).await,
+                    Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+                },
                 result = attempt => self.attempted(&duty, result).await,
             }
         }
@@ -146,6 +160,33 @@ impl<P: Peers> Driver<P> {
             }
             _ => self.state.duty(),
         }
+    }
+
+    /// Begins what is ours to do before the server goes back, or ends it when nobody waits for it any more.
+    fn leave(&mut self, duty: &Duty) {
+        if !matches!(duty, Duty::Drain | Duty::Withdraw) {
+            // Dropping a task kills the program that it runs.
+            self.leaving = JoinSet::new();
+            return;
+        }
+        if !self.leaving.is_empty() {
+            return;
+        }
+        let (order, surroundings, since) = (
+            Arc::clone(&self.order),
+            Arc::clone(&self.surroundings),
+            self.since,
+        );
+        let (id, drains) = (self.id.clone(), *duty == Duty::Drain);
+        self.leaving.spawn(async move {
+            if drains {
+                return drain(&order, since).await;
+            }
+            if !surroundings.announcer.withdrawn(&id).await {
+                tracing::error!(borrowing = %id, "the server goes back although it is still announced somewhere; that is taken back as soon as it can be");
+            }
+            Event::Withdrawn
+        });
     }
 
     async fn answer(&mut self, input: Input) {
@@ -293,8 +334,10 @@ impl<P: Peers> Driver<P> {
 
     async fn write(&mut self, state: State, heard: Heard, notes: Vec<Note>) -> Result<(), StoreError> {
         let store = &self.surroundings.store;
-        let sequence = store.advance(&self.id, &state, heard, &notes, now()).await?;
+        let at = now();
+        let sequence = store.advance(&self.id, &state, heard, &notes, at).await?;
         if state != self.state {
+            self.since = at;
             tracing::info!(borrowing = %self.id, from = %self.state, to = %state, "the borrowing goes on");
         }
         self.surroundings.announcer.show(&self.id, &self.order, &state);

@@ -23,11 +23,17 @@ impl Duty {
             Duty::Request => Some(SEARCH_PATIENCE),
             Duty::Prepare(_) | Duty::Boot(..) => Some(PREPARE_PATIENCE),
             Duty::AwaitErasure(_) | Duty::Collect(_) => Some(ERASURE_PATIENCE),
-            Duty::Tell(..) | Duty::Follow(_) | Duty::Renew(_) | Duty::Return(_) | Duty::Rest => None,
+            Duty::Tell(..)
+            | Duty::Follow(_)
+            | Duty::Renew(_)
+            | Duty::Drain
+            | Duty::Withdraw
+            | Duty::Return(_)
+            | Duty::Rest => None,
         }
     }
 
-    /// Carries the duty out once. [`Duty::Rest`] never ends.
+    /// Carries the duty out once. [`Duty::Rest`] never ends, nor do those that are ours and not the LM's.
     ///
     /// # Errors
     /// [`LenderError`] when another attempt may go better.
@@ -60,7 +66,7 @@ impl Duty {
             }
             Duty::Collect(lease) => collect(lender, lease).await,
             Duty::Return(lease) => lender.give_back(lease).await.map(|()| vec![Event::Returned]),
-            Duty::Rest => std::future::pending().await,
+            Duty::Drain | Duty::Withdraw | Duty::Rest => std::future::pending().await,
         };
         match answer {
             Err(LenderError::Refused(refusal)) => self.refused(refusal).map(|event| vec![event]),

@@ -10,6 +10,18 @@ pub struct Membership {
     /// How the server is announced.
     #[serde(default)]
     pub announce: Announcement,
+    /// What to do before the server is given back.
+    #[serde(default)]
+    pub drain: Option<Drain>,
+}
+
+/// A program that takes the load off a server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drain {
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// For how many seconds it is tried.
+    pub deadline_s: u64,
 }
 
 /// How a server in service is announced.

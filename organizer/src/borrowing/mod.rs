@@ -1,11 +1,11 @@
 //! One borrowing, from the wish for a server to the server's return.
 //!
 //! ```text
-//! Searching ─► Preparing ─► Ordering ─► Transferring ─► Installed ─► Joining ─► InService
-//!     │            │            │        ▲    │  ▲          │           │           │
-//!     │            │            │        └────┘  └──────────┴───────────┘           │
-//!     ▼            ▼            ▼     a new boot attempt: a new key, the old peers go ▼
-//! Withdrawing ─► Returning ◄────┴──────────── released, refused or failed ────────────┘
+//! Searching ─► Preparing ─► Ordering ─► Transferring ─► Installed ─► Joining ─► InService ── released ─► Draining
+//!     │            │            │        ▲    │  ▲          │           │           │                       │ the load is off,
+//!     │            │            │        └────┘  └──────────┴───────────┘           │                       │ then announced
+//!     ▼            ▼            ▼     a new boot attempt: a new key, the old peers go ▼                     ▼ no more
+//! Withdrawing ─► Returning ◄────┴─── released (from service: at once), refused, failed ┴───────────────────┘
 //!     │            │
 //!     │            └─► Wiping ◄── the lender took the server back
 //!     └───────────────►  Over
@@ -17,6 +17,7 @@
 //! is owed, [`machine::State::peers`] the peers that the gateway lets in. So a PO that was restarted reads the states and goes on;
 //! nothing is lost between a decision and its effect. [`driver`] carries duties out and keeps the peers in step.
 
+mod drain;
 pub mod driver;
 pub mod duty;
 pub mod kickstart;

@@ -39,6 +39,8 @@ pub(super) fn tell(order: &Order, before: &State, event: &Event, after: &State) 
         Event::Erasure(erasure) => notes.push(Note::Erasure {
             summary: erasure.to_string(),
         }),
+        Event::Drained { error: None } => notes.push(Note::Drained),
+        Event::Drained { error: Some(error) } => notes.push(Note::DrainFailed { error: error.clone() }),
         Event::MemberKey(_) => notes.push(Note::MemberKey),
         Event::MemberSeen => notes.push(Note::MemberSeen),
         Event::MemberHello => notes.push(Note::InService {

@@ -10,25 +10,28 @@ use leaseboot_po::progress::Note;
 use std::process::ExitCode;
 use tokio::signal::ctrl_c;
 
-/// Give a server back: its peer is dropped at once, and the lender erases it and switches it off
+/// Give a server back: it is drained as its profile says, its peer is dropped, and the lender erases it and switches it off
 #[derive(Args)]
 pub(crate) struct Release {
     #[command(flatten)]
     config: ConfigArg,
     /// The borrowing, by lease, host name or identifier.
     lease: String,
+    /// Do not drain it first: what it is doing is cut off
+    #[arg(long)]
+    now: bool,
 }
 
 impl Release {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         let client = self.config.client()?;
         block_on(async {
-            let view = client.release(&self.lease).await?;
+            let view = client.release(&self.lease, self.now).await?;
             // Goal: the lender's word, or the person's impatience. Only reading is dropped.
             tokio::select! {
                 done = given_back(&client, &view) => done,
                 _ = ctrl_c() => {
-                    eprintln!("the peer of {} is dropped; the lender takes the server back and erases it; `leaseboot-po list --all` shows how that went", view.hostname);
+                    eprintln!("{} is given back; `leaseboot-po list --all` shows how that went", view.hostname);
                     Ok(Exit::Interrupted.into())
                 }
             }
@@ -56,7 +59,8 @@ async fn given_back(client: &ControlClient, view: &BorrowingView) -> anyhow::Res
                     }
                 });
             }
-            _ => continue,
+            Note::DrainFailed { error } => eprintln!("{} was not drained: {error}", view.hostname),
+            _ => {}
         }
     }
     let goes_on = format!("it goes on giving {} back", view.hostname);

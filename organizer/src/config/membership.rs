@@ -1,7 +1,8 @@
-//! The parts of a profile that are about the time after the installation: `[announce]`.
+//! The parts of a profile that are about the time after the installation: `[announce]`, `[drain]`.
 
+use super::period::Period;
 use super::source::{ConfigError, Source};
-use crate::borrowing::membership::{Announcement, Membership};
+use crate::borrowing::membership::{Announcement, Drain, Membership};
 use leaseboot_protocol::ids::Hostname;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -18,10 +19,41 @@ pub(super) struct AnnounceTable {
     metrics: Vec<Spanned<u16>>,
 }
 
+/// `[drain]` of `profile.toml`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DrainTable {
+    command: Spanned<Vec<String>>,
+    #[serde(default = "deadline")]
+    deadline: Spanned<String>,
+}
+
+fn deadline() -> Spanned<String> {
+    Spanned::new(0..0, "5m".to_owned())
+}
+
 /// Looks at everything.
-pub(super) fn membership(source: &Source, announce: AnnounceTable) -> Result<Membership, ConfigError> {
+pub(super) fn membership(
+    source: &Source,
+    announce: AnnounceTable,
+    drain: Option<DrainTable>,
+) -> Result<Membership, ConfigError> {
     Ok(Membership {
         announce: announcement(source, announce)?,
+        drain: drain.map(|table| draining(source, table)).transpose()?,
+    })
+}
+
+fn draining(source: &Source, table: DrainTable) -> Result<Drain, ConfigError> {
+    if table.command.get_ref().is_empty() {
+        let problem = "command of [drain] is empty; name a program and its arguments, or remove [drain]";
+        return Err(source.at(table.command.span(), problem));
+    }
+    let deadline = table.deadline.get_ref().parse::<Period>();
+    let deadline = deadline.map_err(|error| source.at(table.deadline.span(), error.to_string()))?;
+    Ok(Drain {
+        command: table.command.into_inner(),
+        deadline_s: deadline.seconds,
     })
 }
 

@@ -1,7 +1,7 @@
 //! Profiles: what kind of server is borrowed, and what is installed on it.
 
 use super::image::Image;
-use super::membership::{self, AnnounceTable};
+use super::membership::{self, AnnounceTable, DrainTable};
 use super::period::Period;
 use super::sealed::read_sealed;
 use super::source::{ConfigError, Source};
@@ -35,6 +35,7 @@ struct ProfileFile {
     renew: bool,
     #[serde(default)]
     announce: AnnounceTable,
+    drain: Option<DrainTable>,
 }
 
 /// A profile with everything that it names looked at.
@@ -123,7 +124,7 @@ impl Profile {
             sealed,
             term_s,
             renew: file.renew,
-            membership: membership::membership(&source, file.announce)?,
+            membership: membership::membership(&source, file.announce, file.drain)?,
         })
     }
 }

@@ -101,12 +101,13 @@ impl ControlClient {
         self.ask(self.at(Method::GET, &of(name, "")?)).await
     }
 
-    /// Gives a server back.
+    /// Gives a server back; with `now`, without draining it first.
     ///
     /// # Errors
     /// [`ClientError`].
-    pub async fn release(&self, name: &str) -> Result<BorrowingView, ClientError> {
-        self.ask(self.at(Method::POST, &of(name, "/release")?)).await
+    pub async fn release(&self, name: &str, now: bool) -> Result<BorrowingView, ClientError> {
+        let path = of(name, &format!("/release?now={now}"))?;
+        self.ask(self.at(Method::POST, &path)).await
     }
 
     /// Keeps a server for longer.

@@ -6,7 +6,7 @@
 //! | `GET /v1/borrowings` | | a list of `BorrowingView` |
 //! | `GET /v1/borrowings/{name}` | | `BorrowingView`; the name may be identifier, lease or host name |
 //! | `GET /v1/borrowings/{id}/progress?after=N` | | [`Progress`](crate::progress::Progress) as JSON lines, until nothing more will come |
-//! | `POST /v1/borrowings/{name}/release` | | 202 `BorrowingView` |
+//! | `POST /v1/borrowings/{name}/release` | | 202 `BorrowingView`; with `?now=true` nothing is drained first |
 //! | `GET /v1/announced` | | a list of [`Entry`](crate::announce::Entry) |
 //! | `POST /v1/borrowings/{name}/renew` | [`RenewRequest`](leaseboot_protocol::leases::RenewRequest) | `BorrowingView` |
 //! | `GET /v1/profiles/{name}/courses` | | [`Course`](crate::progress::estimate::Course)s of its latest transfers |

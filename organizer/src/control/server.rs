@@ -166,11 +166,21 @@ async fn find<P: Peers>(
     Ok(Json(organizer.find(&name).await?))
 }
 
+#[derive(Deserialize)]
+struct Haste {
+    #[serde(default)]
+    now: bool,
+}
+
 async fn release<P: Peers>(
     State(organizer): State<Arc<Organizer<P>>>,
     Path(name): Path<String>,
+    Query(Haste { now }): Query<Haste>,
 ) -> Result<(StatusCode, Json<BorrowingView>), Failure> {
-    let view = organizer.release(&name).await?;
+    let view = match now {
+        false => organizer.release(&name).await?,
+        true => organizer.release_now(&name).await?,
+    };
     Ok((StatusCode::ACCEPTED, Json(view)))
 }
 

@@ -112,6 +112,13 @@ pub enum Note {
     },
     /// The enterprise gives the server back.
     Releasing,
+    /// The load is off the server.
+    Drained,
+    /// The load did not go in time; the server goes back nevertheless.
+    DrainFailed {
+        /// Why.
+        error: String,
+    },
     /// What is known of the server's erasure.
     Erasure {
         /// In words.

@@ -1,6 +1,7 @@
 //! The states of a borrowing and the way from one to the next. No I/O, no clock, no randomness.
 //!
-//! Three invariants, held by construction and by the property tests below: a state that is over has no peers; the address belongs
+//! Three invariants, held by construction and by the property tests below: a state that is over has no peers, and one that leaves has
+//! them only while it drains; the address belongs
 //! to one key at a time; what only a booting server may have (sealed values, image) is given only between boot and chain.
 
 mod transitions;
@@ -119,6 +120,17 @@ pub enum State {
         /// What the LM was not told yet.
         owed: Owed,
     },
+    /// The enterprise gives the server back: its load goes first, then its name, then its place in the tunnel.
+    Draining {
+        /// What was agreed to.
+        boot: Boot,
+        /// The member's key.
+        member: WireguardPublicKey,
+        /// How it will end.
+        outcome: Outcome,
+        /// Whether the load is gone, so that nobody needs the name any more.
+        drained: bool,
+    },
     /// The server failed at the lender; another one is awaited, and will be looked at as the first was.
     Moving {
         /// The lease.
@@ -167,6 +179,10 @@ pub enum Duty {
     Follow(LeaseId),
     /// Keep the server for another term.
     Renew(LeaseId),
+    /// Take the load off the server.
+    Drain,
+    /// Wait until no channel announces it any more.
+    Withdraw,
     /// Give the server back.
     Return(LeaseId),
     /// Wait for the end of the erasure.
@@ -218,6 +234,15 @@ pub enum Event {
     MemberHello,
     /// The enterprise gives the server back.
     Release,
+    /// The enterprise gives the server back, whatever it is doing.
+    ReleaseNow,
+    /// The load is off the server, or will not go.
+    Drained {
+        /// Why it did not go.
+        error: Option<String>,
+    },
+    /// The server is announced no more.
+    Withdrawn,
     /// The LM took the server back.
     Returned,
     /// The LM keeps the server lent until then.
@@ -246,6 +271,8 @@ impl State {
                 Owed { in_service: true, .. } => Duty::Tell(boot.lease.clone(), Word::InService),
                 _ => Duty::Follow(boot.lease.clone()),
             },
+            State::Draining { drained: false, .. } => Duty::Drain,
+            State::Draining { drained: true, .. } => Duty::Withdraw,
             State::Returning { lease, .. } => Duty::Return(lease.clone()),
             State::Wiping { lease, ended, .. } => match ended {
                 false => Duty::AwaitErasure(lease.clone()),
@@ -270,7 +297,9 @@ impl State {
                 };
                 vec![owner(agent), standby]
             }
-            State::Joining { member, .. } | State::InService { member, .. } => vec![owner(member)],
+            State::Joining { member, .. }
+            | State::InService { member, .. }
+            | State::Draining { member, .. } => vec![owner(member)],
             _ => Vec::new(),
         }
     }
@@ -310,12 +339,18 @@ impl State {
 
     /// Whether the member may say that it is there.
     pub fn may_greet(&self) -> bool {
-        matches!(self, State::Joining { .. } | State::InService { .. })
+        matches!(
+            self,
+            State::Joining { .. } | State::InService { .. } | State::Draining { .. }
+        )
     }
 
     /// Whether the enterprise may count on the server.
     pub fn is_announced(&self) -> bool {
-        matches!(self, State::InService { .. })
+        matches!(
+            self,
+            State::InService { .. } | State::Draining { drained: false, .. }
+        )
     }
 
     /// The lease, when there is one.
@@ -330,7 +365,8 @@ impl State {
             | State::Transferring { boot, .. }
             | State::Installed { boot, .. }
             | State::Joining { boot, .. }
-            | State::InService { boot, .. } => Some(&boot.lease),
+            | State::InService { boot, .. }
+            | State::Draining { boot, .. } => Some(&boot.lease),
             State::Over { lease, .. } => lease.as_ref(),
         }
     }
@@ -343,7 +379,8 @@ impl State {
             | State::Transferring { boot, .. }
             | State::Installed { boot, .. }
             | State::Joining { boot, .. }
-            | State::InService { boot, .. } => Some(&boot.server),
+            | State::InService { boot, .. }
+            | State::Draining { boot, .. } => Some(&boot.server),
             _ => None,
         }
     }
@@ -352,6 +389,7 @@ impl State {
     pub fn outcome(&self) -> Option<&Outcome> {
         match self {
             State::Withdrawing { outcome }
+            | State::Draining { outcome, .. }
             | State::Returning { outcome, .. }
             | State::Wiping { outcome, .. }
             | State::Over { outcome, .. } => Some(outcome),
@@ -384,6 +422,7 @@ impl fmt::Display for State {
             State::Installed { .. } => "installed",
             State::Joining { .. } => "joining",
             State::InService { .. } => "in service",
+            State::Draining { .. } => "draining",
             State::Moving { .. } => "moving",
             State::Returning { .. } => "returning",
             State::Wiping { .. } => "wiping",

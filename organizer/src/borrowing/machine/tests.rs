@@ -165,7 +165,7 @@ fn a_server_that_failed_is_followed_by_another_whose_merge_is_looked_at_anew() {
 #[test]
 fn a_server_that_went_back_is_waited_for_until_its_erasure_is_known() {
     let mut events = smooth();
-    events.extend([Event::Release, Event::Returned]);
+    events.extend([Event::Release, Event::Withdrawn, Event::Returned]);
     assert!(matches!(run(&events).duty(), Duty::AwaitErasure(_)));
     events.push(moved(LeaseState::Returning));
     events.push(moved(LeaseState::Wiping));
@@ -181,6 +181,50 @@ fn a_server_that_went_back_is_waited_for_until_its_erasure_is_known() {
         (state.outcome(), state.erasure()),
         (Some(&Outcome::Released), Some(&erasure))
     );
+}
+
+#[test]
+fn a_server_that_serves_is_drained_then_unnamed_then_put_out_and_only_then_given_back() {
+    let drained = || Event::Drained { error: None };
+    let mut order = order();
+    let state = run(&smooth());
+    assert!(state.is_announced());
+    let at_once = state.next(&order, &Event::Release).unwrap();
+    assert_eq!(
+        at_once.duty(),
+        Duty::Withdraw,
+        "without a command there is nothing to drain"
+    );
+
+    let command = vec!["drain".to_owned()];
+    order.membership.drain = Some(crate::borrowing::membership::Drain {
+        command,
+        deadline_s: 1,
+    });
+    let state = state.next(&order, &Event::Release).unwrap();
+    assert_eq!((state.duty(), owners(&state)), (Duty::Drain, vec![2]));
+    assert!(state.is_announced() && state.may_greet());
+    assert_eq!(state.next(&order, &Event::Release), None, "it is asked for once");
+    assert_eq!(state.next(&order, &Event::Withdrawn), None, "the load goes first");
+    let now = state.next(&order, &Event::ReleaseNow).unwrap();
+    assert!(matches!(now, State::Returning { .. }), "{now:?}");
+    for (word, event) in [("moved", another_server()), ("ended", moved(LeaseState::Ended))] {
+        let next = state.next(&order, &event).unwrap();
+        assert_eq!(
+            (next.peers(), next.outcome()),
+            (Vec::new(), Some(&Outcome::Released)),
+            "{word}"
+        );
+    }
+    let json = serde_json::to_string(&state).unwrap();
+    assert_eq!(serde_json::from_str::<State>(&json).unwrap(), state);
+
+    let state = state.next(&order, &drained()).unwrap();
+    assert_eq!((state.duty(), owners(&state)), (Duty::Withdraw, vec![2]));
+    assert!(!state.is_announced());
+    let state = state.next(&order, &Event::Withdrawn).unwrap();
+    assert!(matches!(state.duty(), Duty::Return(_)));
+    assert_eq!(state.peers(), []);
 }
 
 #[test]
@@ -293,6 +337,9 @@ fn any_event() -> impl Strategy<Value = Event> {
         2 => (1u8..6).prop_map(|n| Event::MemberKey(key(n))),
         1 => word.prop_map(Event::Told),
         1 => Just(Event::Release),
+        1 => Just(Event::ReleaseNow),
+        1 => Just(Event::Drained { error: None }),
+        1 => Just(Event::Withdrawn),
         1 => Just(Event::Returned),
         1 => Just(another_server()),
         1 => Just(Event::Erasure(Box::new(Erasure::None { reason: "x".to_owned() }))),
@@ -314,7 +361,8 @@ proptest! {
             let peers = state.peers();
             prop_assert!(owners(&state).len() <= 1, "one owner: {state:?}");
             prop_assert!(peers.len() <= 2);
-            if state.lease().is_none() || state.outcome().is_some() {
+            let drains = matches!(state, State::Draining { .. });
+            if state.lease().is_none() || (state.outcome().is_some() && !drains) {
                 prop_assert!(peers.is_empty(), "no peer without a lease: {state:?}");
             }
             if state.may_gather() {

@@ -14,7 +14,8 @@ impl State {
     pub fn next(&self, order: &Order, event: &Event) -> Option<State> {
         match (self, event) {
             (State::Over { .. }, _) => None,
-            (_, Event::Release) => self.leave(Outcome::Released),
+            (_, Event::Release) => self.release(order),
+            (_, Event::ReleaseNow) => self.leave(Outcome::Released),
             (
                 _,
                 Event::GaveUp {
@@ -56,8 +57,43 @@ impl State {
                 outcome: outcome.clone(),
                 erasure: Some(Erasure::clone(erasure)),
             }),
+            (State::Draining { .. }, Event::Drained { .. } | Event::Withdrawn) => self.drain(event),
             (_, Event::MemberKey(key)) => self.register(*key),
             (_, Event::MemberSeen | Event::MemberHello | Event::Told(_)) => self.arrive(event),
+            _ => None,
+        }
+    }
+
+    /// A server that serves is drained first.
+    fn release(&self, order: &Order) -> Option<State> {
+        match self {
+            State::InService { boot, member, .. } => Some(State::Draining {
+                boot: boot.clone(),
+                member: *member,
+                outcome: Outcome::Released,
+                drained: order.membership.drain.is_none(),
+            }),
+            State::Draining { .. } => None,
+            _ => self.leave(Outcome::Released),
+        }
+    }
+
+    /// First the load, then the name.
+    fn drain(&self, event: &Event) -> Option<State> {
+        let mut next = self.clone();
+        match (&mut next, event) {
+            (State::Draining { drained, .. }, Event::Drained { .. }) => {
+                *drained = true;
+                (next != *self).then_some(next)
+            }
+            (
+                State::Draining {
+                    drained: true,
+                    outcome,
+                    ..
+                },
+                Event::Withdrawn,
+            ) => self.leave(outcome.clone()),
             _ => None,
         }
     }
@@ -178,8 +214,30 @@ impl State {
         }
     }
 
+    /// The lender's word on a server that is being drained: whatever makes it another server, or no server, ends that.
+    fn hear_while_draining(&self, event: &LeaseEvent) -> Option<State> {
+        let State::Draining { boot, outcome, .. } = self else {
+            return None;
+        };
+        match (&event.what, event.state) {
+            (_, state) if state.is_final() || state == LeaseState::Returning => Some(State::Wiping {
+                lease: boot.lease.clone(),
+                outcome: outcome.clone(),
+                ended: state.is_final(),
+            }),
+            (EventKind::Moved { .. } | EventKind::AgentKey { .. }, _)
+            | (EventKind::Transition { .. }, LeaseState::Moving | LeaseState::Booting | LeaseState::Stage1) => {
+                self.leave(outcome.clone())
+            }
+            _ => None,
+        }
+    }
+
     /// The lender's word on a lease.
     fn hear(&self, event: &LeaseEvent) -> Option<State> {
+        if matches!(self, State::Draining { .. }) {
+            return self.hear_while_draining(event);
+        }
         if let Some(next) = self.hear_of_the_server(event) {
             return Some(next);
         }

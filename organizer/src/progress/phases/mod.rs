@@ -235,6 +235,8 @@ impl Phases {
             | Note::PeerOut { .. }
             | Note::MemberKey
             | Note::MemberSeen
+            | Note::Drained
+            | Note::DrainFailed { .. }
             | Note::Erasure { .. }
             | Note::Unknown => Vec::new(),
         }
