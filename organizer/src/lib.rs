@@ -5,7 +5,9 @@
 //! | [`config`] | reads `po.toml`, profiles and images |
 //! | [`borrowing`] | the states of one borrowing, pure, and their driver |
 //! | [`organizer`] | all borrowings of this process, and who may ask what inside the tunnel |
-//! | [`store`] | SQLite: borrowings, addresses, progress |
+//! | [`events`] | what the enterprise's services raise: Alertmanager, CloudEvents |
+//! | [`policy`] | which event borrows what, pure, and the driver that does it |
+//! | [`store`] | SQLite: borrowings, addresses, progress, events, decisions |
 //! | [`lender`] | the LM's client over mutual TLS |
 //! | [`enrolment`] | from a lender's invitation to our certificate |
 //! | [`gateway`] | WireGuard peers and the service inside the tunnel |
@@ -20,6 +22,7 @@ pub mod config;
 pub mod control;
 pub mod enrolment;
 pub mod erasure;
+pub mod events;
 pub mod files;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
@@ -28,6 +31,7 @@ pub mod gateway;
 pub mod images;
 pub mod lender;
 pub mod organizer;
+pub mod policy;
 pub mod progress;
 pub mod store;
 

@@ -26,6 +26,8 @@ enum Command {
     Inventory(commands::inventory::Inventory),
     Erasure(commands::erasure::PrintErasure),
     Image(commands::image::Image),
+    Event(commands::event::EventCommand),
+    Explain(commands::explain::Explain),
     #[command(hide = true)]
     Completions(commands::shell::Completions),
     #[command(hide = true)]
@@ -47,6 +49,8 @@ fn main() -> ExitCode {
         Command::Inventory(inventory) => inventory.run(),
         Command::Erasure(erasure) => erasure.run(),
         Command::Image(image) => image.run(),
+        Command::Event(event) => event.run(),
+        Command::Explain(explain) => explain.run(),
         Command::Completions(completions) => completions.run(Cli::command()),
         Command::Man(man) => man.run(Cli::command()),
     };

@@ -5,12 +5,14 @@ use crate::announce::Roster;
 use crate::borrowing::driver::{Denied, Driver, Input, Snapshot, Surroundings};
 use crate::borrowing::machine::{Event, Outcome};
 use crate::borrowing::{BorrowingId, Order};
-use crate::config::{ConfigError, GatewayConfig, Profile};
+use crate::config::{ConfigError, GatewayConfig, PoConfig, Profile};
 use crate::erasure::Erasure;
 use crate::gateway::Peers;
 use crate::gateway::service::{Identities, Tenant};
 use crate::lender::LenderError;
 use crate::now;
+use crate::policy::WantKey;
+use crate::policy::desk::Desk;
 use crate::progress::estimate::Course;
 use crate::progress::{Progress, history};
 use crate::store::{CreateError, Place, Record, StoreError};
@@ -66,6 +68,19 @@ pub struct BorrowingView {
     pub image: Option<String>,
     /// Whether nothing more will happen.
     pub over: bool,
+}
+
+/// What somebody wants to borrow.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wish {
+    /// By which profile.
+    pub profile: String,
+    /// The server's name; absent for one by the profile's pattern.
+    pub hostname: Option<Hostname>,
+    /// The lenders to ask, in this order; empty for all.
+    pub lenders: Vec<String>,
+    /// Whose wish it is, when it is a policy's.
+    pub want: Option<WantKey>,
 }
 
 /// Why no borrowing began.
@@ -158,6 +173,18 @@ impl<P: Peers> Organizer<P> {
         Ok(organizer)
     }
 
+    /// Where events arrive for the policies of `config`; it shares the store.
+    pub fn desk(&self, config: &PoConfig) -> Arc<Desk> {
+        let store = self.surroundings.store.clone();
+        let lenders = config.lender_names();
+        Arc::new(Desk::new(
+            store,
+            config.policies(),
+            config.folder.clone(),
+            lenders,
+        ))
+    }
+
     /// Waits until every driver has ended.
     pub async fn wait(&self) {
         self.tasks.close();
@@ -174,7 +201,21 @@ impl<P: Peers> Organizer<P> {
         profile: &str,
         hostname: Option<Hostname>,
     ) -> Result<BorrowingView, BorrowError> {
-        let (profile, image) = self.measured(profile).await?;
+        self.borrow(Wish {
+            profile: profile.to_owned(),
+            hostname,
+            ..Wish::default()
+        })
+        .await
+    }
+
+    /// Begins to borrow a server.
+    ///
+    /// # Errors
+    /// [`BorrowError`]; nothing was asked of a lender then.
+    pub async fn borrow(self: &Arc<Self>, wish: Wish) -> Result<BorrowingView, BorrowError> {
+        let Wish { hostname, want, .. } = wish;
+        let (profile, image) = self.measured(&wish.profile).await?;
         let pattern = profile.hostname.clone();
         let name = move |taken: &dyn Fn(&Hostname) -> bool| match hostname {
             Some(name) if taken(&name) => Err(CreateError::NameTaken(name)),
@@ -183,7 +224,8 @@ impl<P: Peers> Organizer<P> {
         };
         let order = |place| self.order(profile, image, place);
         let store = &self.surroundings.store;
-        let record = store.create(self.gateway.pool(), name, order, now()).await?;
+        let pool = self.gateway.pool();
+        let record = store.create_for(want.as_ref(), pool, name, order, now()).await?;
         tracing::info!(borrowing = %record.id, profile = record.order.settings.profile,
             hostname = %record.order.settings.hostname, address = %record.order.address(), "a borrowing begins");
         let view = view(&record);

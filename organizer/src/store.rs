@@ -4,9 +4,13 @@
 //! The only files with SQL: this one and those of its folder.
 
 mod announced;
+mod policies;
+
+pub use policies::HearError;
 
 use crate::borrowing::machine::State;
 use crate::borrowing::{BorrowingId, Heard, Order};
+use crate::policy::WantKey;
 use crate::progress::{Note, Progress};
 use leaseboot_protocol::ids::Hostname;
 use leaseboot_protocol::timestamp::Timestamp;
@@ -77,6 +81,9 @@ pub enum CreateError {
         "every name that the profile's pattern makes is taken; release a server, or write {{n}} into the pattern"
     )]
     NoName,
+    /// The policy's want has its borrowing, or is closed.
+    #[error("the server {0} is not wanted any more")]
+    NotWanted(WantKey),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -173,6 +180,21 @@ impl Store {
         order: impl FnOnce(Place) -> Order,
         at: Timestamp,
     ) -> Result<Record, CreateError> {
+        self.create_for(None, pool, name, order, at).await
+    }
+
+    /// As [`Store::create`], for what a policy wants: the want has its borrowing in the same transaction, and has one only.
+    ///
+    /// # Errors
+    /// [`CreateError`]; nothing is given out then.
+    pub async fn create_for(
+        &self,
+        want: Option<&WantKey>,
+        pool: impl Iterator<Item = Ipv4Addr>,
+        name: impl FnOnce(&dyn Fn(&Hostname) -> bool) -> Result<Hostname, CreateError>,
+        order: impl FnOnce(Place) -> Order,
+        at: Timestamp,
+    ) -> Result<Record, CreateError> {
         let failed = || statement("create a borrowing");
         let mut transaction = self.pool.begin().await.map_err(failed())?;
         let addresses = column(&mut transaction, "SELECT address FROM address").await?;
@@ -210,6 +232,9 @@ impl Store {
             .execute(&mut *transaction)
             .await
             .map_err(failed())?;
+        if let Some(want) = want {
+            policies::fulfil(&mut transaction, want, &record).await?;
+        }
         let created = Note::Created {
             profile: record.order.settings.profile.clone(),
             hostname: record.order.settings.hostname.clone(),

@@ -17,14 +17,16 @@ pub(crate) fn require_root(command: &str) -> Result<()> {
     Ok(())
 }
 
-/// What the managers' unit tests talk to: foreign TFTP clients, a management controller with its client, a database, Ansible, and what signs files.
-const UNIT_TEST_PACKAGES: [&str; 7] = [
+/// What the managers' tests talk to: foreign TFTP clients, a management controller with its client, a database, Ansible, what signs files, and
+/// who raises alerts.
+const UNIT_TEST_PACKAGES: [&str; 8] = [
     "ansible-core",
     "atftp",
     "ipmitool",
     "openipmi",
     "openssl",
     "postgresql",
+    "prometheus-alertmanager",
     "tftp-hpa",
 ];
 

@@ -6,11 +6,13 @@ use clap::Args;
 use futures_util::FutureExt as _;
 use leaseboot_po::announce::{Announcer, http_sd};
 use leaseboot_po::borrowing::driver::Surroundings;
-use leaseboot_po::config::{PoConfig, Profile};
+use leaseboot_po::config::{PoConfig, Profile, read_sealed};
 use leaseboot_po::control::server;
+use leaseboot_po::events::{self, listener::Admission};
 use leaseboot_po::gateway::{self, KeyClaims, listener, service};
 use leaseboot_po::lender::Lender;
 use leaseboot_po::organizer::Organizer;
+use leaseboot_po::policy::{self, desk::Desk};
 use leaseboot_po::store::Store;
 use leaseboot_tunnel::Tunnel;
 use nix::sys::stat::{Mode, umask};
@@ -82,7 +84,8 @@ async fn serve(config: PoConfig) -> anyhow::Result<()> {
     let control = server::bind(config.control_socket()).await?;
     let (organizer, inside) = start(&config, stop.clone()).await?;
     report_broken_profiles(&config);
-    let mut tasks = spawn(&organizer, inside, control, &stop);
+    let desk = organizer.desk(&config);
+    let mut tasks = spawn(&organizer, &desk, inside, control, &stop);
     if let Some(listen) = config.announce.listen {
         let targets = TcpListener::bind(listen).await.with_context(|| {
             format!("cannot serve Prometheus on {listen}: check `listen` of [announce] in po.toml")
@@ -90,6 +93,7 @@ async fn serve(config: PoConfig) -> anyhow::Result<()> {
         let router = http_sd::router(organizer.roster());
         tasks.spawn(listener::run(targets, router, stop.clone()).map(Ok));
     }
+    hear_events(&mut tasks, &config, desk, &stop).await?;
     println!("leaseboot-po ready");
     // Goal: serve until told to stop, or until a part ends that should not. Nothing here holds state.
     let ended = tokio::select! {
@@ -143,6 +147,7 @@ async fn start(
 
 fn spawn(
     organizer: &Arc<Organizer<Tunnel>>,
+    desk: &Arc<Desk>,
     inside: TcpListener,
     control: UnixListener,
     stop: &CancellationToken,
@@ -154,9 +159,40 @@ fn spawn(
         listener::run(inside, router, stopped).await;
         Ok(())
     });
-    let served = server::run(control, Arc::clone(organizer), stop.clone());
+    let further = policy::control::router(Arc::clone(desk));
+    let served = server::run_with(control, Arc::clone(organizer), further, stop.clone());
     tasks.spawn(async move { served.await.context("the control socket failed") });
+    let driven = policy::driver::run(Arc::clone(desk), Arc::clone(organizer), stop.clone());
+    tasks.spawn(async move {
+        driven.await;
+        Ok(())
+    });
     tasks
+}
+
+/// Opens the door for the enterprise's services, where po.toml has one.
+async fn hear_events(
+    tasks: &mut JoinSet<anyhow::Result<()>>,
+    config: &PoConfig,
+    desk: Arc<Desk>,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
+    let Some(events) = &config.events else {
+        return Ok(());
+    };
+    let admission = Admission {
+        token: events.token.as_deref().map(read_sealed).transpose()?,
+        tunnel: config.gateway.tunnel,
+    };
+    let door = events::listener::bind(events.listen).await?;
+    tracing::info!(listen = %events.listen, token = admission.token.is_some(), "events are heard");
+    let router = events::listener::router(desk, admission);
+    let stopped = stop.clone();
+    tasks.spawn(async move {
+        listener::run(door, router, stopped).await;
+        Ok(())
+    });
+    Ok(())
 }
 
 /// A broken profile must not keep the members' gateway from starting again: whoever borrows by it gets the error.

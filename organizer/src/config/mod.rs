@@ -4,12 +4,14 @@
 //! | file | type |
 //! |---|---|
 //! | `po.toml` | [`PoConfig`] |
+//! | `policies.toml` | [`Policies`](crate::policy::Policies) |
 //! | `profiles/NAME/profile.toml` | [`Profile`] |
 //! | `images/NAME/image.toml` | [`Image`] |
 //!
 //! A path in a file is relative to the folder of that file.
 
 mod announce;
+mod events;
 mod image;
 mod membership;
 mod period;
@@ -19,9 +21,11 @@ mod sealed;
 mod source;
 
 pub use announce::{AnnounceConfig, DnsConfig};
+pub use events::EventsConfig;
 pub use image::Image;
 pub use period::{Period, PeriodError};
 pub use po::{GatewayConfig, LenderConfig, PoConfig};
 pub use profile::{HostnamePattern, Profile};
 pub use sealed::{SealedError, demand_private, read_sealed};
 pub use source::ConfigError;
+pub(crate) use source::Source;

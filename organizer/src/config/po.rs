@@ -1,6 +1,7 @@
 //! `po.toml`: the gateway, the lender and what happens when a server is in service.
 
 use super::announce::{self, AnnounceConfig};
+use super::events::{self, EventsConfig, EventsTable};
 use super::source::{ConfigError, Source};
 use ipnet::{IpNet, Ipv4Net};
 use leaseboot_protocol::network::{TunnelSettings, WireguardPublicKey};
@@ -23,6 +24,7 @@ struct PoFile {
     lender: LenderTable,
     #[serde(default)]
     announce: announce::Table,
+    events: Option<EventsTable>,
 }
 
 #[derive(Deserialize)]
@@ -85,6 +87,8 @@ pub struct PoConfig {
     pub lender: LenderConfig,
     /// Who is told of servers in service.
     pub announce: AnnounceConfig,
+    /// Where the enterprise's services raise events; without it only the CLI does.
+    pub events: Option<EventsConfig>,
 }
 
 /// The enterprise's WireGuard gateway.
@@ -156,12 +160,24 @@ impl PoConfig {
             key: folder.join(file.lender.key),
             erasure_key: folder.join(file.lender.erasure_key),
         };
+        let events = file.events.map(|table| events::read(source, table)).transpose()?;
         Ok(Self {
             folder,
             gateway,
             lender,
             announce: file.announce.check(source)?,
+            events,
         })
+    }
+
+    /// The names of the lenders, in the order of the file.
+    pub fn lender_names(&self) -> Vec<String> {
+        vec!["lender".to_owned()]
+    }
+
+    /// Where the policies stand, when there are any.
+    pub fn policies(&self) -> PathBuf {
+        self.folder.join("policies.toml")
     }
 
     /// Where the CLI reaches the daemon.

@@ -150,16 +150,16 @@ impl ControlClient {
             .await
     }
 
-    fn at(&self, method: Method, path: &str) -> RequestBuilder {
+    pub(crate) fn at(&self, method: Method, path: &str) -> RequestBuilder {
         // The host is never looked up: the connection is the socket's.
         self.client.request(method, format!("http://po{path}"))
     }
 
-    async fn ask<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, ClientError> {
+    pub(crate) async fn ask<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, ClientError> {
         self.send(request).await?.json().await.map_err(broken)
     }
 
-    async fn send(&self, request: RequestBuilder) -> Result<Response, ClientError> {
+    pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Response, ClientError> {
         let response = request.send().await.map_err(|source| {
             if source.is_connect() {
                 ClientError::NoDaemon {

@@ -10,6 +10,8 @@
 //! | `GET /v1/announced` | | a list of [`Entry`](crate::announce::Entry) |
 //! | `POST /v1/borrowings/{name}/renew` | [`RenewRequest`](leaseboot_protocol::leases::RenewRequest) | `BorrowingView` |
 //! | `GET /v1/profiles/{name}/courses` | | [`Course`](crate::progress::estimate::Course)s of its latest transfers |
+//! | `GET /v1/events`, `POST /v1/events` | [`RaiseRequest`](crate::policy::control::RaiseRequest) | what stands; 202 |
+//! | `GET /v1/policies` | | [`Report`](crate::policy::explain::Report) |
 //!
 //! Every error has the body [`Problem`].
 

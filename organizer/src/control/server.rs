@@ -79,7 +79,20 @@ pub async fn run<P: Peers>(
     organizer: Arc<Organizer<P>>,
     stop: CancellationToken,
 ) -> io::Result<()> {
-    let served = axum::serve(listener, router(organizer)).into_future();
+    run_with(listener, organizer, Router::new(), stop).await
+}
+
+/// As [`run`], with `further` requests beside those of borrowings.
+///
+/// # Errors
+/// Those of the socket.
+pub async fn run_with<P: Peers>(
+    listener: UnixListener,
+    organizer: Arc<Organizer<P>>,
+    further: Router,
+    stop: CancellationToken,
+) -> io::Result<()> {
+    let served = axum::serve(listener, router(organizer).merge(further)).into_future();
     // Goal: serve until told to stop. Followers see the end of their stream and come back to the next daemon.
     tokio::select! {
         () = stop.cancelled() => Ok(()),
@@ -100,7 +113,7 @@ fn router<P: Peers>(organizer: Arc<Organizer<P>>) -> Router {
         .with_state(organizer)
 }
 
-struct Failure(StatusCode, String);
+pub(crate) struct Failure(pub(crate) StatusCode, pub(crate) String);
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {

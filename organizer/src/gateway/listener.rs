@@ -1,4 +1,5 @@
-//! The TCP side of the service inside the tunnel: connections bounded in number and time, each with its source address.
+//! The TCP side of the service inside the tunnel, and of the one for events: connections bounded in number and time, each with its source
+//! address.
 
 use super::service::Source;
 use axum::Router;
@@ -66,7 +67,7 @@ pub async fn run(listener: TcpListener, router: Router, stop: CancellationToken)
                     connections.spawn(serve(stream, from, router.clone()));
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "a connection from the tunnel could not be taken");
+                    tracing::warn!(%error, "a connection could not be taken");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             },
@@ -81,7 +82,7 @@ async fn serve(stream: TcpStream, from: SocketAddr, router: Router) {
     let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     match tokio::time::timeout(CONNECTION_TIME, connection).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(%from, %error, "a connection from the tunnel broke"),
-        Err(_) => tracing::info!(%from, "a connection from the tunnel lasted too long"),
+        Ok(Err(error)) => tracing::debug!(%from, %error, "a connection broke"),
+        Err(_) => tracing::info!(%from, "a connection lasted too long"),
     }
 }
