@@ -82,6 +82,28 @@ impl LenderError {
     }
 }
 
+/// What a look at the LM has shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Examined {
+    /// Its version.
+    pub version: Option<String>,
+    /// Its clock, as HTTP tells it.
+    pub date: Option<String>,
+    /// Its certificate, in DER.
+    pub certificate: Option<Vec<u8>>,
+}
+
+/// The part of the LM's description that is of interest here.
+#[derive(serde::Deserialize)]
+struct Description {
+    info: Info,
+}
+
+#[derive(serde::Deserialize)]
+struct Info {
+    version: String,
+}
+
 /// One LM.
 #[derive(Clone)]
 pub struct Lender {
@@ -110,6 +132,7 @@ impl Lender {
             .tls_certs_only([ca])
             .identity(identity)
             .https_only(true)
+            .tls_info(true)
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT_DEADLINE)
@@ -145,6 +168,26 @@ impl Lender {
     pub async fn erasure(&self, lease: &LeaseId) -> Result<SignedErasure, LenderError> {
         self.ask(self.at(Method::GET, &format!("/v1/leases/{lease}/erasure")))
             .await
+    }
+
+    /// Looks whether the LM answers us as its tenant, and what it tells of itself. Nothing is asked for.
+    ///
+    /// # Errors
+    /// [`LenderError`].
+    pub async fn examine(&self) -> Result<Examined, LenderError> {
+        let described = self.at(Method::GET, "/v1/openapi.json");
+        let description = self.ask::<Description>(described).await.ok();
+        let response = self.response(self.at(Method::GET, "/v1/leases")).await?;
+        let header = response.headers().get(reqwest::header::DATE);
+        let date = header.and_then(|date| Some(date.to_str().ok()?.to_owned()));
+        let tls = response.extensions().get::<reqwest::tls::TlsInfo>();
+        let certificate = tls.and_then(|tls| tls.peer_certificate()).map(<[u8]>::to_owned);
+        self.finish(response).await?;
+        Ok(Examined {
+            version: description.map(|description| description.info.version),
+            date,
+            certificate,
+        })
     }
 
     /// Its API.
@@ -234,7 +277,12 @@ impl Lender {
 
     /// Sends a request and reads the answer to its end.
     async fn send(&self, request: RequestBuilder) -> Result<Vec<u8>, LenderError> {
-        let mut response = request.send().await.map_err(|source| {
+        let response = self.response(request).await?;
+        self.finish(response).await
+    }
+
+    async fn response(&self, request: RequestBuilder) -> Result<Response, LenderError> {
+        request.send().await.map_err(|source| {
             if source.is_connect() {
                 LenderError::Unreachable {
                     url: self.url.clone(),
@@ -243,7 +291,10 @@ impl Lender {
             } else {
                 self.silent(error_chain(&source.without_url()))
             }
-        })?;
+        })
+    }
+
+    async fn finish(&self, mut response: Response) -> Result<Vec<u8>, LenderError> {
         let body = self.body(&mut response).await?;
         if response.status().is_success() {
             Ok(body)

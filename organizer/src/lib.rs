@@ -13,6 +13,7 @@
 //! | [`gateway`] | WireGuard peers and the service inside the tunnel |
 //! | [`images`] | boot images: adds, examines, checks and removes them |
 //! | [`control`] | the CLI's way to the daemon: a Unix socket |
+//! | [`doctor`] | looks at all that a borrowing needs |
 //! | [`progress`] | what happened, and how people see it |
 //! | [`announce`] | the enterprise learns which servers it may count on: hosts, Ansible, Prometheus, DNS, hooks |
 
@@ -20,6 +21,7 @@ pub mod announce;
 pub mod borrowing;
 pub mod config;
 pub mod control;
+pub mod doctor;
 pub mod enrolment;
 pub mod erasure;
 pub mod events;

@@ -2,6 +2,7 @@
 
 pub(crate) mod borrow;
 mod conclusion;
+pub(crate) mod doctor;
 pub(crate) mod enrol;
 pub(crate) mod erasure;
 pub(crate) mod event;

@@ -199,7 +199,8 @@ async fn serve(listener: TcpListener, tls: TlsAcceptor, router: Router) {
 
 fn router(shared: Arc<Shared>) -> Router {
     Router::new()
-        .route("/v1/leases", post(request))
+        .route("/v1/leases", post(request).get(leases))
+        .route("/v1/openapi.json", get(description))
         .route("/v1/leases/{id}", delete(give_back))
         .route("/v1/leases/{id}/settings", put(settings))
         .route("/v1/leases/{id}/boot", post(boot))
@@ -258,6 +259,16 @@ async fn request(State(shared): State<Arc<Shared>>, Json(request): Json<LeaseReq
     let id = script.requests.entry(request.request_id).or_insert(fresh).clone();
     script.leases.entry(id.clone()).or_default();
     Ok((StatusCode::CREATED, Json(view(&id))).into_response())
+}
+
+async fn leases() -> Json<serde_json::Value> {
+    Json(serde_json::json!({ "leases": [] }))
+}
+
+async fn description() -> Json<serde_json::Value> {
+    Json(
+        serde_json::json!({ "openapi": "3.1.0", "info": { "title": "script", "version": env!("CARGO_PKG_VERSION") } }),
+    )
 }
 
 async fn settings(
