@@ -3,6 +3,7 @@
 
 use leaseboot_po::config::{PoConfig, Profile};
 use leaseboot_po::error_chain;
+use proptest::prelude::*;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -144,6 +145,27 @@ fn mistakes_are_told_with_file_line_and_value() {
         ),
         ("po.toml", "[lender]", "[lendr]", "po.toml:6: ", "lendr"),
         (
+            "po.toml",
+            "198.51.100.2:51820",
+            "0.0.0.0:51820",
+            "po.toml:2: ",
+            "cannot be dialled",
+        ),
+        (
+            "po.toml",
+            "198.51.100.2:51820",
+            "198.51.100.2:0",
+            "po.toml:2: ",
+            "cannot be dialled",
+        ),
+        (
+            "po.toml",
+            "https://10.10.0.1:8443",
+            "https://:8443",
+            "po.toml:7: ",
+            "has no host",
+        ),
+        (
             profile,
             "\"debian\"",
             "\"fedora\"",
@@ -279,4 +301,100 @@ fn a_secret_that_others_may_read_is_refused() {
         "{refusal}"
     );
     assert!(!refusal.contains("$6$"), "{refusal}");
+}
+
+#[test]
+fn text_in_another_encoding_is_told_with_its_line() {
+    for file in [
+        "po.toml",
+        "profiles/web/profile.toml",
+        "images/debian/image.toml",
+        "profiles/web/web.ks",
+    ] {
+        let folder = folder();
+        let path = folder.path().join(file);
+        let mut bytes = fs::read(&path).unwrap();
+        bytes.extend_from_slice(b"# Gr\xfc\xdfe\n");
+        let line = bytes.iter().filter(|byte| **byte == b'\n').count();
+        fs::write(&path, bytes).unwrap();
+        let refusal = refusal(folder.path());
+        assert!(
+            refusal.starts_with(&format!("{file}:{line}: is not UTF-8")),
+            "{refusal}"
+        );
+    }
+}
+
+/// A file that people write, and a way to spoil it.
+#[derive(Clone, Debug)]
+struct Spoiling {
+    file: &'static str,
+    at: prop::sample::Index,
+    length: usize,
+    instead: String,
+}
+
+fn spoilings() -> impl Strategy<Value = Spoiling> {
+    let files = [
+        "po.toml",
+        "profiles/web/profile.toml",
+        "images/debian/image.toml",
+        "profiles/web/web.ks",
+    ];
+    let instead = prop_oneof![
+        "[ -~\n]{0,6}".prop_map(|text| text),
+        prop::sample::select(vec![
+            "",
+            "\"",
+            "[",
+            "]",
+            "=",
+            "\n\n",
+            "@sealed:",
+            "\0",
+            "\u{fc}",
+            "-1",
+            "99999999999999999999",
+            "true"
+        ])
+        .prop_map(str::to_owned),
+    ];
+    (
+        prop::sample::select(files.to_vec()),
+        any::<prop::sample::Index>(),
+        0usize..12,
+        instead,
+    )
+        .prop_map(|(file, at, length, instead)| Spoiling {
+            file,
+            at,
+            length,
+            instead,
+        })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    /// Whatever a slip of the hand makes of a file: it is read, or the complaint is one line that names a file, and a line that the file has.
+    #[test]
+    fn a_slip_of_the_hand_is_told_with_file_and_line(spoiling in spoilings()) {
+        let folder = folder();
+        let path = folder.path().join(spoiling.file);
+        let mut text = fs::read_to_string(&path).unwrap();
+        let at = spoiling.at.index(text.len());
+        let end = (at + spoiling.length).min(text.len());
+        text.replace_range(at..end, &spoiling.instead);
+        fs::write(&path, &text).unwrap();
+        let loaded = PoConfig::load(&folder.path().join("po.toml")).map(|_| ());
+        if let Err(error) = loaded.and_then(|()| Profile::load(folder.path(), "web").map(|_| ())) {
+            let words = error_chain(&error);
+            prop_assert!(!words.contains('\n'), "one line: {words}");
+            prop_assert!(!words.contains("$6$x"), "the secret is told: {words}");
+            let line = error.line;
+            prop_assert!(line.is_some() || error.file.ends_with("image.toml"), "no line: {words}");
+            let lines = fs::read_to_string(&error.file).unwrap().split('\n').count();
+            prop_assert!(line.is_none_or(|line| (1..=lines).contains(&line)), "a line that is not there: {words}");
+        }
+    }
 }

@@ -30,7 +30,7 @@ struct PoFile {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct GatewayTable {
-    endpoint: SocketAddr,
+    endpoint: Spanned<SocketAddr>,
     #[serde(default = "gateway_key")]
     private_key: PathBuf,
     #[serde(default = "interface")]
@@ -153,6 +153,11 @@ impl PoConfig {
             let problem = format!("url {url:?} does not begin with https://; the lender speaks nothing else");
             return Err(source.at(file.lender.url.span(), problem));
         }
+        if reqwest::Url::parse(&url).is_err() {
+            let problem =
+                format!("url {url:?} has no host and port; write one like \"https://10.10.0.1:8443\"");
+            return Err(source.at(file.lender.url.span(), problem));
+        }
         let lender = LenderConfig {
             url,
             ca: folder.join(file.lender.ca),
@@ -217,8 +222,15 @@ fn gateway(source: &Source, table: GatewayTable) -> Result<GatewayConfig, Config
         );
         return Err(source.at(table.mtu.span(), problem));
     }
+    let endpoint = *table.endpoint.get_ref();
+    if endpoint.port() == 0 || endpoint.ip().is_unspecified() {
+        let problem = format!(
+            "endpoint {endpoint} cannot be dialled; write the address and port at which lent servers reach the gateway, such as \"198.51.100.2:51820\""
+        );
+        return Err(source.at(table.endpoint.span(), problem));
+    }
     Ok(GatewayConfig {
-        endpoint: table.endpoint,
+        endpoint,
         private_key: source.folder().join(table.private_key),
         interface: table.interface.into_inner(),
         tunnel,

@@ -38,17 +38,21 @@ impl Source {
             problem: format!("cannot be read; {remedy}"),
             source: Some(source),
         };
-        let mut text = String::new();
+        let mut bytes = Vec::new();
         let mut file = File::open(path).map_err(failed)?.take(LONGEST + 1);
-        file.read_to_string(&mut text).map_err(failed)?;
-        let source = Self {
-            path: path.to_owned(),
-            text,
-        };
-        if source.text.len() as u64 > LONGEST {
-            return Err(source.whole(format!("is longer than {LONGEST} bytes; is it the right file?")));
+        file.read_to_end(&mut bytes).map_err(failed)?;
+        if bytes.len() as u64 > LONGEST {
+            let empty = Self::of_text(path, "");
+            return Err(empty.whole(format!("is longer than {LONGEST} bytes; is it the right file?")));
         }
-        Ok(source)
+        String::from_utf8(bytes)
+            .map(|text| Self::of_text(path, &text))
+            .map_err(|error| {
+                let good = error.utf8_error().valid_up_to();
+                let before = String::from_utf8_lossy(&error.as_bytes()[..good]);
+                let source = Self::of_text(path, &before);
+                source.line(source.line_of(good), "is not UTF-8 text; save the file as UTF-8")
+            })
     }
 
     /// A file that is about to be written.
@@ -74,8 +78,11 @@ impl Source {
         })
     }
 
-    /// A complaint about a value that stands at `span`.
+    /// A complaint about a value that stands at `span`; one that stands nowhere is a default, and the file's as a whole.
     pub(crate) fn at(&self, span: Range<usize>, problem: impl Into<String>) -> ConfigError {
+        if span.is_empty() {
+            return self.whole(problem);
+        }
         self.line(self.line_of(span.start), problem)
     }
 
