@@ -9,7 +9,9 @@ use leaseboot_protocol::digest::Sha256;
 use leaseboot_protocol::erasure::{ErasureKey, SignedErasure};
 use leaseboot_protocol::ids::LeaseId;
 use leaseboot_protocol::lease::LeaseView;
-use leaseboot_protocol::leases::{BootOrder, EventBatch, LeaseRequest, Prepared, Refusal, RenewRequest};
+use leaseboot_protocol::leases::{
+    BootOrder, EventBatch, LeaseRequest, Prepared, Refusal, RenewRequest, SearchAnswer, SearchRequest,
+};
 use leaseboot_protocol::settings::InstallSettings;
 use reqwest::{Certificate, Client, Identity, Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
@@ -69,6 +71,12 @@ pub enum LenderError {
         url: String,
         /// What happened.
         what: String,
+    },
+    /// The borrowing is with a lender that is not configured.
+    #[error("po.toml has no lender {name:?}, which has servers of ours; put it back")]
+    Unknown {
+        /// Its name.
+        name: String,
     },
     /// The LM does not want to.
     #[error("{0}")]
@@ -193,6 +201,14 @@ impl Lender {
     /// Its API.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Asks what there is, without taking it.
+    ///
+    /// # Errors
+    /// [`LenderError`].
+    pub async fn search(&self, request: &SearchRequest) -> Result<SearchAnswer, LenderError> {
+        self.ask(self.at(Method::POST, "/v1/search").json(request)).await
     }
 
     /// Asks for a server.

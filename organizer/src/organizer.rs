@@ -41,6 +41,9 @@ const COURSES: usize = 5;
 pub struct BorrowingView {
     /// Its name.
     pub id: BorrowingId,
+    /// The lender that was asked last, where po.toml names several.
+    #[serde(default)]
+    pub lender: Option<String>,
     /// The lease, once there is one.
     pub lease: Option<LeaseId>,
     /// The server, while there is one.
@@ -214,7 +217,12 @@ impl<P: Peers> Organizer<P> {
     /// # Errors
     /// [`BorrowError`]; nothing was asked of a lender then.
     pub async fn borrow(self: &Arc<Self>, wish: Wish) -> Result<BorrowingView, BorrowError> {
-        let Wish { hostname, want, .. } = wish;
+        let Wish {
+            hostname,
+            lenders,
+            want,
+            ..
+        } = wish;
         let (profile, image) = self.measured(&wish.profile).await?;
         let pattern = profile.hostname.clone();
         let name = move |taken: &dyn Fn(&Hostname) -> bool| match hostname {
@@ -222,7 +230,10 @@ impl<P: Peers> Organizer<P> {
             Some(name) => Ok(name),
             None => pattern.first_free(taken).ok_or(CreateError::NoName),
         };
-        let order = |place| self.order(profile, image, place);
+        let order = |place| Order {
+            lenders,
+            ..self.order(profile, image, place)
+        };
         let store = &self.surroundings.store;
         let pool = self.gateway.pool();
         let record = store.create_for(want.as_ref(), pool, name, order, now()).await?;
@@ -289,11 +300,8 @@ impl<P: Peers> Organizer<P> {
         let (Some(lease), Some(order), false) = (&found.lease, handle, found.over) else {
             return Err(LookupError::Over(name.to_owned()));
         };
-        let view = self
-            .surroundings
-            .lender
-            .renew(lease, term_s.or(order.term_s))
-            .await?;
+        let lender = self.surroundings.lenders.of(found.lender.as_deref())?;
+        let view = lender.renew(lease, term_s.or(order.term_s)).await?;
         if let Some(expires) = view.expires {
             self.input(found.address, Event::Renewed(expires))
                 .await
@@ -386,6 +394,7 @@ impl<P: Peers> Organizer<P> {
                 min_memory_mib: profile.image.min_memory_mib,
                 architecture: profile.image.architecture,
             },
+            lenders: Vec::new(),
             kernel: profile.image.kernel,
             initrd: profile.image.initrd,
             sealed: profile.sealed,
@@ -468,6 +477,7 @@ fn view(record: &Record) -> BorrowingView {
     };
     BorrowingView {
         id: record.id.clone(),
+        lender: record.lender.clone(),
         lease: record.state.lease().cloned(),
         server: record.state.server().cloned(),
         profile: record.order.settings.profile.clone(),

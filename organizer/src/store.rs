@@ -104,6 +104,8 @@ pub struct Record {
     pub state: State,
     /// What the lender was heard to say.
     pub heard: Heard,
+    /// The lender that was asked last, where there are several.
+    pub lender: Option<String>,
 }
 
 /// The store.
@@ -213,6 +215,7 @@ impl Store {
             order,
             state: State::Searching,
             heard: Heard::default(),
+            lender: None,
         };
         sqlx::query(
             r#"INSERT INTO borrowing (id, created, since, hostname, "order", state) VALUES (?, ?, ?, ?, ?, ?)"#,
@@ -289,13 +292,37 @@ impl Store {
         Ok(last)
     }
 
+    /// Writes down which lender is asked, or that another one must be found. Gives the note's position.
+    ///
+    /// # Errors
+    /// [`StoreError`]; nothing is changed then.
+    pub async fn choose(
+        &self,
+        id: &BorrowingId,
+        lender: Option<&str>,
+        note: Note,
+        at: Timestamp,
+    ) -> Result<u64, StoreError> {
+        let failed = || statement("write down which lender is asked");
+        let mut transaction = self.pool.begin().await.map_err(failed())?;
+        sqlx::query("UPDATE borrowing SET lender = ? WHERE id = ?")
+            .bind(lender)
+            .bind(id.as_str())
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed())?;
+        let last = append(&mut transaction, id, at, &[note]).await?;
+        transaction.commit().await.map_err(failed())?;
+        Ok(last)
+    }
+
     /// All borrowings, oldest first.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn all(&self) -> Result<Vec<Record>, StoreError> {
         let rows = sqlx::query(
-            r#"SELECT id, created, since, "order", state, cursor, expires, ends_soon FROM borrowing ORDER BY created, id"#,
+            r#"SELECT id, created, since, "order", state, cursor, expires, ends_soon, lender FROM borrowing ORDER BY created, id"#,
         )
         .fetch_all(&self.pool)
         .await
@@ -314,6 +341,7 @@ impl Store {
                         .map(|at| Timestamp(unsigned(at))),
                     ends_soon: row.get("ends_soon"),
                 },
+                lender: row.get("lender"),
             })
         };
         rows.iter().map(record).collect()

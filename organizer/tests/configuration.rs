@@ -398,3 +398,32 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn several_lenders_need_names_and_one_needs_none() {
+    let lender = |name: &str| {
+        format!("[[lender]]\n{name}url = \"https://a\"\nca = \"a\"\ncertificate = \"b\"\nkey = \"c\"\n")
+    };
+    let head = "[gateway]\nendpoint = \"198.51.100.2:51820\"\ntunnel = \"127.0.0.1/24\"\n";
+    let read = |lenders: &[&str]| {
+        let text = head.to_owned() + &lenders.iter().map(|name| lender(name)).collect::<String>();
+        PoConfig::check(Path::new("po.toml"), &text)
+    };
+    assert_eq!(read(&[""]).unwrap().lender_names(), ["lender"]);
+    assert_eq!(
+        read(&["name = \"n\"\n", "name = \"s\"\n"])
+            .unwrap()
+            .lender_names(),
+        ["n", "s"]
+    );
+    let complaint = |lenders: &[&str]| read(lenders).unwrap_err().to_string();
+    assert!(
+        complaint(&["name = \"n\"\n", ""]).starts_with("po.toml:11: a lender has no name"),
+        "{}",
+        complaint(&["name = \"n\"\n", ""])
+    );
+    assert!(
+        complaint(&["name = \"n\"\n", "name = \"n\"\n"]).starts_with("po.toml:11: there is another lender")
+    );
+    assert!(complaint(&["name = \"n\"\n", "nom = \"s\"\n"]).starts_with("po.toml:11: unknown field `nom`"));
+}

@@ -217,6 +217,57 @@ async fn a_broken_file_is_told_of_and_the_last_good_one_stays_in_force() {
     po.stop().await;
 }
 
+#[tokio::test]
+async fn a_server_goes_when_it_is_drained_and_stays_when_it_is_needed_again() {
+    let enterprise = Enterprise::new().await;
+    let folder = enterprise.folder.path();
+    let script = format!(
+        "cd {}; echo $* >> asked; test $1 = resume || test -e empty || {{ echo still busy >&2; exit 1; }}",
+        folder.display()
+    );
+    let drain = format!("[policy.drain]\ncommand = [\"/bin/sh\", \"-c\", {script:?}, \"drain\"]\n");
+    policies(
+        &enterprise,
+        &(POLICY.replace("servers = 2", "servers = 1") + &drain),
+    );
+    let po = acting(&enterprise, None).await;
+    let raise = ["event", "raise", "Load", "--label", "service=shop"];
+    let resolve = ["event", "resolve", "Load", "--label", "service=shop"];
+    po.cli(&raise).await;
+    support::flow::serve_lease(&enterprise, &po.po, "127.0.0.10", 1).await;
+    po.explains(|text| text.contains("in service")).await;
+
+    po.cli(&resolve).await;
+    po.explains(|text| text.contains("draining, attempt 1 failed") && text.contains("still busy"))
+        .await;
+    assert!(
+        !enterprise
+            .lender
+            .orders()
+            .iter()
+            .any(|order| order == "delete l-1")
+    );
+    po.cli(&raise).await;
+    let told = po.explains(|text| text.contains("decided  keep 1 server")).await;
+    assert!(told.contains("stands again"), "{told}");
+    let asked = folder.join("asked");
+    support::until_file(&asked, |text| {
+        text == "drain web-1 127.0.0.10\nresume web-1 127.0.0.10\n"
+    })
+    .await;
+    po.explains(|text| text.contains("in service")).await;
+
+    fs::write(folder.join("empty"), "").unwrap();
+    po.cli(&resolve).await;
+    enterprise.lender.ordered("delete l-1").await;
+    let asked = fs::read_to_string(asked).unwrap();
+    assert!(
+        asked.ends_with("resume web-1 127.0.0.10\ndrain web-1 127.0.0.10\n"),
+        "{asked}"
+    );
+    po.stop().await;
+}
+
 /// A request to the listener; gives the status.
 async fn post(address: SocketAddr, path: &str, headers: &[(&str, &str)], body: &str) -> u16 {
     let client = reqwest::Client::builder()

@@ -3,6 +3,8 @@
 
 use leaseboot_po::borrowing::machine::{Outcome, State};
 use leaseboot_po::borrowing::{BorrowingId, Heard, Order};
+use leaseboot_po::policy::decide::{Action, Verdict};
+use leaseboot_po::policy::{Matcher, Policy, Stage};
 use leaseboot_po::progress::Note;
 use leaseboot_po::store::{CreateError, Place, Record, Store};
 use leaseboot_protocol::ids::Hostname;
@@ -11,6 +13,7 @@ use proptest::prelude::*;
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 fn order(place: Place) -> Order {
     let key = leaseboot_protocol::network::WireguardPublicKey([0; 32]);
@@ -135,5 +138,69 @@ async fn what_was_written_is_there_after_a_restart() {
     assert_eq!(
         create(&store).await.unwrap().order.address().to_string(),
         "10.99.0.11"
+    );
+}
+
+#[tokio::test]
+async fn what_a_policy_wants_is_borrowed_for_once_whenever_the_process_is_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("po.sqlite");
+    let store = Store::open(&path).await.unwrap();
+    let policy = Policy {
+        name: "shop".to_owned(),
+        on: Matcher::default(),
+        profile: "web".to_owned(),
+        lenders: vec!["north".to_owned()],
+        servers: 2,
+        limit: 2,
+        stands: Duration::ZERO,
+        quiet: Duration::ZERO,
+        cooldown: Duration::ZERO,
+        expire: None,
+        drain: None,
+    };
+    let verdict = Verdict {
+        policy: "shop".to_owned(),
+        sees: Vec::new(),
+        action: Action::Borrow { servers: 2 },
+        reason: "a test".to_owned(),
+        wake: None,
+    };
+    store.decided(&verdict, &policy, &[], Timestamp(7)).await.unwrap();
+    store.close().await;
+
+    let store = Store::open(&path).await.unwrap();
+    let wants = store.wants().await.unwrap();
+    let stages: Vec<_> = wants
+        .iter()
+        .map(|want| (want.key.as_str(), &want.stage))
+        .collect();
+    assert_eq!(stages, [("d1-1", &Stage::Wanted), ("d1-2", &Stage::Wanted)]);
+    assert_eq!(store.last_decisions().await.unwrap()["shop"], Timestamp(7));
+    let name = |_: &dyn Fn(&Hostname) -> bool| Ok("web-1".parse().unwrap());
+    let key = Some(&wants[0].key);
+    let record = store
+        .create_for(key, pool(), name, order, Timestamp(8))
+        .await
+        .unwrap();
+    let other = |_: &dyn Fn(&Hostname) -> bool| Ok("web-2".parse().unwrap());
+    let twice = store.create_for(key, pool(), other, order, Timestamp(9)).await;
+    assert!(matches!(twice, Err(CreateError::NotWanted(_))), "{twice:?}");
+    store.close().await;
+
+    let store = Store::open(&path).await.unwrap();
+    let wants = store.wants().await.unwrap();
+    assert_eq!(
+        (wants[0].borrowing.as_ref(), &wants[0].stage),
+        (Some(&record.id), &Stage::Borrowed)
+    );
+    assert_eq!(
+        (wants[1].borrowing.as_ref(), &wants[1].stage),
+        (None, &Stage::Wanted)
+    );
+    assert_eq!(
+        store.all().await.unwrap().len(),
+        1,
+        "the second attempt left nothing"
     );
 }

@@ -4,6 +4,7 @@
 //! Peers that a change takes away go before it is written, peers that it brings come after: a failure in between leaves too few
 //! peers and never too many, and the next attempt or the next start puts it right.
 
+use super::choice::{Chosen, Lenders, PassedOver, choose};
 use super::drain::drain;
 use super::machine::{Duty, Event, Peer, State};
 use super::telling::{difference, last_note, tell};
@@ -61,8 +62,8 @@ pub enum Denied {
 pub struct Surroundings<P> {
     /// The store.
     pub store: Store,
-    /// The LM.
-    pub lender: Lender,
+    /// The LMs.
+    pub lenders: Lenders,
     /// The gateway's peers.
     pub peers: P,
     /// Which borrowing a key belongs to.
@@ -81,10 +82,39 @@ pub struct Driver<P> {
     inbox: mpsc::Receiver<Input>,
     snapshot: watch::Sender<Snapshot>,
     silence: Option<Silence>,
+    /// The lender that is or was asked, where there are several.
+    chosen: Option<String>,
+    /// Those that do not lend.
+    passed_over: Vec<PassedOver>,
+    /// Whether the chosen one may have granted a lease whose answer is lost.
+    maybe_granted: bool,
     /// When it came into its state.
     since: Timestamp,
     /// What is ours to do before the server goes back. It outlasts inputs that come meanwhile.
     leaving: JoinSet<Event>,
+}
+
+/// Whom an attempt is for.
+enum Whom<'a> {
+    /// The borrowing's lender, when there is such a one.
+    One(Result<&'a Lender, LenderError>),
+    /// The best of several, without those that were passed over.
+    Best(Vec<PassedOver>),
+    /// Nobody: no lender was asked yet, and none needs to be any more.
+    Nobody,
+}
+
+/// What an attempt brought.
+enum Step {
+    Events(Vec<Event>),
+    Chosen(Chosen),
+}
+
+fn nobody_was_asked() -> Event {
+    Event::GaveUp {
+        reason: "no lender was asked yet".to_owned(),
+        maybe_granted: false,
+    }
 }
 
 /// The LM has not answered for a while.
@@ -112,6 +142,10 @@ impl<P: Peers> Driver<P> {
             inbox,
             snapshot,
             silence: None,
+            // A PO that was killed may have sent its request.
+            maybe_granted: record.lender.is_some(),
+            chosen: record.lender,
+            passed_over: Vec::new(),
             since: record.since,
             leaving: JoinSet::new(),
         }
@@ -131,15 +165,26 @@ impl<P: Peers> Driver<P> {
                 .as_ref()
                 .map_or(Duration::ZERO, |silence| silence.pause);
             let cursor = self.heard.cursor;
+            let whom = self.whom(&surroundings.lenders);
             let attempt = async {
                 sleep(pause).await;
-                duty.attempt(&surroundings.lender, &order, cursor).await
+                match whom {
+                    Whom::One(lender) => duty.attempt(lender?, &order, cursor).await.map(Step::Events),
+                    Whom::Best(passed) => choose(&surroundings.lenders, &order, &passed)
+                        .await
+                        .map(Step::Chosen),
+                    Whom::Nobody => Ok(Step::Events(vec![nobody_was_asked()])),
+                }
             };
             // Goal: one event more. An attempt may be dropped at any point, for the LM's requests may be repeated and the cursor
             // moves only with what was taken in; receiving and looking for a handshake are cancel-safe.
             tokio::select! {
                 () = stop.cancelled() => return,
-                Some(input) = self.inbox.recv() => self.answer(input).await,
+                Some(input) = self.inbox.recv() => {
+                    // The request that is dropped may have been sent.
+                    self.maybe_granted |= duty == Duty::Request;
+                    self.answer(input).await;
+                }
                 () = handshake(&surroundings.peers, self.state.awaited_member()) => {
                     self.take_or_pause(vec![Event::MemberSeen]).await;
                 }
@@ -149,6 +194,16 @@ impl<P: Peers> Driver<P> {
                 },
                 result = attempt => self.attempted(&duty, result).await,
             }
+        }
+    }
+
+    /// Whom the duty concerns.
+    fn whom<'a>(&self, lenders: &'a Lenders) -> Whom<'a> {
+        match (lenders.only(), &self.chosen) {
+            (Some(only), None) => Whom::One(Ok(only)),
+            (None, None) if self.state == State::Searching => Whom::Best(self.passed_over.clone()),
+            (None, None) if self.state.lease().is_none() => Whom::Nobody,
+            (_, chosen) => Whom::One(lenders.of(chosen.as_deref())),
         }
     }
 
@@ -208,9 +263,31 @@ impl<P: Peers> Driver<P> {
         let _ = input.reply.send(result);
     }
 
-    async fn attempted(&mut self, duty: &Duty, result: Result<Vec<Event>, LenderError>) {
+    async fn attempted(&mut self, duty: &Duty, result: Result<Step, LenderError>) {
+        // Only a lender that was chosen among several can be passed over, and only while it surely has granted nothing.
+        let passable = *duty == Duty::Request && self.state == State::Searching && self.chosen.is_some();
         match result {
-            Ok(events) => {
+            Ok(Step::Chosen(Chosen { lender, why })) => {
+                self.silence = None;
+                let note = Note::LenderChosen {
+                    lender: lender.clone(),
+                    why,
+                };
+                self.choose(Some(lender), note).await;
+            }
+            Ok(Step::Events(events)) if passable && matches!(&*events, [Event::Refused(_)]) => {
+                if let [Event::Refused(why)] = &*events {
+                    self.pass_over(why).await;
+                }
+            }
+            Err(error @ LenderError::Unreachable { .. }) if passable && !self.maybe_granted => {
+                self.pass_over(&error_chain(&error)).await;
+            }
+            Err(LenderError::Refused(refusal)) if *duty == Duty::Request => {
+                self.take_or_pause(vec![Event::Refused(refusal.to_string())])
+                    .await;
+            }
+            Ok(Step::Events(events)) => {
                 if self
                     .silence
                     .take()
@@ -221,6 +298,38 @@ impl<P: Peers> Driver<P> {
                 self.take_or_pause(events).await;
             }
             Err(error) => self.silent(duty, &error).await,
+        }
+    }
+
+    /// Leaves the chosen lender for another one.
+    async fn pass_over(&mut self, why: &str) {
+        let Some(lender) = self.chosen.clone() else {
+            return;
+        };
+        let note = Note::LenderPassedOver {
+            lender: lender.clone(),
+            why: why.to_owned(),
+        };
+        if self.choose(None, note).await {
+            self.passed_over.push((lender, why.to_owned()));
+            (self.silence, self.maybe_granted) = (None, false);
+        }
+    }
+
+    /// Writes down which lender is asked, before it is; whether that is done.
+    async fn choose(&mut self, lender: Option<String>, note: Note) -> bool {
+        let store = &self.surroundings.store;
+        match store.choose(&self.id, lender.as_deref(), note, now()).await {
+            Ok(sequence) => {
+                self.chosen = lender;
+                self.snapshot.send_modify(|snapshot| snapshot.sequence = sequence);
+                true
+            }
+            Err(error) => {
+                tracing::error!(borrowing = %self.id, error = error_chain(&error), "a choice is not written down, trying again");
+                sleep(LONGEST_PAUSE).await;
+                false
+            }
         }
     }
 
@@ -235,6 +344,7 @@ impl<P: Peers> Driver<P> {
         silence.pause = (silence.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
         let second_time = silence.pause == FIRST_PAUSE * 2;
         let maybe_granted = silence.maybe_carried_out;
+        self.maybe_granted |= maybe_granted;
         let over = duty
             .patience()
             .is_some_and(|patience| silence.since.elapsed() > patience);

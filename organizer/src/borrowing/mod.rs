@@ -17,6 +17,7 @@
 //! is owed, [`machine::State::peers`] the peers that the gateway lets in. So a PO that was restarted reads the states and goes on;
 //! nothing is lost between a decision and its effect. [`driver`] carries duties out and keeps the peers in step.
 
+pub mod choice;
 mod drain;
 pub mod driver;
 pub mod duty;
@@ -76,6 +77,9 @@ pub struct Order {
     pub requirements: Requirements,
     /// What the lender gets to know.
     pub settings: InstallSettings,
+    /// The lenders that may be asked, in this order; empty for all.
+    #[serde(default)]
+    pub lenders: Vec<String>,
     /// The kernel's file.
     pub kernel: PathBuf,
     /// The initrd's file.

@@ -51,7 +51,7 @@ fn table(views: &[BorrowingView], now: Timestamp) -> String {
         [
             view.id.to_string(),
             view.lease.as_ref().map_or_else(dash, ToString::to_string),
-            view.server.as_ref().map_or_else(dash, ToString::to_string),
+            server(view),
             view.profile.clone(),
             view.hostname.to_string(),
             view.address.to_string(),
@@ -86,6 +86,18 @@ fn table(views: &[BorrowingView], now: Timestamp) -> String {
         }
     }
     text
+}
+
+/// The server, with its lender where there are several.
+fn server(view: &BorrowingView) -> String {
+    let server = view
+        .server
+        .as_ref()
+        .map_or_else(|| "-".to_owned(), ToString::to_string);
+    match &view.lender {
+        Some(lender) => format!("{server} at {lender}"),
+        None => server,
+    }
 }
 
 /// How long a term still lasts.

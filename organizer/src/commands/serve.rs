@@ -5,6 +5,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use futures_util::FutureExt as _;
 use leaseboot_po::announce::{Announcer, http_sd};
+use leaseboot_po::borrowing::choice::Lenders;
 use leaseboot_po::borrowing::driver::Surroundings;
 use leaseboot_po::config::{PoConfig, Profile, read_sealed};
 use leaseboot_po::control::server;
@@ -121,13 +122,17 @@ async fn start(
 ) -> anyhow::Result<(Arc<Organizer<Tunnel>>, TcpListener)> {
     let key = gateway::read_key(&config.gateway.private_key)?;
     let public_key = key.public();
-    let lender = Lender::new(&config.lender)?;
+    let mut lenders = Vec::new();
+    for lender in &config.lenders {
+        tracing::info!(name = lender.name, url = lender.url, "a lender");
+        lenders.push((lender.name.clone(), Lender::new(lender)?));
+    }
     let store = Store::open(&config.folder.join("po.sqlite")).await?;
     let peers = gateway::start(&config.gateway, key).await?;
     let inside = listener::bind(config.gateway.service(), Some(&config.gateway.interface))?;
     let surroundings = Surroundings {
         store,
-        lender,
+        lenders: Lenders::new(lenders),
         peers,
         claims: KeyClaims::new(public_key),
         announcer: Announcer::new(config.folder.join("hosts"), config.announce.clone()),
@@ -140,8 +145,7 @@ async fn start(
         stop,
     )
     .await?;
-    tracing::info!(endpoint = %config.gateway.endpoint, tunnel = %config.gateway.tunnel, key = %public_key,
-        lender = config.lender.url, "the gateway is up");
+    tracing::info!(endpoint = %config.gateway.endpoint, tunnel = %config.gateway.tunnel, key = %public_key, "the gateway is up");
     Ok((organizer, inside))
 }
 

@@ -13,6 +13,7 @@
 mod announce;
 mod events;
 mod image;
+mod lenders;
 mod membership;
 mod period;
 mod po;
@@ -23,8 +24,9 @@ mod source;
 pub use announce::{AnnounceConfig, DnsConfig};
 pub use events::EventsConfig;
 pub use image::Image;
+pub use lenders::LenderConfig;
 pub use period::{Period, PeriodError};
-pub use po::{GatewayConfig, LenderConfig, PoConfig};
+pub use po::{GatewayConfig, PoConfig};
 pub use profile::{HostnamePattern, Profile};
 pub use sealed::{SealedError, demand_private, read_sealed};
 pub use source::ConfigError;

@@ -2,6 +2,7 @@
 
 use super::announce::{self, AnnounceConfig};
 use super::events::{self, EventsConfig, EventsTable};
+use super::lenders::{self, LenderConfig, LenderTables};
 use super::source::{ConfigError, Source};
 use ipnet::{IpNet, Ipv4Net};
 use leaseboot_protocol::network::{TunnelSettings, WireguardPublicKey};
@@ -21,7 +22,7 @@ const SERVICE_PORT: u16 = 80;
 #[serde(deny_unknown_fields)]
 struct PoFile {
     gateway: GatewayTable,
-    lender: LenderTable,
+    lender: LenderTables,
     #[serde(default)]
     announce: announce::Table,
     events: Option<EventsTable>,
@@ -43,21 +44,6 @@ struct GatewayTable {
     mtu: Spanned<u16>,
     #[serde(default = "keepalive_s")]
     keepalive_s: u16,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct LenderTable {
-    url: Spanned<String>,
-    ca: PathBuf,
-    certificate: PathBuf,
-    key: PathBuf,
-    #[serde(default = "erasure_key")]
-    erasure_key: PathBuf,
-}
-
-fn erasure_key() -> PathBuf {
-    PathBuf::from("lender/erasure.pub")
 }
 
 fn gateway_key() -> PathBuf {
@@ -83,8 +69,8 @@ pub struct PoConfig {
     pub folder: PathBuf,
     /// The gateway.
     pub gateway: GatewayConfig,
-    /// The lender.
-    pub lender: LenderConfig,
+    /// The lenders, at least one.
+    pub lenders: Vec<LenderConfig>,
     /// Who is told of servers in service.
     pub announce: AnnounceConfig,
     /// Where the enterprise's services raise events; without it only the CLI does.
@@ -112,21 +98,6 @@ pub struct GatewayConfig {
     pub keepalive_s: u16,
 }
 
-/// The lender's LM, and what proves who is who.
-#[derive(Clone, Debug)]
-pub struct LenderConfig {
-    /// Its API, such as `https://10.10.0.1:8443`.
-    pub url: String,
-    /// The CA that signed its certificate, in PEM. No other is trusted.
-    pub ca: PathBuf,
-    /// Our certificate, in PEM.
-    pub certificate: PathBuf,
-    /// Our private key, in PEM.
-    pub key: PathBuf,
-    /// The public key of the lender's erasure records, in base64. It need not be there.
-    pub erasure_key: PathBuf,
-}
-
 impl PoConfig {
     /// Reads `po.toml`.
     ///
@@ -148,28 +119,12 @@ impl PoConfig {
         let file: PoFile = source.parse()?;
         let folder = source.folder().to_owned();
         let gateway = gateway(source, file.gateway)?;
-        let url = file.lender.url.get_ref().trim_end_matches('/').to_owned();
-        if !url.starts_with("https://") {
-            let problem = format!("url {url:?} does not begin with https://; the lender speaks nothing else");
-            return Err(source.at(file.lender.url.span(), problem));
-        }
-        if reqwest::Url::parse(&url).is_err() {
-            let problem =
-                format!("url {url:?} has no host and port; write one like \"https://10.10.0.1:8443\"");
-            return Err(source.at(file.lender.url.span(), problem));
-        }
-        let lender = LenderConfig {
-            url,
-            ca: folder.join(file.lender.ca),
-            certificate: folder.join(file.lender.certificate),
-            key: folder.join(file.lender.key),
-            erasure_key: folder.join(file.lender.erasure_key),
-        };
+        let lenders = lenders::read(source, file.lender)?;
         let events = file.events.map(|table| events::read(source, table)).transpose()?;
         Ok(Self {
             folder,
             gateway,
-            lender,
+            lenders,
             announce: file.announce.check(source)?,
             events,
         })
@@ -177,7 +132,7 @@ impl PoConfig {
 
     /// The names of the lenders, in the order of the file.
     pub fn lender_names(&self) -> Vec<String> {
-        vec!["lender".to_owned()]
+        self.lenders.iter().map(|lender| lender.name.clone()).collect()
     }
 
     /// Where the policies stand, when there are any.

@@ -37,8 +37,10 @@ pub(super) fn examine(config: &PoConfig, serves: bool) -> Vec<Finding> {
         || is_bound(&read("/proc/net/udp6"), gateway.endpoint.port());
     let forwards = read("/proc/sys/net/ipv4/ip_forward").starts_with('1');
     let routes = routes(&read("/proc/net/route"));
-    let lender = address_of(&config.lender.url);
-    let path = lender.and_then(|lender| Some((lender.ip(), path_mtu(lender)?)));
+    let lenders = config.lenders.iter().filter_map(|lender| address_of(&lender.url));
+    let paths = lenders.filter_map(|lender| Some((lender.ip(), path_mtu(lender)?)));
+    // What fits through the narrowest way fits through all.
+    let path = paths.min_by_key(|(_, mtu)| *mtu);
     let mut findings = vec![
         judge_device(gateway, serves, device),
         judge_port(gateway.endpoint.port(), serves, bound),

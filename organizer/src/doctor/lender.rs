@@ -50,6 +50,7 @@ fn judge_failure(error: &LenderError) -> Finding {
         LenderError::Unreachable { .. } => {
             "check `url` in [lender] of po.toml, the route there, and that our CA file is the lender's (its certificate may be new)"
         }
+        LenderError::Unknown { .. } => "put it back into po.toml",
         LenderError::Silent { .. } => "ask the lender whether its lease manager runs; try again",
         LenderError::Refused(_) => {
             "ask the lender whether our certificate is on record and not revoked (`leaseboot-lm tenant show`)"

@@ -107,7 +107,15 @@ pub async fn examine(path: &Path) -> Vec<Finding> {
     findings.push(local::store(&config.folder));
     findings.extend(configuration::examine(&config));
     findings.extend(gateway::examine(&config, serves));
-    findings.extend(lender::examine(&config.lender).await);
+    for lender in &config.lenders {
+        let of_this = |mut finding: Finding| {
+            if config.lenders.len() > 1 {
+                finding.check = format!("{} ({})", finding.check, lender.name);
+            }
+            finding
+        };
+        findings.extend(lender::examine(lender).await.into_iter().map(of_this));
+    }
     findings
 }
 

@@ -47,6 +47,20 @@ pub enum Note {
         /// The server's address inside the tunnel.
         address: IpAddr,
     },
+    /// Of several lenders, one was chosen.
+    LenderChosen {
+        /// Its name.
+        lender: String,
+        /// Why this one.
+        why: String,
+    },
+    /// A lender does not lend; the others are asked.
+    LenderPassedOver {
+        /// Its name.
+        lender: String,
+        /// Why not.
+        why: String,
+    },
     /// The LM granted a lease.
     Granted {
         /// The lease.

@@ -8,6 +8,12 @@ use leaseboot_protocol::lease::LeaseState;
 /// keys are `2 n - 1` and `2 n`.
 pub async fn into_service(enterprise: &Enterprise, po: &Running, n: u8) -> BorrowingId {
     let view = po.organizer.borrow_server("web", None).await.unwrap();
+    serve_lease(enterprise, po, &view.address.to_string(), n).await;
+    view.id
+}
+
+/// Plays lender, agent and member of a borrowing that began, until it is in service.
+pub async fn serve_lease(enterprise: &Enterprise, po: &Running, address: &str, n: u8) {
     let (lender, lease) = (&enterprise.lender, format!("l-{n}"));
     lender.ordered(&format!("boot {lease}")).await;
     lender.moves(&lease, LeaseState::Booting);
@@ -15,12 +21,11 @@ pub async fn into_service(enterprise: &Enterprise, po: &Running, n: u8) -> Borro
     lender.agent_key(&lease, key(2 * n - 1));
     lender.moves(&lease, LeaseState::Chained);
     lender.moves(&lease, LeaseState::Installing);
-    let server = po.server(&view.address.to_string());
+    let server = po.server(address);
     let member = key(2 * n);
     let registered = async { while server.register(member).await.status() != 200 {} };
     tokio::time::timeout(super::PATIENCE, registered).await.unwrap();
     enterprise.peers.shake(member);
     server.joins().await;
     lender.ordered(&format!("in-service {lease}")).await;
-    view.id
 }

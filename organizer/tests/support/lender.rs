@@ -12,7 +12,9 @@ use hyper_util::service::TowerToHyperService;
 use leaseboot_protocol::digest::Sha256;
 use leaseboot_protocol::erasure::SignedErasure;
 use leaseboot_protocol::lease::{EventKind, LeaseEvent, LeaseState, LeaseView};
-use leaseboot_protocol::leases::{BootOrder, EventBatch, LeaseRequest, Prepared, Refusal, RenewRequest};
+use leaseboot_protocol::leases::{
+    BootOrder, EventBatch, LeaseRequest, Offer, Prepared, Refusal, RenewRequest, SearchAnswer,
+};
 use leaseboot_protocol::network::WireguardPublicKey;
 use leaseboot_protocol::settings::InstallSettings;
 use leaseboot_protocol::timestamp::Timestamp;
@@ -45,6 +47,8 @@ struct Script {
     refuse: Option<Refusal>,
     /// Answers with 503 that often.
     ailing: u32,
+    /// What a search finds.
+    found: SearchAnswer,
     /// The disk of a returned server refuses to be erased.
     worn_out: bool,
     clock: u64,
@@ -84,6 +88,7 @@ impl ScriptedLender {
                 merge: |ours| format!("zerombr\n{ours}"),
                 refuse: None,
                 ailing: 0,
+                found: one_server(0, 4),
                 worn_out: false,
                 clock: 1_000_000,
                 addresses: HashMap::new(),
@@ -106,6 +111,11 @@ impl ScriptedLender {
     /// Refuses the next request for a lease.
     pub fn refuse(&self, refusal: Refusal) {
         self.shared.script.lock().unwrap().refuse = Some(refusal);
+    }
+
+    /// A search finds this from now on.
+    pub fn finds(&self, found: SearchAnswer) {
+        self.shared.script.lock().unwrap().found = found;
     }
 
     /// Fails that often.
@@ -158,6 +168,21 @@ impl ScriptedLender {
     }
 }
 
+/// What a search finds where there is one server.
+pub fn one_server(weight: i64, cores: u32) -> SearchAnswer {
+    let offer = Offer {
+        servers: 1,
+        weight,
+        cores,
+        ..Offer::default()
+    };
+    SearchAnswer {
+        servers: 1,
+        offers: vec![offer],
+        ..SearchAnswer::default()
+    }
+}
+
 fn because() -> EventKind {
     let reason = "because the script says so".to_owned();
     EventKind::Transition { reason }
@@ -201,6 +226,7 @@ fn router(shared: Arc<Shared>) -> Router {
     Router::new()
         .route("/v1/leases", post(request).get(leases))
         .route("/v1/openapi.json", get(description))
+        .route("/v1/search", post(search))
         .route("/v1/leases/{id}", delete(give_back))
         .route("/v1/leases/{id}/settings", put(settings))
         .route("/v1/leases/{id}/boot", post(boot))
@@ -248,6 +274,13 @@ fn view(id: &str) -> LeaseView {
 }
 
 type Answer = Result<Response, Response>;
+
+/// A lender that ails still finds: what is lost is the answer to a request that matters.
+async fn search(State(shared): State<Arc<Shared>>) -> Json<SearchAnswer> {
+    let mut script = shared.script.lock().unwrap();
+    script.orders.push("search".to_owned());
+    Json(script.found.clone())
+}
 
 async fn request(State(shared): State<Arc<Shared>>, Json(request): Json<LeaseRequest>) -> Answer {
     shared.heard("request".to_owned())?;

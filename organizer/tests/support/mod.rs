@@ -10,6 +10,7 @@ pub mod program;
 
 use leaseboot_po::announce::Announcer;
 use leaseboot_po::borrowing::BorrowingId;
+use leaseboot_po::borrowing::choice::Lenders;
 use leaseboot_po::borrowing::driver::Surroundings;
 use leaseboot_po::borrowing::machine::Peer;
 use leaseboot_po::config::{AnnounceConfig, GatewayConfig, LenderConfig, PoConfig};
@@ -121,6 +122,8 @@ impl Peers for FakePeers {
 pub struct Enterprise {
     pub folder: tempfile::TempDir,
     pub lender: ScriptedLender,
+    /// Another lender; `north` is the first one's name then, and `south` this one's.
+    pub second: Option<ScriptedLender>,
     pub peers: FakePeers,
     pub announce: AnnounceConfig,
 }
@@ -142,9 +145,22 @@ impl Enterprise {
         Self {
             folder,
             lender,
+            second: None,
             peers: FakePeers::default(),
             announce: AnnounceConfig::default(),
         }
+    }
+
+    /// One with two lenders.
+    pub async fn with_two_lenders() -> Self {
+        let mut enterprise = Self::new().await;
+        enterprise.second = Some(ScriptedLender::start(&enterprise.folder.path().join("second")).await);
+        enterprise
+    }
+
+    /// The second lender.
+    pub fn second(&self) -> &ScriptedLender {
+        self.second.as_ref().unwrap()
     }
 
     /// Adds lines to the profile.
@@ -163,7 +179,7 @@ impl Enterprise {
         let stop = CancellationToken::new();
         let surroundings = Surroundings {
             store: Store::open(&folder.join("po.sqlite")).await.unwrap(),
-            lender: Lender::new(&self.lender_config()).unwrap(),
+            lenders: Lenders::new(self.lenders()),
             peers,
             claims: KeyClaims::new(GATEWAY_KEY),
             announcer: Announcer::new(folder.join("hosts"), self.announce.clone()),
@@ -196,10 +212,25 @@ impl Enterprise {
         PoConfig::check(Path::new("po.toml"), PO_TOML).unwrap().gateway
     }
 
-    fn lender_config(&self) -> LenderConfig {
-        let bundle = self.folder.path().join("lender");
+    /// Those of the second lender, too, once there is one.
+    fn lenders(&self) -> Vec<(String, Lender)> {
+        let first = [("north", &self.lender)];
+        let all = first
+            .into_iter()
+            .chain(self.second.iter().map(|second| ("south", second)));
+        let client = |(name, lender): (&str, &ScriptedLender)| {
+            let folder = if name == "north" { "lender" } else { "second" };
+            let config = self.lender_config(name, folder, lender);
+            (name.to_owned(), Lender::new(&config).unwrap())
+        };
+        all.map(client).collect()
+    }
+
+    fn lender_config(&self, name: &str, folder: &str, lender: &ScriptedLender) -> LenderConfig {
+        let bundle = self.folder.path().join(folder);
         LenderConfig {
-            url: self.lender.url.clone(),
+            name: name.to_owned(),
+            url: lender.url.clone(),
             ca: bundle.join("lm-ca.pem"),
             certificate: bundle.join("client.pem"),
             key: bundle.join("client.key"),

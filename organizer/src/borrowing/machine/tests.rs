@@ -25,6 +25,7 @@ pub(crate) fn order() -> Order {
         request_id: "r".to_owned(),
         requirements: leaseboot_protocol::settings::Requirements::default(),
         settings: serde_json::from_value(settings).unwrap(),
+        lenders: Vec::new(),
         kernel: "vmlinuz".into(),
         initrd: "initrd.img".into(),
         sealed: BTreeMap::from([("root".to_owned(), "root.sealed".into())]),

@@ -230,6 +230,12 @@ impl Phases {
                 vec![notice, self.start(Phase::Merge, at, None)]
             }
             Note::LenderSilent { error } => vec![Update::Notice(format!("{error}; trying again"))],
+            Note::LenderChosen { lender, why } => {
+                vec![Update::Notice(format!("{lender} is asked: {why}"))]
+            }
+            Note::LenderPassedOver { lender, why } => {
+                vec![Update::Notice(format!("{lender} does not lend: {why}"))]
+            }
             Note::LenderBack => vec![Update::Notice("the lease manager answers again".to_owned())],
             Note::PeerIn { .. }
             | Note::PeerOut { .. }
