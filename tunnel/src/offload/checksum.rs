@@ -1,6 +1,7 @@
 //! The checksum of the Internet (RFC 1071): a sum of 16-bit words in which the carry comes round.
 //!
-//! The sum is the same in any order of bytes but for a swap of the result (RFC 1071, section 2 B), so words of eight bytes are added as they lie in memory.
+//! The sum is the same in any order of bytes but for a swap of the result (RFC 1071, section 2 B), and carries may come round at the end. So words of four bytes are added as they lie in memory,
+//! to sums of eight bytes that a packet cannot fill, in a loop that compilers turn into vectors.
 
 /// A sum that is not yet folded to 16 bits.
 #[derive(Clone, Copy, Debug, Default)]
@@ -10,27 +11,22 @@ impl Sum {
     /// With these bytes, which begin at an even place of what is summed.
     #[must_use]
     pub(super) fn with(self, bytes: &[u8]) -> Self {
-        // Two sums, so that neither waits for the other's carry.
-        let (mut even, mut odd) = (self.0, 0u64);
-        let (pairs, rest) = bytes.as_chunks::<16>();
-        for pair in pairs {
-            let [low, high] = halves(pair);
-            even = around(even, low);
-            odd = around(odd, high);
-        }
-        let mut last = [0; 16];
+        let (words, rest) = bytes.as_chunks::<4>();
+        let sum = words.iter().fold(self.0, |sum, word| {
+            sum.wrapping_add(u64::from(u32::from_ne_bytes(*word)))
+        });
+        let mut last = [0; 4];
         last[..rest.len()].copy_from_slice(rest);
-        let [low, high] = halves(&last);
-        Self(around(around(even, low), around(odd, high)))
+        Self(sum.wrapping_add(u64::from(u32::from_ne_bytes(last))))
     }
 
     /// With a 16-bit number as it would be sent.
     #[must_use]
     pub(super) fn with_number(self, number: u16) -> Self {
-        Self(around(
-            self.0,
-            u64::from(u16::from_ne_bytes(number.to_be_bytes())),
-        ))
+        Self(
+            self.0
+                .wrapping_add(u64::from(u16::from_ne_bytes(number.to_be_bytes()))),
+        )
     }
 
     /// The folded sum in the order of bytes in which it is sent.
@@ -53,18 +49,6 @@ impl Sum {
     pub(super) fn is_whole(self) -> bool {
         self.folded() == [0xff, 0xff]
     }
-}
-
-fn halves(bytes: &[u8; 16]) -> [u64; 2] {
-    let number = u128::from_ne_bytes(*bytes);
-    #[expect(clippy::cast_possible_truncation, reason = "each is one half")]
-    let halves = [number as u64, (number >> 64) as u64];
-    halves
-}
-
-fn around(sum: u64, word: u64) -> u64 {
-    let (sum, carry) = sum.overflowing_add(word);
-    sum + u64::from(carry)
 }
 
 #[cfg(test)]
