@@ -17,9 +17,9 @@ pub(crate) fn require_root(command: &str) -> Result<()> {
     Ok(())
 }
 
-/// What the managers' tests talk to: foreign TFTP clients, a management controller with its client, a database, Ansible, what signs files, and
-/// who raises alerts.
-const UNIT_TEST_PACKAGES: [&str; 8] = [
+/// What the managers' tests talk to: foreign TFTP clients, a management controller with its client, a database, Ansible, what signs files,
+/// who raises alerts, and another WireGuard.
+const UNIT_TEST_PACKAGES: [&str; 10] = [
     "ansible-core",
     "atftp",
     "ipmitool",
@@ -28,6 +28,8 @@ const UNIT_TEST_PACKAGES: [&str; 8] = [
     "postgresql",
     "prometheus-alertmanager",
     "tftp-hpa",
+    "wireguard-go",
+    "wireguard-tools",
 ];
 
 /// Debian packages of the unit tests, the laboratory and the enterprise's installer.
