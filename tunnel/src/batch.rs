@@ -10,6 +10,7 @@ use std::io;
 use std::mem::size_of;
 use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
 use std::os::fd::AsRawFd as _;
+use std::time::Duration;
 
 /// Messages in one system call.
 const BATCH: usize = 32;
@@ -17,6 +18,8 @@ const BATCH: usize = 32;
 const ROOM: usize = 1 << 16;
 /// Bytes of a socket's buffers: some dozens of messages, so that a burst waits instead of being lost.
 const SOCKET_BUFFER: usize = 8 << 20;
+/// How long sending may wait.
+const PATIENCE: Duration = Duration::from_millis(200);
 /// Words that hold one control message with a number of at most four bytes.
 const CONTROL_WORDS: usize = 4;
 
@@ -27,6 +30,10 @@ pub(crate) fn prepare(socket: &UdpSocket) {
         .or_else(|_| setsockopt(socket, sockopt::RcvBuf, &SOCKET_BUFFER));
     let send = setsockopt(socket, sockopt::SndBufForce, &SOCKET_BUFFER)
         .or_else(|_| setsockopt(socket, sockopt::SndBuf, &SOCKET_BUFFER));
+    // A card that takes nothing more for so long loses what is sent: the worker has the other direction to serve, and may be told to end.
+    if let Err(error) = socket.set_write_timeout(Some(PATIENCE)) {
+        tracing::info!(%error, "the tunnel's socket waits for its card without an end");
+    }
     let coalesce = setsockopt(socket, sockopt::UdpGroSegment, &true);
     for (what, done) in [
         ("receive buffer", receive),

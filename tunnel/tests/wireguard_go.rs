@@ -2,6 +2,7 @@
 //!
 //! The test runs itself again in user, network and mount namespaces of its own (unshare(1)), so it leaves nothing behind, and needs no more than a TUN device. In there a file goes to an echo at our end and comes back over one TCP
 //! connection, which has both ends' planes split, join, encrypt and decrypt in both directions at once.
+#![allow(clippy::unwrap_used)]
 
 use leaseboot_tunnel::{InterfaceSettings, PeerSettings, PrivateKey, Shape, Tunnel};
 use std::io::{Read as _, Write as _};

@@ -40,7 +40,7 @@ enum Which {
     Merge,
     /// 10,000 simulated servers boot, report and are installed against one Lease Manager, on SQLite and on PostgreSQL; about 18 minutes
     Fleet,
-    /// TCP through our data plane, gotatun, boringtun-cli and wireguard-go
+    /// TCP and 500 peers through our data plane, gotatun, boringtun-cli and wireguard-go
     Tunnel,
 }
 
@@ -99,7 +99,10 @@ impl Which {
             Which::Tunnel => Recipe {
                 name: "tunnel",
                 of: ("leaseboot-tests", "tunnel"),
-                programs: &[Program::Example("leaseboot-tunnel", "plane")],
+                programs: &[
+                    Program::Example("leaseboot-tunnel", "plane"),
+                    Program::Example("leaseboot-tunnel", "swarm"),
+                ],
                 installed: &[
                     "iperf3",
                     "iproute2",

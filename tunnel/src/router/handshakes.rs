@@ -8,10 +8,10 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-/// Of one address, which may be a whole site behind address translation.
+/// Of one address, which may be a whole site behind address translation that is powered on at once.
 const EACH: Rate = Rate {
-    per_second: 20.0,
-    burst: 50.0,
+    per_second: 200.0,
+    burst: 500.0,
 };
 /// Of all together.
 const ALL: Rate = Rate {
@@ -134,20 +134,22 @@ mod tests {
         let begin = Instant::now();
         let mut limit = HandshakeLimit::new(begin);
         let allowed = |limit: &mut HandshakeLimit, from: [u8; 4], now| {
-            (0..500).filter(|_| limit.allows(IpAddr::from(from), now)).count()
+            (0..2000)
+                .filter(|_| limit.allows(IpAddr::from(from), now))
+                .count()
         };
-        assert_eq!(allowed(&mut limit, [192, 0, 2, 1], begin), 50);
+        assert_eq!(allowed(&mut limit, [192, 0, 2, 1], begin), 500);
         assert_eq!(
             allowed(&mut limit, [192, 0, 2, 2], begin),
-            50,
+            500,
             "another has its own"
         );
         let later = begin + Duration::from_millis(500);
-        assert_eq!(allowed(&mut limit, [192, 0, 2, 1], later), 10);
+        assert_eq!(allowed(&mut limit, [192, 0, 2, 1], later), 100);
         let much_later = begin + Duration::from_secs(60);
         assert_eq!(
             allowed(&mut limit, [192, 0, 2, 1], much_later),
-            50,
+            500,
             "no more than a burst"
         );
     }

@@ -202,6 +202,24 @@ fn a_session_carries_only_so_many_messages_and_is_renewed_before() {
 }
 
 #[test]
+fn messages_beyond_the_end_of_a_session_are_not_taken() {
+    let (mut gateway, server) = pair("10.99.0.10/32");
+    gateway.router.remove_peer(&server.key);
+    gateway.router.messages = MessageLimits {
+        rekey_after: u64::MAX,
+        reject_after: 4,
+    };
+    gateway.lets_in(&server, &["10.99.0.10/32"]);
+    exchange(&gateway, &server, server.sends(&from_server(b"first")));
+    // The keepalive and the first packet were the messages 0 and 1. All of these are well encrypted.
+    let taken = (2..8).map(|_| {
+        let datagrams = server.sends(&from_server(b"on"));
+        gateway.hears(&datagrams, server.address).1.len()
+    });
+    assert_eq!(taken.collect::<Vec<_>>(), [1, 1, 0, 0, 0, 0]);
+}
+
+#[test]
 fn the_largest_datagrams_and_packets_neither_panic_nor_pass() {
     let (gateway, server) = pair("10.99.0.10/32");
     exchange(&gateway, &server, server.sends(&from_server(b"first")));
@@ -261,19 +279,24 @@ fn a_cookie_is_good_for_one_port() {
 #[test]
 fn an_address_gets_only_so_many_handshakes() {
     let (gateway, server) = pair("10.99.0.10/32");
-    let initiation = server.sends(&from_server(b"first"));
-    let mut answered = 0;
-    for _ in 0..100 {
+    let (mut asked_for_cookies, mut answered) = (0, 0);
+    for _ in 0..800 {
         // Each is fresh: a repeated one would be refused for its time.
         let mut fresh = Datagrams::default();
         let index = server.router.table().by_key[&gateway.key];
         server.router.table().peers[&index]
             .session()
             .begin_handshake(true, &mut fresh);
-        answered += usize::from(!gateway.hears(&fresh, server.address).0.messages().is_empty());
+        let answer = gateway.hears(&fresh, server.address).0;
+        match answer.iter().next().map(|(_, bytes)| bytes[0]) {
+            Some(3) => asked_for_cookies += 1,
+            Some(kind) => answered += usize::from(kind == 2),
+            None => {}
+        }
+        server.hears(&answer, gateway.address);
     }
-    assert!(initiation.len() > 0);
-    assert!((50..60).contains(&answered), "{answered} were answered");
+    assert!(asked_for_cookies > 0, "the second limit is behind the first");
+    assert!((500..790).contains(&answered), "{answered} were answered");
 }
 
 proptest! {

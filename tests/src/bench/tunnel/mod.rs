@@ -14,7 +14,9 @@
 //! | `wire` | the namespaces and the transit |
 //! | `planes` | the processes at both ends |
 //! | `load` | iperf3 and ping |
+//! | `crowd` | 500 peers at one gateway |
 
+mod crowd;
 mod load;
 mod planes;
 mod wire;
@@ -34,7 +36,7 @@ const SECONDS: u32 = 5;
 /// # Errors
 /// When a plane cannot be run, or carries nothing.
 pub fn run(parts: &[String]) -> Result<()> {
-    let wanted = super::parts(parts, &["tcp"])?;
+    let wanted = super::parts(parts, &["tcp", "crowd"])?;
     let scratch = tempfile::tempdir().context("cannot make a folder for the bench")?;
     let wire = Wire::lay()?;
     let places = Places {
@@ -42,10 +44,14 @@ pub fn run(parts: &[String]) -> Result<()> {
         folder: scratch.path(),
         crates: folder_of("LEASEBOOT_PEER_CRATES")?,
         ours: folder_of("LEASEBOOT_BIN_DIR")?.join("plane"),
+        swarm: folder_of("LEASEBOOT_BIN_DIR")?.join("swarm"),
     };
     places.make_keys()?;
     if wanted("tcp") {
         tcp_rows(&places)?;
+    }
+    if wanted("crowd") {
+        crowd_rows(&places)?;
     }
     Ok(())
 }
@@ -125,6 +131,44 @@ fn tcp_rows(places: &Places<'_>) -> Result<()> {
             peer,
             None,
         )?;
+    }
+    Ok(())
+}
+
+fn crowd_rows(places: &Places<'_>) -> Result<()> {
+    let peers = crowd::peers(places)?;
+    let measure = |plane: Plane| {
+        let crowd = crowd::measure(places, plane, &peers)
+            .with_context(|| format!("cannot measure {} with a crowd", plane.name()))?;
+        println!("{:<14} {crowd:.2?}", plane.name());
+        anyhow::Ok(crowd)
+    };
+    let ours = measure(Plane::Ours)?;
+    for peer in [Plane::Gotatun, Plane::WireguardGo] {
+        let theirs = measure(peer)?;
+        for (what, unit, ours, theirs) in [
+            ("echoes of 1,200 bytes", "1,000/s", ours.rate, theirs.rate),
+            (
+                "CPU of the gateway for a million",
+                "CPU-s",
+                ours.cost,
+                theirs.cost,
+            ),
+            (
+                "all have shaken hands and had an echo",
+                "s",
+                ours.ready,
+                theirs.ready,
+            ),
+        ] {
+            Measurement::new(
+                format!("500 peers at once, {what}, against {}", peer.name()),
+                unit,
+                ours,
+            )
+            .against(peer.name(), theirs)
+            .say()?;
+        }
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ use super::wire::{End, Wire};
 use crate::bench::group::Group;
 use anyhow::{Context as _, Result, bail};
 use std::fs::File;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -50,7 +51,7 @@ impl Plane {
     }
 
     /// The address of an end, as the load uses it.
-    pub(super) fn address(self, end: End) -> std::net::Ipv4Addr {
+    pub(super) fn address(self, end: End) -> Ipv4Addr {
         match self {
             Self::NoTunnel => end.outer(),
             _ => end.inner(),
@@ -67,12 +68,24 @@ pub(super) struct Places<'a> {
     pub(super) crates: PathBuf,
     /// Our data plane alone: the example `plane` of leaseboot-tunnel.
     pub(super) ours: PathBuf,
+    /// Many peers in one process: its example `swarm`.
+    pub(super) swarm: PathBuf,
 }
 
 /// Both ends' processes. Dropping it kills them, and their devices with them.
 pub(super) struct Running {
     plane: Plane,
     ends: Vec<Process>,
+}
+
+/// One end alone.
+pub(super) struct Gateway(Process);
+
+/// Who may come in.
+struct Peer {
+    public: String,
+    address: Ipv4Addr,
+    endpoint: Option<SocketAddr>,
 }
 
 struct Process {
@@ -118,7 +131,12 @@ impl Places<'_> {
         };
         if plane != Plane::NoTunnel {
             for end in End::BOTH {
-                running.ends.push(self.start_end(plane, end)?);
+                let peer = Peer {
+                    public: self.public(end.other())?,
+                    address: end.other().inner(),
+                    endpoint: Some((end.other().outer(), end.other().port()).into()),
+                };
+                running.ends.push(self.start_end(plane, end, &[peer])?);
             }
         }
         running.wait_until(|| {
@@ -128,11 +146,24 @@ impl Places<'_> {
         Ok(running)
     }
 
-    fn start_end(&self, plane: Plane, end: End) -> Result<Process> {
+    /// Starts a plane at the near end, with these peers: the public key of each and its inner address. Nobody is dialled.
+    pub(super) fn start_gateway(&self, plane: Plane, peers: &[(String, Ipv4Addr)]) -> Result<Gateway> {
+        let peers: Vec<_> = peers
+            .iter()
+            .map(|(public, address)| Peer {
+                public: public.clone(),
+                address: *address,
+                endpoint: None,
+            })
+            .collect();
+        self.start_end(plane, End::Near, &peers).map(Gateway)
+    }
+
+    fn start_end(&self, plane: Plane, end: End, peers: &[Peer]) -> Result<Process> {
         let interface = interface(end);
         let mut command = match plane {
             Plane::NoTunnel => bail!("no tunnel has no process"),
-            Plane::Ours => self.our_end(end)?,
+            Plane::Ours => self.our_end(end, peers),
             Plane::Gotatun => self.wire.command(end, self.crates.join("gotatun")),
             Plane::Boringtun => self.wire.command(end, self.crates.join("boringtun-cli")),
             Plane::WireguardGo => self.wire.command(end, "wireguard-go"),
@@ -146,19 +177,12 @@ impl Places<'_> {
         }
         let mut process = self.spawn(plane, end, &mut command)?;
         if plane != Plane::Ours {
-            self.configure(end, &interface, &mut process)?;
+            self.configure(end, &interface, peers, &mut process)?;
         }
         Ok(process)
     }
 
-    fn our_end(&self, end: End) -> Result<Command> {
-        let peer = format!(
-            "{},{}/32,{}:{}",
-            self.public(end.other())?,
-            end.other().inner(),
-            end.other().outer(),
-            end.other().port()
-        );
+    fn our_end(&self, end: End, peers: &[Peer]) -> Command {
         let mut command = self.wire.command(end, &self.ours);
         command
             .arg(interface(end))
@@ -168,8 +192,8 @@ impl Places<'_> {
                 format!("{}/16", end.inner()),
                 MTU.to_string(),
             ])
-            .arg(peer);
-        Ok(command)
+            .args(peers.iter().map(Peer::as_word));
+        command
     }
 
     fn spawn(&self, plane: Plane, end: End, command: &mut Command) -> Result<Process> {
@@ -191,34 +215,22 @@ impl Places<'_> {
         })
     }
 
-    fn configure(&self, end: End, interface: &str, process: &mut Process) -> Result<()> {
+    fn configure(&self, end: End, interface: &str, peers: &[Peer], process: &mut Process) -> Result<()> {
         process.wait_until(|| {
             let there = self.wire.run(end, "wg", &["show", interface]);
             Ok(there.is_ok())
         })?;
-        let (key, peer) = (self.key(end), self.public(end.other())?);
-        let endpoint = format!("{}:{}", end.other().outer(), end.other().port());
-        let allowed = format!("{}/32", end.other().inner());
-        let port = end.port().to_string();
-        let key = key.to_str().context("a path is no UTF-8")?;
-        self.wire.run(
-            end,
-            "wg",
-            &[
-                "set",
-                interface,
-                "private-key",
-                key,
-                "listen-port",
-                &port,
-                "peer",
-                &peer,
-                "endpoint",
-                &endpoint,
-                "allowed-ips",
-                &allowed,
-            ],
-        )?;
+        let key = std::fs::read_to_string(self.key(end)).context("cannot read a key")?;
+        let mut text = format!(
+            "[Interface]\nPrivateKey = {}\nListenPort = {}\n",
+            key.trim(),
+            end.port()
+        );
+        text.extend(peers.iter().map(Peer::as_section));
+        let path = self.folder.join(format!("{interface}.conf"));
+        std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        let path = path.to_str().context("a path is no UTF-8")?;
+        self.wire.run(end, "wg", &["setconf", interface, path])?;
         self.wire.ip(
             end,
             &format!(
@@ -226,6 +238,35 @@ impl Places<'_> {
                 end.inner()
             ),
         )
+    }
+}
+
+impl Peer {
+    fn as_word(&self) -> String {
+        let endpoint = self.endpoint.map(|endpoint| format!(",{endpoint}"));
+        format!(
+            "{},{}/32{}",
+            self.public,
+            self.address,
+            endpoint.unwrap_or_default()
+        )
+    }
+
+    fn as_section(&self) -> String {
+        let endpoint = self.endpoint.map(|endpoint| format!("Endpoint = {endpoint}\n"));
+        format!(
+            "[Peer]\nPublicKey = {}\nAllowedIPs = {}/32\n{}",
+            self.public,
+            self.address,
+            endpoint.unwrap_or_default()
+        )
+    }
+}
+
+impl Gateway {
+    /// CPU seconds so far.
+    pub(super) fn cpu_seconds(&self) -> Result<f64> {
+        self.0.group.cpu_seconds()
     }
 }
 
