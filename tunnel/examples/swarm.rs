@@ -23,6 +23,8 @@ const WINDOW: usize = 4;
 const PACKET: usize = 1200;
 /// After so long without an answer a peer begins anew: its requests were lost.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// So long all together may take for their first echoes: who is asked for a cookie begins anew after five seconds.
+const READY: Duration = Duration::from_secs(60);
 const TICK: Duration = Duration::from_millis(250);
 
 struct Peer {
@@ -68,7 +70,7 @@ fn run(keys: &str, gateway: &str, endpoint: SocketAddr, target: Ipv4Addr, time: 
         peer.fill()?;
     }
     serve(&mut peers, |peers| {
-        peers.iter().all(|peer| peer.echoes > 0) || begun.elapsed() > time
+        peers.iter().all(|peer| peer.echoes > 0) || begun.elapsed() > READY
     })?;
     let ready = begun.elapsed();
     let missing = peers.iter().filter(|peer| peer.echoes == 0).count();
