@@ -165,6 +165,29 @@ async fn a_po_that_was_restarted_goes_on() {
 }
 
 #[tokio::test]
+async fn a_member_is_told_the_networks_of_its_profile_and_the_installer_those_of_the_gateway() {
+    let enterprise = Enterprise::new().await;
+    enterprise.edit_profile("network = { reach = [\"10.20.0.0/16\"] }\n");
+    let po = enterprise.serve().await;
+    let id = in_stage1(&enterprise, &po).await;
+    for state in [TunnelUp, Chained, Installing] {
+        enterprise.lender.moves("l-1", state);
+    }
+    let installs = |note: &Note| matches!(note, Note::Lender { event } if event.state == Installing);
+    po.until(&id, installs).await;
+    let registered = po.server(ADDRESS).register(key(2)).await;
+    let settings: MemberSettings = registered.json().await.unwrap();
+    let networks: Vec<_> = settings
+        .tunnel
+        .allowed_ips
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(networks, ["127.0.0.0/24", "10.20.0.0/16"]);
+    po.stop().await;
+}
+
+#[tokio::test]
 async fn a_new_boot_attempt_replaces_the_peers() {
     let enterprise = Enterprise::new().await;
     let po = enterprise.serve().await;

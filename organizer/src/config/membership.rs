@@ -1,8 +1,9 @@
-//! The parts of a profile that are about the time after the installation: `[announce]`, `[drain]`.
+//! The parts of a profile that are about the time after the installation: `[announce]`, `[drain]`, `[network]`.
 
 use super::period::Period;
 use super::source::{ConfigError, Source};
-use crate::borrowing::membership::{Announcement, Drain, Membership};
+use crate::borrowing::membership::{Announcement, Drain, Membership, Network};
+use ipnet::IpNet;
 use leaseboot_protocol::ids::Hostname;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -32,15 +33,24 @@ fn deadline() -> Spanned<String> {
     Spanned::new(0..0, "5m".to_owned())
 }
 
+/// `[network]` of `profile.toml`.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NetworkTable {
+    reach: Option<Vec<IpNet>>,
+}
+
 /// Looks at everything.
 pub(super) fn membership(
     source: &Source,
     announce: AnnounceTable,
     drain: Option<DrainTable>,
+    network: NetworkTable,
 ) -> Result<Membership, ConfigError> {
     Ok(Membership {
         announce: announcement(source, announce)?,
         drain: drain.map(|table| draining(source, table)).transpose()?,
+        network: Network { reach: network.reach },
     })
 }
 

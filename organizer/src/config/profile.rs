@@ -1,7 +1,7 @@
 //! Profiles: what kind of server is borrowed, and what is installed on it.
 
 use super::image::Image;
-use super::membership::{self, AnnounceTable, DrainTable};
+use super::membership::{self, AnnounceTable, DrainTable, NetworkTable};
 use super::period::Period;
 use super::sealed::read_sealed;
 use super::source::{ConfigError, Source};
@@ -36,6 +36,8 @@ struct ProfileFile {
     #[serde(default)]
     announce: AnnounceTable,
     drain: Option<DrainTable>,
+    #[serde(default)]
+    network: NetworkTable,
 }
 
 /// A profile with everything that it names looked at.
@@ -124,7 +126,7 @@ impl Profile {
             sealed,
             term_s,
             renew: file.renew,
-            membership: membership::membership(&source, file.announce, file.drain)?,
+            membership: membership::membership(&source, file.announce, file.drain, file.network)?,
         })
     }
 }

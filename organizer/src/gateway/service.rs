@@ -192,7 +192,11 @@ async fn member_key<I: Identities>(
     tracing::info!(borrowing = %tenant.id, %key, "the member's key is registered");
     Ok(Json(MemberSettings {
         hostname: tenant.order.settings.hostname.clone(),
-        tunnel: tenant.order.settings.tunnel.clone(),
+        tunnel: tenant
+            .order
+            .membership
+            .network
+            .tunnel(&tenant.order.settings.tunnel),
     }))
 }
 

@@ -49,6 +49,8 @@ struct Script {
     ailing: u32,
     /// What a search finds.
     found: SearchAnswer,
+    /// Answers with 503 to what begins so.
+    stalled: Option<String>,
     /// The disk of a returned server refuses to be erased.
     worn_out: bool,
     clock: u64,
@@ -89,6 +91,7 @@ impl ScriptedLender {
                 refuse: None,
                 ailing: 0,
                 found: one_server(0, 4),
+                stalled: None,
                 worn_out: false,
                 clock: 1_000_000,
                 addresses: HashMap::new(),
@@ -121,6 +124,16 @@ impl ScriptedLender {
     /// Fails that often.
     pub fn ail(&self, times: u32) {
         self.shared.script.lock().unwrap().ailing = times;
+    }
+
+    /// Answers with 503 to whatever begins so, until it is told otherwise.
+    pub fn stall(&self, order: Option<&str>) {
+        self.shared.script.lock().unwrap().stalled = order.map(str::to_owned);
+    }
+
+    /// How many leases were ever granted.
+    pub fn granted(&self) -> usize {
+        self.shared.script.lock().unwrap().leases.len()
     }
 
     /// The disks of returned servers refuse to be erased from now on.
@@ -246,7 +259,11 @@ impl Shared {
     fn heard(&self, order: String) -> Result<(), Response> {
         let ails = {
             let mut script = self.script.lock().unwrap();
-            let ails = script.ailing > 0;
+            let stalls = script
+                .stalled
+                .as_deref()
+                .is_some_and(|stalled| order.starts_with(stalled));
+            let ails = stalls || script.ailing > 0;
             script.ailing = script.ailing.saturating_sub(1);
             if !ails {
                 script.orders.push(order);

@@ -5,6 +5,7 @@
 pub mod bind;
 pub mod debian;
 pub mod flow;
+pub mod killable;
 pub mod lender;
 pub mod program;
 
@@ -248,16 +249,7 @@ impl Enterprise {
 impl Running {
     /// A client inside the tunnel with the server's address.
     pub fn server(&self, address: &str) -> Server {
-        let client = reqwest::Client::builder()
-            .local_address(address.parse::<IpAddr>().unwrap())
-            .no_proxy()
-            .tls_certs_only([])
-            .build()
-            .unwrap();
-        Server {
-            client,
-            url: format!("http://{}", self.service),
-        }
+        Server::at(address, self.service)
     }
 
     /// Waits until a note of the borrowing fits; gives all notes up to it.
@@ -298,6 +290,39 @@ pub struct Server {
 }
 
 impl Server {
+    /// With this address, asking the service there.
+    pub fn at(address: &str, service: SocketAddr) -> Self {
+        let client = reqwest::Client::builder()
+            .local_address(address.parse::<IpAddr>().unwrap())
+            .no_proxy()
+            .tls_certs_only([])
+            .build()
+            .unwrap();
+        Server {
+            client,
+            url: format!("http://{service}"),
+        }
+    }
+
+    async fn status(request: reqwest::RequestBuilder) -> Option<u16> {
+        request.send().await.ok().map(|answer| answer.status().as_u16())
+    }
+
+    /// What it is answered, when somebody answers.
+    pub async fn asks(&self, path: &str) -> Option<u16> {
+        Self::status(self.client.get(format!("{}{path}", self.url))).await
+    }
+
+    pub async fn registers(&self, key: WireguardPublicKey) -> Option<u16> {
+        let request = self.client.put(format!("{}/v1/member/key", self.url));
+        Self::status(request.json(&serde_json::json!({ "key": key }))).await
+    }
+
+    pub async fn greets(&self) -> Option<u16> {
+        let request = self.client.post(format!("{}/v1/member/hello", self.url));
+        Self::status(request.json(&serde_json::json!({ "boot_id": "b", "agent_version": "1" }))).await
+    }
+
     pub async fn get(&self, path: &str) -> reqwest::Response {
         self.client
             .get(format!("{}{path}", self.url))
