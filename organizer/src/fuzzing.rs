@@ -2,16 +2,24 @@
 //! small changes.
 
 use crate::borrowing::merged::{check, check_outline};
+use crate::events::{alertmanager, cloudevents};
 use crate::images::examine::archive::Budget;
 use crate::images::examine::{initrd, kernel, ways};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use leaseboot_protocol::installer::Installer;
 use leaseboot_protocol::settings::InstallSettings;
+use leaseboot_protocol::timestamp::Timestamp;
 
 /// A reader, with its name.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every reader, by the name of its folder in `tests/fuzz/corpus`.
-pub const TARGETS: [Target; 3] = [("initrd", initrd), ("kernel", kernel), ("merged", merged)];
+pub const TARGETS: [Target; 4] = [
+    ("events", events),
+    ("initrd", initrd),
+    ("kernel", kernel),
+    ("merged", merged),
+];
 
 /// Feeds the target of this name.
 ///
@@ -21,6 +29,34 @@ pub fn run(name: &str, bytes: &[u8]) {
     let target = TARGETS.iter().find(|(known, _)| *known == name);
     let (_, target) = target.expect("a target of this name");
     target(bytes);
+}
+
+/// A message of whoever may raise events, as Alertmanager's and as CloudEvents of each kind. Read twice, it speaks of the same things.
+pub fn events(bytes: &[u8]) {
+    let headers = |kind: &str| {
+        let mut headers = HeaderMap::new();
+        let pairs = [("content-type", kind), ("ce-specversion", "1.0"), ("ce-id", "1")];
+        for (name, value) in pairs.into_iter().chain([("ce-source", "/a"), ("ce-type", "b")]) {
+            headers.insert(
+                HeaderName::try_from(name).expect("a header's name"),
+                HeaderValue::from_str(value).expect("a header's value"),
+            );
+        }
+        headers
+    };
+    let now = Timestamp(1);
+    assert_eq!(alertmanager::read(bytes, now), alertmanager::read(bytes, now));
+    for kind in [
+        "application/cloudevents+json",
+        "application/cloudevents-batch+json",
+        "application/json",
+    ] {
+        let (first, again) = (
+            cloudevents::read(&headers(kind), bytes, now),
+            cloudevents::read(&headers(kind), bytes, now),
+        );
+        assert_eq!(first, again);
+    }
 }
 
 /// Settings of which only text, language and name matter here.
