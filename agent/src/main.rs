@@ -27,6 +27,7 @@ mod lm;
 mod member;
 mod mounts;
 mod network;
+mod path_mtu;
 mod power;
 mod report;
 mod stage1;

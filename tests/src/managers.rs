@@ -375,6 +375,11 @@ impl Organizer {
             .await
     }
 
+    /// `leaseboot-po doctor`; an error when it finds a problem.
+    pub async fn doctor(&self) -> Result<String> {
+        self.run(&["doctor", "--config", &self.config_path()]).await
+    }
+
     /// `leaseboot-po erasure` into a file: the lender's signed record that a server was erased.
     pub async fn erasure(&self, lease: &str) -> Result<PathBuf> {
         let text = self

@@ -131,6 +131,32 @@ impl Network {
         self.transit.run("nft", &[&rules]).await.map(drop)
     }
 
+    /// The transit carries packets of `mtu` bytes and says nothing of it: its messages of packets that are too big (RFC 1191) are dropped.
+    pub async fn narrow_transit(&self, mtu: u16) -> Result<()> {
+        let rules = "add chain inet firewall silence { type filter hook output priority filter; }\n\
+                     add rule inet firewall silence icmp type destination-unreachable drop";
+        self.transit.run("nft", &[rules]).await?;
+        let lines = format!("link set lender mtu {mtu}\nlink set enterprise mtu {mtu}\n");
+        self.transit.ip_batch(&lines).await
+    }
+
+    /// The transit loses so many of a hundred packets, by chance.
+    pub async fn lose(&self, percent: u8) -> Result<()> {
+        let rules = format!(
+            "add chain inet firewall loss {{ type filter hook forward priority filter - 1; }}\n\
+             add rule inet firewall loss numgen random mod 100 < {percent} drop"
+        );
+        self.transit.run("nft", &[&rules]).await.map(drop)
+    }
+
+    /// Takes the transit's link to the enterprise down, or up again.
+    pub async fn set_transit_up(&self, up: bool) -> Result<()> {
+        let state = if up { "up" } else { "down" };
+        self.transit
+            .ip_batch(&format!("link set enterprise {state}\n"))
+            .await
+    }
+
     /// Adds a port for a bare server to the lender's bridge: a tap device of this name.
     pub(crate) async fn add_port(&self, tap: &str) -> Result<()> {
         let lines = format!(

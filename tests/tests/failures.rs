@@ -1,21 +1,18 @@
 //! What goes wrong in the field, and goes on by itself.
 
 use anyhow::{Context as _, Result};
-use leaseboot_protocol::lease::{EventKind, LeaseEvent, LeaseState, Step};
-use leaseboot_tests::events::{History, Tenant};
-use leaseboot_tests::folders::Folders;
-use leaseboot_tests::lab::{CHAIN, Lab, Plan};
+use leaseboot_protocol::lease::{LeaseState, Step};
+use leaseboot_tests::download::{assert_in_mid_download, in_mid_download};
+use leaseboot_tests::events::Tenant;
+use leaseboot_tests::lab::{CHAIN, Plan};
 use leaseboot_tests::machine::Power;
-use leaseboot_tests::managers::Borrowing;
 use leaseboot_tests::neighbour::{EVERY_PROBE, Neighbour};
 use leaseboot_tests::servers::Server;
-use leaseboot_tests::tiny_image::{Packing, SEEN, TINY, add_profile, archive};
+use leaseboot_tests::tiny_image::{SEEN, TINY};
 use std::time::Duration;
 
 const ORDERED: Duration = Duration::from_secs(60);
 const OUTAGE: Duration = Duration::from_secs(30);
-/// So much that the download has a middle.
-const LARGE: usize = 48 << 20;
 
 #[tokio::test]
 async fn a_gateway_that_is_down_for_half_a_minute_only_delays_the_transfer() -> Result<()> {
@@ -99,25 +96,6 @@ async fn a_po_that_is_killed_during_the_download_lets_the_server_in_again() -> R
         Ok(())
     })
     .await
-}
-
-/// A server that has fetched the beginning of a large initrd.
-async fn in_mid_download(lab: &mut Lab) -> Result<(Borrowing, History)> {
-    let large = Packing::Plain
-        .pack(&archive(&Folders::find()?, LARGE).await?)
-        .await?;
-    add_profile(&lab.po, TINY, &large, &[])?;
-    let mut borrowing = lab.borrow(TINY)?;
-    let mut history = borrowing.during(Tenant::of(lab).follow(ORDERED)).await?;
-    let under_way = |event: &LeaseEvent| matches!(event.what, EventKind::StepProgress { step: Step::Initrd, bytes, .. } if bytes > 1 << 20);
-    let progress = history.wait_for("progress of the initrd", CHAIN, under_way);
-    borrowing.during(progress).await?;
-    Ok((borrowing, history))
-}
-
-fn assert_in_mid_download(lab: &Lab) {
-    let over = lab.machine().serial().tail(usize::MAX).contains(SEEN);
-    assert!(!over, "the download was over before the manager was killed");
 }
 
 #[tokio::test]

@@ -163,6 +163,14 @@ impl Tunnel {
         self.router.status()
     }
 
+    /// Sets the largest inner packet, in bytes; TCP's segments follow it at once, in both directions for connections that begin later.
+    ///
+    /// # Errors
+    /// [`TunnelError::Netlink`].
+    pub async fn set_mtu(&self, mtu: u16) -> Result<(), TunnelError> {
+        Ok(self.netlink.set_up(&self.name, Some(mtu)).await?)
+    }
+
     /// Stops the workers and waits until the device is gone.
     #[expect(
         clippy::unused_async,

@@ -3,6 +3,7 @@
 use super::read_facts;
 use crate::errors::{AnyError, chain};
 use crate::network::Wire;
+use crate::path_mtu;
 use crate::stage1::dial;
 use leaseboot_protocol::stage2::MemberFacts;
 use leaseboot_tunnel::PrivateKey;
@@ -24,7 +25,11 @@ pub(crate) fn main(facts: &Path) -> Result<(), AnyError> {
             "the tunnel {} to {} is up",
             facts.tunnel.address, facts.tunnel.gateway_endpoint
         );
-        stop.recv().await;
+        // Goal: the way to the gateway is looked at until the machine goes down. A search that is dropped has changed nothing.
+        tokio::select! {
+            _ = stop.recv() => {}
+            never = path_mtu::driver::keep(&tunnel, &facts.tunnel, facts.tunnel.mtu) => match never {},
+        }
         tunnel.shutdown().await;
         Ok(())
     })

@@ -2,6 +2,7 @@
 
 use super::welcome::Welcomed;
 use crate::gateway::Gateway;
+use crate::path_mtu;
 use crate::report::{Fault, StepFailed};
 use leaseboot_protocol::agent::InstallTask;
 use leaseboot_protocol::gateway::SessionManifest;
@@ -62,6 +63,7 @@ impl Welcomed {
         let Some(tunnel) = running else {
             return Err(StepFailed(Step::Tunnel));
         };
+        path_mtu::driver::settle(&tunnel, &install.tunnel, install.tunnel.mtu).await;
         Ok(Tunnelled {
             private_key,
             gateway,

@@ -9,6 +9,7 @@ use crate::errors::{AnyError, chain};
 use crate::gateway::Gateway;
 use crate::lm::{self, LeaseManager};
 use crate::network;
+use crate::path_mtu;
 use crate::report::{Fault, StepFailed, Steps};
 use crate::stage1::dial;
 use leaseboot_protocol::lease::Step;
@@ -51,12 +52,12 @@ fn carry() -> Result<(), AnyError> {
         let delivery = steps.connect(session, 0);
         let up = put_up(&steps, drivers, &facts, &key).await;
         delivery.flush().await;
-        let _tunnel = up?;
+        let tunnel = up?;
+        let mtu = path_mtu::driver::settle(&tunnel, &facts.tunnel, facts.tunnel.mtu).await;
         parent.write_all(READY)?;
         drop(parent);
         release_stdin();
-        std::future::pending::<()>().await;
-        Ok(())
+        match path_mtu::driver::keep(&tunnel, &facts.tunnel, mtu).await {}
     })
 }
 
