@@ -2,7 +2,7 @@
 //!
 //! ```sh
 //! swarm keys COUNT                                      # lines of private and public key
-//! swarm run KEYS GATEWAY-KEY ENDPOINT TARGET SECONDS    # after the handshakes: echoes a second; then seconds until all had their first
+//! swarm run KEYS GATEWAY-KEY ENDPOINT TARGET SECONDS    # echoes a second; seconds until all had their first; how many had
 //! ```
 //!
 //! Each peer has a UDP socket and a boringtun session of its own, and keeps [`WINDOW`] echo requests (RFC 792) on their way to `TARGET`, an inner address behind the gateway, whose kernel answers. So the load
@@ -23,8 +23,8 @@ const WINDOW: usize = 4;
 const PACKET: usize = 1200;
 /// After so long without an answer a peer begins anew: its requests were lost.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// So long all together may take for their first echoes: who is asked for a cookie begins anew after five seconds.
-const READY: Duration = Duration::from_secs(60);
+/// So long is waited for everybody's first echo: who is asked for a cookie begins anew after five seconds.
+const READY: Duration = Duration::from_secs(20);
 const TICK: Duration = Duration::from_millis(250);
 
 struct Peer {
@@ -73,17 +73,13 @@ fn run(keys: &str, gateway: &str, endpoint: SocketAddr, target: Ipv4Addr, time: 
         peers.iter().all(|peer| peer.echoes > 0) || begun.elapsed() > READY
     })?;
     let ready = begun.elapsed();
-    let missing = peers.iter().filter(|peer| peer.echoes == 0).count();
-    ensure!(missing == 0, "{missing} peers have had no echo after {ready:?}");
+    let served = peers.iter().filter(|peer| peer.echoes > 0).count();
     let before: u64 = peers.iter().map(|peer| peer.echoes).sum();
     let measured = Instant::now();
     serve(&mut peers, |_| measured.elapsed() > time)?;
     let echoes = peers.iter().map(|peer| peer.echoes).sum::<u64>() - before;
-    println!(
-        "{} {}",
-        echoes as f64 / measured.elapsed().as_secs_f64(),
-        ready.as_secs_f64()
-    );
+    let rate = echoes as f64 / measured.elapsed().as_secs_f64();
+    println!("{rate} {} {served}", ready.as_secs_f64());
     Ok(())
 }
 

@@ -16,8 +16,10 @@ pub(super) struct Crowd {
     pub(super) rate: f64,
     /// CPU seconds of the gateway for a million of them.
     pub(super) cost: f64,
-    /// Seconds from the start until each had its first.
+    /// Seconds from the start until each had its first, or until that was given up.
     pub(super) ready: f64,
+    /// Peers that had one by then.
+    pub(super) served: f64,
 }
 
 /// Makes the peers' keys, which lie in `swarm.keys`; gives the public ones with their inner addresses.
@@ -62,11 +64,18 @@ pub(super) fn measure(places: &Places<'_>, plane: Plane, peers: &[(String, Ipv4A
         ],
     )?;
     let used = gateway.cpu_seconds()? - before;
-    let (rate, ready) = said.trim().split_once(' ').context("the swarm said nothing")?;
-    let (rate, ready): (f64, f64) = (rate.parse()?, ready.parse()?);
+    let numbers: Vec<f64> = said
+        .split_whitespace()
+        .map(str::parse)
+        .collect::<Result<_, _>>()
+        .with_context(|| format!("the swarm said {said:?}"))?;
+    let [rate, ready, served] = numbers[..] else {
+        anyhow::bail!("the swarm said {said:?}");
+    };
     Ok(Crowd {
         rate: rate / 1e3,
         cost: used / (rate * f64::from(SECONDS)) * 1e6,
         ready,
+        served,
     })
 }

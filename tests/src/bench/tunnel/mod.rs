@@ -154,12 +154,8 @@ fn crowd_rows(places: &Places<'_>) -> Result<()> {
                 ours.cost,
                 theirs.cost,
             ),
-            (
-                "all have shaken hands and had an echo",
-                "s",
-                ours.ready,
-                theirs.ready,
-            ),
+            ("served within 20 s", "peers", ours.served, theirs.served),
+            ("until the last of them was", "s", ours.ready, theirs.ready),
         ] {
             Measurement::new(
                 format!("500 peers at once, {what}, against {}", peer.name()),
