@@ -1,4 +1,6 @@
 //! Hundreds of peers at once at one gateway: the example `swarm` of leaseboot-tunnel plays them at the far end, the kernel behind the gateway answers their echoes.
+//!
+//! All of them share one address, as a site behind address translation does. Who limits handshakes by address as strictly as the kernel does lets such a site in slowly.
 
 use super::planes::{Places, Plane};
 use super::wire::End;
