@@ -224,6 +224,7 @@ impl<P: Peers> Organizer<P> {
             ..
         } = wish;
         let (profile, image) = self.measured(&wish.profile).await?;
+        profile.check_install_servers(&self.folder, &self.surroundings.passage)?;
         let pattern = profile.hostname.clone();
         let name = move |taken: &dyn Fn(&Hostname) -> bool| match hostname {
             Some(name) if taken(&name) => Err(CreateError::NameTaken(name)),
@@ -401,6 +402,7 @@ impl<P: Peers> Organizer<P> {
             term_s: profile.term_s,
             renew: profile.renew,
             membership: profile.membership,
+            install_servers: profile.install_servers,
         }
     }
 

@@ -12,6 +12,7 @@ use super::{BorrowingId, Heard, Order};
 use crate::announce::Announcer;
 use crate::gateway::{KeyClaims, Peers};
 use crate::lender::{Lender, LenderError};
+use crate::passage::Passage;
 use crate::progress::Note;
 use crate::store::{Record, Store, StoreError};
 use crate::{error_chain, now};
@@ -70,6 +71,8 @@ pub struct Surroundings<P> {
     pub claims: KeyClaims,
     /// Who is told that servers come and go.
     pub announcer: Announcer,
+    /// Which packets pass into the enterprise.
+    pub passage: Passage,
 }
 
 /// One borrowing.
@@ -412,10 +415,15 @@ impl<P: Peers> Driver<P> {
         if let Some(last) = last_note(&state) {
             notes.push(last);
         }
+        self.surroundings
+            .passage
+            .close(&self.order, &before, &state)
+            .await;
         self.write(state, heard, notes).await?;
         for peer in coming {
             self.let_in(peer).await;
         }
+        self.surroundings.passage.open(&self.order, &self.state).await;
         let keys: Vec<_> = self.state.peers().iter().map(|peer| peer.key).collect();
         self.surroundings.claims.keep_only(&keys, &self.id);
         Ok(())

@@ -95,6 +95,9 @@ pub struct Order {
     /// What is to be after the installation.
     #[serde(default)]
     pub membership: membership::Membership,
+    /// The install servers that it may fetch from, by their names in `po.toml`; without it, all.
+    #[serde(default)]
+    pub install_servers: Option<Vec<String>>,
 }
 
 /// What the lender was heard to say so far.
@@ -112,6 +115,12 @@ impl Order {
     /// The server's address inside the tunnel.
     pub fn address(&self) -> IpAddr {
         self.settings.tunnel.address.addr()
+    }
+
+    /// Whether the server may fetch from the install server of this name while it installs.
+    pub fn may_install_from(&self, name: &str) -> bool {
+        let named = self.install_servers.as_ref();
+        named.is_none_or(|names| names.iter().any(|known| known == name))
     }
 
     /// The name of the boot image: that of the folder which its kernel lies in.

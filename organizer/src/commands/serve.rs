@@ -13,6 +13,7 @@ use leaseboot_po::events::{self, listener::Admission};
 use leaseboot_po::gateway::{self, KeyClaims, listener, service};
 use leaseboot_po::lender::Lender;
 use leaseboot_po::organizer::Organizer;
+use leaseboot_po::passage::Passage;
 use leaseboot_po::policy::{self, desk::Desk};
 use leaseboot_po::store::Store;
 use leaseboot_tunnel::Tunnel;
@@ -83,10 +84,15 @@ async fn serve(config: PoConfig) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let stop = CancellationToken::new();
     let control = server::bind(config.control_socket()).await?;
-    let (organizer, inside) = start(&config, stop.clone()).await?;
+    let (organizer, inside, passage) = start(&config, stop.clone()).await?;
     report_broken_profiles(&config);
     let desk = organizer.desk(&config);
     let mut tasks = spawn(&organizer, &desk, inside, control, &stop);
+    let stopped = stop.clone();
+    tasks.spawn(async move {
+        passage.look_after(stopped).await;
+        Ok(())
+    });
     if let Some(listen) = config.announce.listen {
         let targets = TcpListener::bind(listen).await.with_context(|| {
             format!("cannot serve Prometheus on {listen}: check `listen` of [announce] in po.toml")
@@ -119,7 +125,7 @@ async fn serve(config: PoConfig) -> anyhow::Result<()> {
 async fn start(
     config: &PoConfig,
     stop: CancellationToken,
-) -> anyhow::Result<(Arc<Organizer<Tunnel>>, TcpListener)> {
+) -> anyhow::Result<(Arc<Organizer<Tunnel>>, TcpListener, Passage)> {
     let key = gateway::read_key(&config.gateway.private_key)?;
     let public_key = key.public();
     let mut lenders = Vec::new();
@@ -128,13 +134,21 @@ async fn start(
         lenders.push((lender.name.clone(), Lender::new(lender)?));
     }
     let store = Store::open(&config.folder.join("po.sqlite")).await?;
+    let interface = &config.gateway.interface;
+    let passage = Passage::prepare(interface, config.gateway.service(), &config.install_servers).await?;
+    // Before a peer is let in: what is not open yet must not pass.
+    let records = store.all().await?;
+    passage
+        .begin(records.iter().map(|record| (&record.order, &record.state)))
+        .await?;
     let peers = gateway::start(&config.gateway, key).await?;
-    let inside = listener::bind(config.gateway.service(), Some(&config.gateway.interface))?;
+    let inside = listener::bind(config.gateway.service().into(), Some(&config.gateway.interface))?;
     let surroundings = Surroundings {
         store,
         lenders: Lenders::new(lenders),
         peers,
         claims: KeyClaims::new(public_key),
+        passage: passage.clone(),
         announcer: Announcer::new(config.folder.join("hosts"), config.announce.clone()),
     };
     let organizer = Organizer::start(
@@ -146,7 +160,7 @@ async fn start(
     )
     .await?;
     tracing::info!(endpoint = %config.gateway.endpoint, tunnel = %config.gateway.tunnel, key = %public_key, "the gateway is up");
-    Ok((organizer, inside))
+    Ok((organizer, inside, passage))
 }
 
 fn spawn(

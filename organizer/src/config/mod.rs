@@ -13,6 +13,7 @@
 mod announce;
 mod events;
 mod image;
+mod install_server;
 mod lenders;
 mod membership;
 mod period;

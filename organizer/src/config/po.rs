@@ -2,12 +2,14 @@
 
 use super::announce::{self, AnnounceConfig};
 use super::events::{self, EventsConfig, EventsTable};
+use super::install_server::{self, InstallServerTable};
 use super::lenders::{self, LenderConfig, LenderTables};
 use super::source::{ConfigError, Source};
+use crate::passage::InstallServer;
 use ipnet::{IpNet, Ipv4Net};
 use leaseboot_protocol::network::{TunnelSettings, WireguardPublicKey};
 use serde::Deserialize;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use toml::Spanned;
 
@@ -23,6 +25,8 @@ const SERVICE_PORT: u16 = 80;
 struct PoFile {
     gateway: GatewayTable,
     lender: LenderTables,
+    #[serde(default)]
+    install_server: Vec<InstallServerTable>,
     #[serde(default)]
     announce: announce::Table,
     events: Option<EventsTable>,
@@ -71,6 +75,8 @@ pub struct PoConfig {
     pub gateway: GatewayConfig,
     /// The lenders, at least one.
     pub lenders: Vec<LenderConfig>,
+    /// Where installers fetch from, inside the enterprise.
+    pub install_servers: Vec<InstallServer>,
     /// Who is told of servers in service.
     pub announce: AnnounceConfig,
     /// Where the enterprise's services raise events; without it only the CLI does.
@@ -120,11 +126,19 @@ impl PoConfig {
         let folder = source.folder().to_owned();
         let gateway = gateway(source, file.gateway)?;
         let lenders = lenders::read(source, file.lender)?;
+        let reached: Vec<_> = gateway
+            .allowed
+            .iter()
+            .copied()
+            .chain([gateway.tunnel.into()])
+            .collect();
+        let install_servers = install_server::install_servers(source, file.install_server, &reached)?;
         let events = file.events.map(|table| events::read(source, table)).transpose()?;
         Ok(Self {
             folder,
             gateway,
             lenders,
+            install_servers,
             announce: file.announce.check(source)?,
             events,
         })
@@ -198,8 +212,8 @@ fn gateway(source: &Source, table: GatewayTable) -> Result<GatewayConfig, Config
 
 impl GatewayConfig {
     /// Where the gateway answers inside the tunnel.
-    pub fn service(&self) -> SocketAddr {
-        SocketAddr::from((self.tunnel.addr(), SERVICE_PORT))
+    pub fn service(&self) -> SocketAddrV4 {
+        SocketAddrV4::new(self.tunnel.addr(), SERVICE_PORT)
     }
 
     /// Every address that a server may get, in order.
@@ -221,7 +235,7 @@ impl GatewayConfig {
             gateway_endpoint: self.endpoint,
             gateway_public_key: public_key,
             allowed_ips,
-            gateway_service: self.service(),
+            gateway_service: self.service().into(),
             mtu: self.mtu,
             keepalive_s: self.keepalive_s,
         }

@@ -8,6 +8,7 @@ use super::source::{ConfigError, Source};
 use crate::borrowing::membership::Membership;
 use crate::borrowing::merged;
 use crate::error_chain;
+use crate::passage::Passage;
 use leaseboot_protocol::ids::Hostname;
 use leaseboot_protocol::installer::Installer;
 use leaseboot_protocol::marks::{self, MarkError};
@@ -33,6 +34,7 @@ struct ProfileFile {
     term: Option<Spanned<String>>,
     #[serde(default)]
     renew: bool,
+    install_servers: Option<Vec<String>>,
     #[serde(default)]
     announce: AnnounceTable,
     drain: Option<DrainTable>,
@@ -63,6 +65,8 @@ pub struct Profile {
     pub term_s: Option<u64>,
     /// Whether a lease is renewed when its term is about to end.
     pub renew: bool,
+    /// The install servers that a server may fetch from, by their names in `po.toml`; without it, all.
+    pub install_servers: Option<Vec<String>>,
     /// What is to be after the installation.
     pub membership: Membership,
 }
@@ -126,7 +130,29 @@ impl Profile {
             sealed,
             term_s,
             renew: file.renew,
+            install_servers: file.install_servers,
             membership: membership::membership(&source, file.announce, file.drain, file.network)?,
+        })
+    }
+}
+
+impl Profile {
+    /// The install servers that it names must be in `po.toml`, which the gateway's doors were made of.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn check_install_servers(&self, folder: &Path, passage: &Passage) -> Result<(), ConfigError> {
+        let named = self.install_servers.as_deref().unwrap_or_default();
+        let Some(name) = passage.unknown(named) else {
+            return Ok(());
+        };
+        Err(ConfigError {
+            file: folder.join("profiles").join(&self.name).join("profile.toml"),
+            line: None,
+            problem: format!(
+                "install_servers names {name:?}, and the po.toml that is served has no [[install_server]] of that name; write one and restart, or remove the name"
+            ),
+            source: None,
         })
     }
 }

@@ -183,6 +183,7 @@ impl Enterprise {
             lenders: Lenders::new(self.lenders()),
             peers,
             claims: KeyClaims::new(GATEWAY_KEY),
+            passage: leaseboot_po::passage::Passage::unguarded(),
             announcer: Announcer::new(folder.join("hosts"), self.announce.clone()),
         };
         let organizer = Organizer::start(

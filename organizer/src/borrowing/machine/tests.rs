@@ -31,6 +31,7 @@ pub(crate) fn order() -> Order {
         sealed: BTreeMap::from([("root".to_owned(), "root.sealed".into())]),
         term_s: None,
         renew: false,
+        install_servers: None,
         membership: Default::default(),
     }
 }
