@@ -12,6 +12,7 @@
 //! | [`enrolment`] | from a lender's invitation to our certificate |
 //! | [`gateway`] | WireGuard peers and the service inside the tunnel |
 //! | [`images`] | boot images: adds, examines, checks and removes them |
+//! | [`sealing`] | makes the files of sealed values |
 //! | [`passage`] | which packets pass from lent servers into the enterprise, by lease |
 //! | [`control`] | the CLI's way to the daemon: a Unix socket |
 //! | [`doctor`] | looks at all that a borrowing needs |
@@ -37,6 +38,7 @@ pub mod organizer;
 pub mod passage;
 pub mod policy;
 pub mod progress;
+pub mod sealing;
 pub mod store;
 
 use leaseboot_protocol::timestamp::Timestamp;

@@ -27,6 +27,7 @@ enum Command {
     Inventory(commands::inventory::Inventory),
     Erasure(commands::erasure::PrintErasure),
     Image(commands::image::Image),
+    Seal(commands::seal::Seal),
     Event(commands::event::EventCommand),
     Explain(commands::explain::Explain),
     #[command(hide = true)]
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
         Command::Inventory(inventory) => inventory.run(),
         Command::Erasure(erasure) => erasure.run(),
         Command::Image(image) => image.run(),
+        Command::Seal(seal) => seal.run(),
         Command::Event(event) => event.run(),
         Command::Explain(explain) => explain.run(),
         Command::Completions(completions) => completions.run(Cli::command()),

@@ -463,6 +463,14 @@ impl<P: Peers> Identities for Organizer<P> {
         })
     }
 
+    async fn unseal(&self, address: IpAddr) -> Result<(), Denied> {
+        self.input(address, Event::Unsealing).await
+    }
+
+    async fn gather(&self, address: IpAddr) -> Result<(), Denied> {
+        self.input(address, Event::Gathering).await
+    }
+
     async fn register(&self, address: IpAddr, key: WireguardPublicKey) -> Result<(), Denied> {
         self.input(address, Event::MemberKey(key)).await
     }

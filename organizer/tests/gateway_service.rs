@@ -34,6 +34,16 @@ impl Identities for OneServer {
         })
     }
 
+    async fn unseal(&self, _: IpAddr) -> Result<(), Denied> {
+        self.heard.lock().unwrap().push("unseal".to_owned());
+        Ok(())
+    }
+
+    async fn gather(&self, _: IpAddr) -> Result<(), Denied> {
+        self.heard.lock().unwrap().push("gather".to_owned());
+        Ok(())
+    }
+
     async fn register(&self, _: IpAddr, key: WireguardPublicKey) -> Result<(), Denied> {
         self.heard.lock().unwrap().push(format!("key {key}"));
         Ok(())
@@ -188,8 +198,9 @@ async fn each_state_opens_what_it_needs_and_nothing_else() {
         );
     }
     let heard = service.identities.heard.lock().unwrap().clone();
-    assert_eq!(heard.iter().filter(|word| *word == "hello").count(), 2);
-    assert_eq!(heard.len(), 5);
+    let times = |word: &str| heard.iter().filter(|heard| **heard == word).count();
+    assert_eq!((times("hello"), times("unseal"), times("gather")), (2, 2, 4));
+    assert_eq!(heard.len(), 11);
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@
 use super::choice::{Chosen, Lenders, PassedOver, choose};
 use super::drain::drain;
 use super::machine::{Duty, Event, Peer, State};
-use super::telling::{difference, last_note, tell};
+use super::telling::{difference, last_note, tell, tell_of_values};
 use super::{BorrowingId, Heard, Order};
 use crate::announce::Announcer;
 use crate::gateway::{KeyClaims, Peers};
@@ -253,6 +253,8 @@ impl<P: Peers> Driver<P> {
                 self.state.may_register(*key) && self.surroundings.claims.is_free_for(*key, &self.id)
             }
             Event::MemberHello => self.state.may_greet(),
+            Event::Unsealing => self.state.may_unseal(),
+            Event::Gathering => self.state.may_gather(),
             _ => true,
         };
         let result = match fits {
@@ -395,6 +397,7 @@ impl<P: Peers> Driver<P> {
             }
             hear_of_the_term(&mut heard, &event);
             let event = self.screen(event);
+            notes.extend(tell_of_values(&self.order, &state, &event));
             if let Some(next) = state.next(&self.order, &event).filter(|next| *next != state) {
                 notes.extend(tell(&self.order, &state, &event, &next));
                 state = next;

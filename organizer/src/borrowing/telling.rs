@@ -64,6 +64,14 @@ pub(super) fn tell(order: &Order, before: &State, event: &Event, after: &State) 
     notes
 }
 
+/// That sealed values go out, which changes no state: an answer that was lost is given again, and told again.
+pub(super) fn tell_of_values(order: &Order, state: &State, event: &Event) -> Option<Note> {
+    let goes = matches!(event, Event::Unsealing) && state.may_unseal() && !order.sealed.is_empty();
+    goes.then(|| Note::Unsealed {
+        names: order.sealed.keys().cloned().collect(),
+    })
+}
+
 fn lender_lines(order: &Order, merged: &str) -> usize {
     merged::check(&order.settings, merged).unwrap_or_default()
 }

@@ -15,6 +15,7 @@ pub(crate) mod inventory;
 pub(crate) mod list;
 pub(crate) mod release;
 pub(crate) mod renew;
+pub(crate) mod seal;
 pub(crate) mod serve;
 pub(crate) mod shell;
 mod watch;

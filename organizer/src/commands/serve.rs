@@ -138,8 +138,9 @@ async fn start(
     let passage = Passage::prepare(interface, config.gateway.service(), &config.install_servers).await?;
     // Before a peer is let in: what is not open yet must not pass.
     let records = store.all().await?;
+    let living = records.iter().filter(|record| !record.state.is_over());
     passage
-        .begin(records.iter().map(|record| (&record.order, &record.state)))
+        .begin(living.map(|record| (&record.order, &record.state)))
         .await?;
     let peers = gateway::start(&config.gateway, key).await?;
     let inside = listener::bind(config.gateway.service().into(), Some(&config.gateway.interface))?;

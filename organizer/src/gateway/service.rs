@@ -47,6 +47,12 @@ pub trait Identities: Send + Sync + 'static {
     /// The borrowing that has `address`.
     fn tenant(&self, address: IpAddr) -> Option<Tenant>;
 
+    /// Writes down that the sealed values of the borrowing that has `address` go to its server now.
+    fn unseal(&self, address: IpAddr) -> impl Future<Output = Result<(), Denied>> + Send;
+
+    /// The server at `address` goes on to its image: it has its sealed values.
+    fn gather(&self, address: IpAddr) -> impl Future<Output = Result<(), Denied>> + Send;
+
     /// Registers the member's key for the borrowing that has `address`.
     fn register(
         &self,
@@ -133,7 +139,7 @@ async fn sealed<I: Identities>(
     Shared(identities): Shared<Arc<I>>,
     Extension(source): Extension<Source>,
 ) -> Result<Json<SealedValues>, Refused> {
-    let tenant = admit(&*identities, source, "sealed values", State::may_gather)?;
+    let tenant = admit(&*identities, source, "sealed values", State::may_unseal)?;
     let mut values = BTreeMap::new();
     for (name, path) in &tenant.order.sealed {
         let value = read_sealed(path).map_err(|error| {
@@ -142,9 +148,25 @@ async fn sealed<I: Identities>(
         })?;
         values.insert(name.clone(), value);
     }
+    // Written down before they leave: what is in the history may not have arrived, but nothing arrives that is not in it.
+    identities.unseal(source.0).await?;
     let names: Vec<_> = values.keys().collect();
-    tracing::info!(borrowing = %tenant.id, ?names, "sealed values go to the server");
+    tracing::info!(borrowing = %tenant.id, server = %server(&tenant), ?names, "sealed values go to the server");
     Ok(Json(SealedValues { values }))
+}
+
+/// The borrowing behind `source`, which goes on to its image. From then on the sealed values stay here.
+async fn gathering<I: Identities>(identities: &I, source: Source, what: &str) -> Result<Tenant, Refused> {
+    let tenant = admit(identities, source, what, State::may_gather)?;
+    if tenant.state.may_unseal() {
+        identities.gather(source.0).await?;
+    }
+    Ok(tenant)
+}
+
+/// The server's name at the lender.
+fn server(tenant: &Tenant) -> &str {
+    tenant.state.server().map_or("unknown", |server| server.as_str())
 }
 
 async fn kernel<I: Identities>(
@@ -152,7 +174,7 @@ async fn kernel<I: Identities>(
     Extension(source): Extension<Source>,
     request: Request,
 ) -> Result<Response, Refused> {
-    let tenant = admit(&*identities, source, "kernel", State::may_gather)?;
+    let tenant = gathering(&*identities, source, "kernel").await?;
     file(&tenant, &tenant.order.kernel, request).await
 }
 
@@ -161,7 +183,7 @@ async fn initrd<I: Identities>(
     Extension(source): Extension<Source>,
     request: Request,
 ) -> Result<Response, Refused> {
-    let tenant = admit(&*identities, source, "initrd", State::may_gather)?;
+    let tenant = gathering(&*identities, source, "initrd").await?;
     file(&tenant, &tenant.order.initrd, request).await
 }
 

@@ -78,8 +78,8 @@ impl Ruleset {
                 json!({ "jump": { "target": "to_tunnel" } }),
             ],
         ));
-        commands.extend(self.from_tunnel());
-        commands.extend(self.to_tunnel());
+        commands.extend(self.rules_from_tunnel());
+        commands.extend(self.rules_to_tunnel());
         commands.extend(self.elements("add", open.iter()));
         json!({ "nftables": commands })
     }
@@ -91,8 +91,8 @@ impl Ruleset {
         json!({ "nftables": commands })
     }
 
-    /// What a server sends. The gateway's own service decides for itself whom it answers. Answers pass: somebody inside began that connection, which [`Ruleset::to_tunnel`] let pass.
-    fn from_tunnel(&self) -> Vec<Value> {
+    /// What a server sends. The gateway's own service decides for itself whom it answers. Answers pass: somebody inside began that connection, which [`Ruleset::rules_to_tunnel`] let pass.
+    fn rules_from_tunnel(&self) -> Vec<Value> {
         let source = payload("ip", "saddr");
         let destination = payload("ip", "daddr");
         let transport = [json!({ "meta": { "key": "l4proto" } }), payload("th", "dport")];
@@ -126,7 +126,7 @@ impl Ruleset {
     }
 
     /// What is sent to a server: answers, and whatever is meant for a member.
-    fn to_tunnel(&self) -> Vec<Value> {
+    fn rules_to_tunnel(&self) -> Vec<Value> {
         let going_on = [contains(
             json!({ "ct": { "key": "state" } }),
             json!(["established", "related"]),

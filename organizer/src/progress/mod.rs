@@ -96,6 +96,11 @@ pub enum Note {
         /// Its key.
         key: WireguardPublicKey,
     },
+    /// Sealed values went to the server, through the tunnel.
+    Unsealed {
+        /// Their names.
+        names: Vec<String>,
+    },
     /// The installer registered the member's key.
     MemberKey,
     /// The member's key shook hands.

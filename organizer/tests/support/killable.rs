@@ -54,6 +54,7 @@ async fn serve(folder: &Path, inside: SocketAddr) {
         lenders: Lenders::new(lenders.collect()),
         peers: FilePeers::new(folder),
         claims: KeyClaims::new(GATEWAY_KEY),
+        passage: leaseboot_po::passage::Passage::unguarded(),
         announcer: Announcer::new(folder.join("hosts"), config.announce),
     };
     let stop = CancellationToken::new();

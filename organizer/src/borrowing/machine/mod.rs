@@ -90,6 +90,9 @@ pub enum State {
         stage: LeaseState,
         /// The agent's key of this boot attempt.
         agent: Option<WireguardPublicKey>,
+        /// Whether it has its sealed values, as it shows by going on to its image: in this boot attempt they are not given again.
+        #[serde(default)]
+        unsealed: bool,
     },
     /// The member's key is registered; it may shake hands, and the installer still has the address.
     Installed {
@@ -226,6 +229,10 @@ pub enum Event {
         /// Whether the LM may have granted a lease whose answer was lost.
         maybe_granted: bool,
     },
+    /// The server asks for its sealed values, and is about to get them.
+    Unsealing,
+    /// The server asks for its image, so it has its sealed values.
+    Gathering,
     /// The installer registered the member's key.
     MemberKey(WireguardPublicKey),
     /// The member's key shook hands.
@@ -323,7 +330,13 @@ impl State {
         }
     }
 
-    /// Whether the server may have image and sealed values: after the boot and before it enters stage 2.
+    /// Whether the server may have its sealed values: once in a boot attempt. An answer can be lost, so "once" lasts until the server goes on to its
+    /// image, which the agent asks for when it has the values and filled them in.
+    pub fn may_unseal(&self) -> bool {
+        self.may_gather() && matches!(self, State::Transferring { unsealed: false, .. })
+    }
+
+    /// Whether the server may have its image: after the boot and before it enters stage 2.
     pub fn may_gather(&self) -> bool {
         matches!(
             self,

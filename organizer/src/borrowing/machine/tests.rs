@@ -257,6 +257,43 @@ fn a_new_boot_attempt_takes_the_old_peers_away() {
 }
 
 #[test]
+fn sealed_values_are_given_until_the_server_goes_on_to_its_image_and_anew_in_the_next_attempt() {
+    let mut events = smooth()[..6].to_vec();
+    assert!(run(&events).may_unseal());
+    // An answer that was lost is asked for again.
+    events.extend([Event::Unsealing, Event::Unsealing]);
+    assert!(run(&events).may_unseal());
+    events.push(Event::Gathering);
+    let state = run(&events);
+    assert!(state.may_gather() && !state.may_unseal());
+    assert_eq!(state.peers().len(), 1);
+    // Neither the lender's words about the same attempt nor the agent's repetitions open it again.
+    for word in [
+        moved(LeaseState::TunnelUp),
+        agent(1),
+        Event::Unsealing,
+        Event::Gathering,
+    ] {
+        events.push(word);
+        assert!(!run(&events).may_unseal(), "{events:?}");
+    }
+    events.push(agent(3));
+    assert!(
+        run(&events).may_unseal(),
+        "a new boot attempt, with a key of its own"
+    );
+    for cut in [0, 3, 9, 12] {
+        let mut events = smooth()[..cut].to_vec();
+        events.push(Event::Gathering);
+        assert_eq!(
+            run(&events),
+            run(&events[..cut]),
+            "means nothing after {cut} events"
+        );
+    }
+}
+
+#[test]
 fn the_lender_cannot_reopen_what_is_closed() {
     let mut events = smooth()[..9].to_vec();
     events.push(lender(
@@ -369,6 +406,10 @@ proptest! {
             }
             if state.may_gather() {
                 prop_assert_eq!(peers.len(), 1);
+            }
+            prop_assert!(state.may_gather() || !state.may_unseal());
+            if before.may_gather() && !before.may_unseal() && state.may_unseal() {
+                prop_assert!(owners(&state) != owners(&before), "values again without a new key: {event:?}");
             }
             if before.is_over() {
                 prop_assert_eq!(&state, &before, "over is over");

@@ -41,6 +41,7 @@ impl State {
                 boot: boot.clone(),
                 stage: LeaseState::Booting,
                 agent: None,
+                unsealed: false,
             }),
             (State::Returning { lease, outcome }, Event::Returned) => Some(State::Wiping {
                 lease: lease.clone(),
@@ -58,6 +59,7 @@ impl State {
                 erasure: Some(Erasure::clone(erasure)),
             }),
             (State::Draining { .. }, Event::Drained { .. } | Event::Withdrawn) => self.drain(event),
+            (_, Event::Gathering) => self.gather(),
             (_, Event::MemberKey(key)) => self.register(*key),
             (_, Event::MemberSeen | Event::MemberHello | Event::Told(_)) => self.arrive(event),
             _ => None,
@@ -154,6 +156,18 @@ impl State {
         }
     }
 
+    /// The sealed values are not given again in this boot attempt.
+    fn gather(&self) -> Option<State> {
+        let mut next = self.clone();
+        match &mut next {
+            State::Transferring { unsealed, .. } if self.may_gather() => {
+                *unsealed = true;
+                Some(next)
+            }
+            _ => None,
+        }
+    }
+
     /// The installer's word. The same key twice changes nothing; another key means that the installer's last step ran again.
     pub(super) fn register(&self, key: WireguardPublicKey) -> Option<State> {
         let (boot, agent) = match self {
@@ -161,6 +175,7 @@ impl State {
                 boot,
                 stage: LeaseState::Chained | LeaseState::Installing,
                 agent: Some(agent),
+                ..
             } => (boot, agent),
             State::Installed {
                 boot, agent, member, ..
@@ -337,19 +352,24 @@ impl State {
             boot: boot.clone(),
             stage,
             agent: agent.map(|(key, _)| key),
+            unsealed: false,
         })
     }
 
     /// The stage only grows within a boot attempt, so that the lender cannot reopen what is closed.
     fn advance(&self, to: LeaseState) -> Option<State> {
         match self {
-            State::Transferring { boot, stage, agent }
-                if to > *stage && (LeaseState::Booting..=LeaseState::Installing).contains(&to) =>
-            {
+            State::Transferring {
+                boot,
+                stage,
+                agent,
+                unsealed,
+            } if to > *stage && (LeaseState::Booting..=LeaseState::Installing).contains(&to) => {
                 Some(State::Transferring {
                     boot: boot.clone(),
                     stage: to,
                     agent: *agent,
+                    unsealed: *unsealed,
                 })
             }
             _ => None,

@@ -240,6 +240,7 @@ impl Phases {
             Note::PeerIn { .. }
             | Note::PeerOut { .. }
             | Note::MemberKey
+            | Note::Unsealed { .. }
             | Note::MemberSeen
             | Note::Drained
             | Note::DrainFailed { .. }
