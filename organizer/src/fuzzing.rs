@@ -1,6 +1,7 @@
 //! What reads bytes of strangers, for `cargo xtask fuzz` and for the unit test below, which feeds it with its corpus and with what becomes of that by
 //! small changes.
 
+use crate::announce::dns;
 use crate::borrowing::merged::{check, check_outline};
 use crate::events::{alertmanager, cloudevents};
 use crate::images::examine::archive::Budget;
@@ -14,7 +15,8 @@ use leaseboot_protocol::timestamp::Timestamp;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every reader, by the name of its folder in `tests/fuzz/corpus`.
-pub const TARGETS: [Target; 4] = [
+pub const TARGETS: [Target; 5] = [
+    ("dns_answer", dns_answer),
     ("events", events),
     ("initrd", initrd),
     ("kernel", kernel),
@@ -84,6 +86,11 @@ pub fn merged(bytes: &[u8]) {
             assert_eq!(added, Ok(0), "a text that nobody changed");
         }
     }
+}
+
+/// A DNS server's answer to an update: nobody but who has the key is believed.
+pub fn dns_answer(bytes: &[u8]) {
+    assert!(dns::believe(bytes).is_err(), "believed without a signature");
 }
 
 /// An initrd: what is found of it is bounded by what was allowed.

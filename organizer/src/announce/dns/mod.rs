@@ -13,7 +13,9 @@
 
 mod update;
 
-pub use update::{UpdateError, decode_answer, send};
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use update::believe;
+pub use update::{UpdateError, send};
 
 use super::plan::{Act, Step, Subject, Wanted};
 use super::reconcile::Channel;
