@@ -14,6 +14,7 @@
 //! | [`images`] | boot images: adds, examines, checks and removes them |
 //! | [`sealing`] | makes the files of sealed values |
 //! | [`passage`] | which packets pass from lent servers into the enterprise, by lease |
+//! | [`cache`] | packages of the enterprise, kept on the gateway for servers that install |
 //! | [`control`] | the CLI's way to the daemon: a Unix socket |
 //! | [`doctor`] | looks at all that a borrowing needs |
 //! | [`progress`] | what happened, and how people see it |
@@ -21,6 +22,7 @@
 
 pub mod announce;
 pub mod borrowing;
+pub mod cache;
 pub mod config;
 pub mod control;
 pub mod doctor;

@@ -7,6 +7,7 @@ use futures_util::FutureExt as _;
 use leaseboot_po::announce::{Announcer, http_sd};
 use leaseboot_po::borrowing::choice::Lenders;
 use leaseboot_po::borrowing::driver::Surroundings;
+use leaseboot_po::cache::{self, Cache};
 use leaseboot_po::config::{PoConfig, Profile, read_sealed};
 use leaseboot_po::control::server;
 use leaseboot_po::events::{self, listener::Admission};
@@ -86,8 +87,9 @@ async fn serve(config: PoConfig) -> anyhow::Result<()> {
     let control = server::bind(config.control_socket()).await?;
     let (organizer, inside, passage) = start(&config, stop.clone()).await?;
     report_broken_profiles(&config);
+    let cache = Arc::new(Cache::open(&config.folder.join("cache"), &config.caches)?);
     let desk = organizer.desk(&config);
-    let mut tasks = spawn(&organizer, &desk, inside, control, &stop);
+    let mut tasks = spawn(&organizer, &desk, cache, inside, control, &stop);
     let stopped = stop.clone();
     tasks.spawn(async move {
         passage.look_after(stopped).await;
@@ -167,12 +169,13 @@ async fn start(
 fn spawn(
     organizer: &Arc<Organizer<Tunnel>>,
     desk: &Arc<Desk>,
+    cache: Arc<Cache>,
     inside: TcpListener,
     control: UnixListener,
     stop: &CancellationToken,
 ) -> JoinSet<anyhow::Result<()>> {
     let mut tasks = JoinSet::new();
-    let router = service::router(Arc::clone(organizer));
+    let router = service::router(Arc::clone(organizer)).merge(cache::router(Arc::clone(organizer), cache));
     let stopped = stop.clone();
     tasks.spawn(async move {
         listener::run(inside, router, stopped).await;

@@ -11,6 +11,7 @@
 //! A path in a file is relative to the folder of that file.
 
 mod announce;
+mod cache;
 mod events;
 mod image;
 mod install_server;

@@ -1,10 +1,12 @@
 //! `po.toml`: the gateway, the lender and what happens when a server is in service.
 
 use super::announce::{self, AnnounceConfig};
+use super::cache::{self, CacheTable};
 use super::events::{self, EventsConfig, EventsTable};
 use super::install_server::{self, InstallServerTable};
 use super::lenders::{self, LenderConfig, LenderTables};
 use super::source::{ConfigError, Source};
+use crate::cache::Upstream;
 use crate::passage::InstallServer;
 use ipnet::{IpNet, Ipv4Net};
 use leaseboot_protocol::network::{TunnelSettings, WireguardPublicKey};
@@ -27,6 +29,8 @@ struct PoFile {
     lender: LenderTables,
     #[serde(default)]
     install_server: Vec<InstallServerTable>,
+    #[serde(default)]
+    cache: Vec<CacheTable>,
     #[serde(default)]
     announce: announce::Table,
     events: Option<EventsTable>,
@@ -77,6 +81,8 @@ pub struct PoConfig {
     pub lenders: Vec<LenderConfig>,
     /// Where installers fetch from, inside the enterprise.
     pub install_servers: Vec<InstallServer>,
+    /// Package servers whose files are kept on the gateway.
+    pub caches: Vec<Upstream>,
     /// Who is told of servers in service.
     pub announce: AnnounceConfig,
     /// Where the enterprise's services raise events; without it only the CLI does.
@@ -139,6 +145,7 @@ impl PoConfig {
             gateway,
             lenders,
             install_servers,
+            caches: cache::caches(source, file.cache)?,
             announce: file.announce.check(source)?,
             events,
         })

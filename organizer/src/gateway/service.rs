@@ -78,13 +78,14 @@ pub fn router<I: Identities>(identities: Arc<I>) -> Router {
 }
 
 /// An answer that is not the one that was asked for. It goes to a server, so it tells no reasons.
-struct Refused(StatusCode);
+pub(crate) struct Refused(pub(crate) StatusCode);
 
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
         let words = match self.0 {
             StatusCode::FORBIDDEN => "not allowed from this address now\n",
             StatusCode::SERVICE_UNAVAILABLE => "not now; try again\n",
+            StatusCode::NOT_FOUND => "there is no such file\n",
             _ => "the gateway failed; its log tells why\n",
         };
         (self.0, words).into_response()
@@ -101,7 +102,7 @@ impl From<Denied> for Refused {
 }
 
 /// The borrowing behind `source`, when it is in a state that `permits` what is asked.
-fn admit<I: Identities>(
+pub(crate) fn admit<I: Identities>(
     identities: &I,
     source: Source,
     what: &str,

@@ -345,6 +345,22 @@ impl State {
         )
     }
 
+    /// Whether the enterprise's own software runs on it: its installer, or what that installed.
+    pub fn runs_our_software(&self) -> bool {
+        match self {
+            State::Transferring {
+                stage,
+                agent: Some(_),
+                ..
+            } => (LeaseState::Chained..=LeaseState::Installing).contains(stage),
+            State::Installed { .. }
+            | State::Joining { .. }
+            | State::InService { .. }
+            | State::Draining { .. } => true,
+            _ => false,
+        }
+    }
+
     /// Whether the server may register `key` as the member's.
     pub fn may_register(&self, key: WireguardPublicKey) -> bool {
         self.register(key).is_some() || matches!(self, State::Installed { member, .. } if *member == key)
