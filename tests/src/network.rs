@@ -131,11 +131,15 @@ impl Network {
         self.transit.run("nft", &[&rules]).await.map(drop)
     }
 
-    /// The transit carries packets of `mtu` bytes and says nothing of it: its messages of packets that are too big (RFC 1191) are dropped.
+    /// The transit carries packets of `mtu` bytes and says nothing of it: its messages of packets that are too big (RFC 1191) are dropped, and so are the
+    /// fragments that it makes of what may be cut (the kernel allows that of datagrams that it was given many at once).
     pub async fn narrow_transit(&self, mtu: u16) -> Result<()> {
         let rules = "add chain inet firewall silence { type filter hook output priority filter; }\n\
                      add rule inet firewall silence icmp type destination-unreachable drop";
         self.transit.run("nft", &[rules]).await?;
+        let rules = "table inet fragments { chain arriving { type filter hook prerouting priority -500; \
+                     ip frag-off & 0x3fff != 0 drop; }; }";
+        self.lender.run("nft", &[rules]).await?;
         let lines = format!("link set lender mtu {mtu}\nlink set enterprise mtu {mtu}\n");
         self.transit.ip_batch(&lines).await
     }

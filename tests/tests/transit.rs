@@ -24,12 +24,20 @@ async fn a_transit_that_drops_large_packets_without_a_word_still_carries_a_trans
         let mut borrowing = lab.borrow(TINY)?;
         // Once in stage 1, which then fetches kernel and initrd, and once in stage 2.
         let mut mark = lab.machine().serial().mark();
-        for stage in ["stage 1", "stage 2"] {
-            let found = lab.machine().serial().wait_for_after(mark, ": MTU ", CHAIN);
-            let line = borrowing.during(found).await.context(stage)?;
+        for stage in ["stage 1, agent", "stage 2, agent"] {
+            let begun = lab.machine().serial().wait_for_after(mark, stage, CHAIN);
+            borrowing.during(begun).await?;
             mark = lab.machine().serial().mark();
-            let size = line.rsplit(' ').next().unwrap_or_default();
-            let size: u16 = size.parse().with_context(|| line.clone())?;
+            let found = lab
+                .machine()
+                .serial()
+                .wait_for_after(mark, " bytes and not of", CHAIN);
+            let line = borrowing.during(found).await.context(stage)?;
+            let size = line
+                .split(" packets of ")
+                .nth(1)
+                .and_then(|rest| rest.split(' ').next());
+            let size: u16 = size.unwrap_or_default().parse().with_context(|| line.clone())?;
             assert!(size <= INSIDE && INSIDE - size < CLOSE, "{stage}: {line}");
         }
         borrowing
