@@ -174,21 +174,22 @@ fn optimised(command: &mut Command) -> &mut Command {
 
 fn build_programs(wanted: &[Program], workspace: &Workspace, programs: &Path) -> Result<()> {
     std::fs::create_dir_all(programs).with_context(|| format!("cannot make {}", programs.display()))?;
+    let target = workspace.root().join("target");
     for program in wanted {
         let mut build = cargo();
-        let built = match program {
+        let from = match program {
             Program::Shipped(name) => {
-                build.args(["build", "-p", name]);
-                PathBuf::from(name)
+                optimised(build.args(["build", "-p", name]));
+                target.join("debug").join(name)
             }
+            // Few dependencies, so they can be compiled as they are shipped, which is how the peers are.
             Program::Example(package, name) => {
-                build.args(["build", "-p", package, "--example", name]);
-                Path::new("examples").join(name)
+                build.args(["build", "--release", "-p", package, "--example", name]);
+                target.join("release/examples").join(name)
             }
         };
-        prepare::run(optimised(&mut build))?;
-        let from = workspace.root().join("target/debug").join(&built);
-        let to = programs.join(built.file_name().context("a program has no name")?);
+        prepare::run(&mut build)?;
+        let to = programs.join(from.file_name().context("a program has no name")?);
         // A running program cannot be written over, but it can be replaced.
         let _ = std::fs::remove_file(&to);
         std::fs::copy(&from, &to)

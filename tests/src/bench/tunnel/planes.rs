@@ -21,9 +21,9 @@ pub(super) enum Plane {
     NoTunnel,
     /// leaseboot's.
     Ours,
-    /// <https://crates.io/crates/gotatun-cli>
+    /// The crate gotatun-cli.
     Gotatun,
-    /// <https://crates.io/crates/boringtun-cli>
+    /// The crate boringtun-cli.
     Boringtun,
     /// Debian's.
     WireguardGo,
