@@ -372,16 +372,16 @@ async fn add_web_profile(network: &Network, folders: &Folders, po: &Organizer) -
     assets.serve_repository(network).await
 }
 
-/// The profile of the example kickstart.
+/// The profile of the example kickstart, for servers that are numbered: the merge writes each one's name.
 pub(crate) fn web_profile(sources: &Path) -> Result<Profile> {
     let path = sources.join("installer/example.ks");
-    let kickstart =
-        std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let lines = text.lines().filter(|line| !line.contains("--hostname"));
     Ok(Profile {
         name: "web".to_owned(),
         image: "installer".to_owned(),
-        kickstart,
-        hostname: "web-1".to_owned(),
+        kickstart: lines.map(|line| format!("{line}\n")).collect(),
+        hostname: "web-{n}".to_owned(),
         labels: Vec::new(),
         sealed: vec![("root_password".to_owned(), ROOT_PASSWORD_HASH.to_owned())],
     })

@@ -33,7 +33,7 @@ pub mod tiny_image;
 pub mod transcript;
 
 /// The Debian packages that the laboratory runs.
-pub const HOST_PACKAGES: [&str; 16] = [
+pub const HOST_PACKAGES: [&str; 18] = [
     "busybox-static",
     "cpio",
     "curl",
@@ -43,6 +43,8 @@ pub const HOST_PACKAGES: [&str; 16] = [
     "ipxe-qemu",
     "nftables",
     "ovmf",
+    "prometheus",
+    "prometheus-alertmanager",
     "python3",
     "python3-venv",
     "qemu-system-x86",

@@ -276,6 +276,11 @@ impl Organizer {
             .with_context(|| format!("cannot write image.toml in {}", folder.display()))
     }
 
+    /// The folder of its configuration.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// The folder of a boot image.
     pub fn image(&self, name: &str) -> PathBuf {
         self.folder.join("images").join(name)

@@ -154,11 +154,10 @@ pub fn add_profile(po: &Organizer, name: &str, initrd: &[u8], labels: &[(&str, &
     )?;
     // A kickstart that the lender can merge; nobody carries it out.
     let web = web_profile(&folders.sources())?;
-    let lines = web.kickstart.lines().filter(|line| !line.contains("--hostname"));
     po.add_profile(&Profile {
         name: name.to_owned(),
         image: name.to_owned(),
-        kickstart: lines.map(|line| format!("{line}\n")).collect(),
+        kickstart: web.kickstart,
         hostname: format!("{name}-{{n}}"),
         labels: labels
             .iter()
