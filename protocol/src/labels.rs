@@ -142,7 +142,12 @@ impl FromStr for LabelExpression {
     type Err = LabelError;
 
     fn from_str(text: &str) -> Result<Self, LabelError> {
-        parser::parse(text).map(Self)
+        let expression = parser::parse(text).map(Self)?;
+        // What is kept and sent is what is printed, and it must be read again; printing may add blanks and quotes.
+        if expression.to_string().len() > LONGEST_EXPRESSION {
+            return Err(LabelError::too_long());
+        }
+        Ok(expression)
     }
 }
 

@@ -15,6 +15,15 @@ pub struct LabelError {
     pub problem: Problem,
 }
 
+impl LabelError {
+    pub(super) fn too_long() -> Self {
+        Self {
+            character: 1,
+            problem: Problem::TooLong,
+        }
+    }
+}
+
 /// What is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
@@ -38,7 +47,9 @@ pub enum Problem {
         word: String,
     },
     /// A text that is too long.
-    #[error("the expression has more than {LONGEST_EXPRESSION} bytes")]
+    #[error(
+        "the expression has more than {LONGEST_EXPRESSION} bytes, written with a blank between its words"
+    )]
     TooLong,
     /// Too much inside each other.
     #[error("more than {DEEPEST} parentheses and negations stand inside each other")]
@@ -81,10 +92,7 @@ impl Token {
 
 pub(super) fn parse(text: &str) -> Result<Node, LabelError> {
     if text.len() > LONGEST_EXPRESSION {
-        return Err(LabelError {
-            character: 1,
-            problem: Problem::TooLong,
-        });
+        return Err(LabelError::too_long());
     }
     let mut parser = Parser {
         tokens: tokens(text)?,

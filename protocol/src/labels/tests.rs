@@ -82,6 +82,9 @@ fn errors_point_at_the_place() {
     assert_eq!(problem(&("!".repeat(1000) + "a")), Problem::TooDeep);
     assert_eq!(problem(&("(".repeat(1000) + "a")), Problem::TooDeep);
     assert_eq!(problem(&"a,".repeat(2000)), Problem::TooLong);
+    let short_until_it_is_printed = "a,".repeat(1000) + "a";
+    assert!(short_until_it_is_printed.len() <= LONGEST_EXPRESSION);
+    assert_eq!(problem(&short_until_it_is_printed), Problem::TooLong);
 }
 
 fn any_word() -> impl Strategy<Value = String> {

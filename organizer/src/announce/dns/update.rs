@@ -169,6 +169,9 @@ fn judge(server: SocketAddr, answer: &[u8], verifier: Option<TSigVerifier>) -> R
     };
     let unsigned = |problem: String| UpdateError::Unsigned { server, problem };
     let mut verifier = verifier.ok_or_else(|| unsigned("the question was not signed".to_owned()))?;
+    if !can_be_counted(answer) {
+        return Err(unsigned("it claims more records than a message holds".to_owned()));
+    }
     match verifier.verify(answer) {
         Ok(answer) if answer.response_code == ResponseCode::NoError => Ok(()),
         Ok(answer) => Err(refused(answer.response_code)),
@@ -176,6 +179,16 @@ fn judge(server: SocketAddr, answer: &[u8], verifier: Option<TSigVerifier>) -> R
             Some(code) if code != ResponseCode::NoError => Err(refused(code)),
             _ => Err(unsigned(problem.to_string())),
         },
+    }
+}
+
+/// Whether the records that a header claims (RFC 1035, section 4.1.1) can be counted in 16 bits: hickory adds answers and authorities up so.
+fn can_be_counted(answer: &[u8]) -> bool {
+    let number = |at: usize| Some(u16::from_be_bytes([*answer.get(at)?, *answer.get(at + 1)?]));
+    match (number(6), number(8)) {
+        (Some(answers), Some(authorities)) => answers.checked_add(authorities).is_some(),
+        // No header: the reader says so itself.
+        _ => true,
     }
 }
 
