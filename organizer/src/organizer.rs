@@ -3,10 +3,10 @@
 
 use crate::announce::Roster;
 use crate::borrowing::driver::{Denied, Driver, Input, Snapshot, Surroundings};
-use crate::borrowing::machine::{Event, Outcome};
+use crate::borrowing::machine::Event;
+use crate::borrowing::view::BorrowingView;
 use crate::borrowing::{BorrowingId, Order};
 use crate::config::{ConfigError, GatewayConfig, PoConfig, Profile};
-use crate::erasure::Erasure;
 use crate::gateway::Peers;
 use crate::gateway::service::{Identities, Tenant};
 use crate::lender::LenderError;
@@ -16,11 +16,9 @@ use crate::policy::desk::Desk;
 use crate::progress::estimate::Course;
 use crate::progress::{Progress, history};
 use crate::store::{CreateError, Place, Record, StoreError};
-use leaseboot_protocol::ids::{Hostname, LeaseId, ServerId};
+use leaseboot_protocol::ids::Hostname;
 use leaseboot_protocol::network::WireguardPublicKey;
 use leaseboot_protocol::settings::{BootImage, InstallSettings};
-use leaseboot_protocol::timestamp::Timestamp;
-use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -35,43 +33,6 @@ const INBOX: usize = 16;
 const PAGE: u32 = 256;
 /// Earlier transfers of a profile that estimates are made of.
 const COURSES: usize = 5;
-
-/// A borrowing as people see it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BorrowingView {
-    /// Its name.
-    pub id: BorrowingId,
-    /// The lender that was asked last, where po.toml names several.
-    #[serde(default)]
-    pub lender: Option<String>,
-    /// The lease, once there is one.
-    pub lease: Option<LeaseId>,
-    /// The server, while there is one.
-    pub server: Option<ServerId>,
-    /// The profile.
-    pub profile: String,
-    /// The server's name.
-    pub hostname: Hostname,
-    /// The server's address.
-    pub address: IpAddr,
-    /// Where it stands, in words.
-    pub state: String,
-    /// Since when.
-    pub since: Timestamp,
-    /// Why it failed, when it did.
-    pub reason: Option<String>,
-    /// When the lender takes the server back by itself, unless the lease is renewed.
-    #[serde(default)]
-    pub expires: Option<Timestamp>,
-    /// What is known of the server's erasure, once it went back.
-    #[serde(default)]
-    pub erasure: Option<Erasure>,
-    /// The boot image that it was ordered with.
-    #[serde(default)]
-    pub image: Option<String>,
-    /// Whether nothing more will happen.
-    pub over: bool,
-}
 
 /// What somebody wants to borrow.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -240,7 +201,7 @@ impl<P: Peers> Organizer<P> {
         let record = store.create_for(want.as_ref(), pool, name, order, now()).await?;
         tracing::info!(borrowing = %record.id, profile = record.order.settings.profile,
             hostname = %record.order.settings.hostname, address = %record.order.address(), "a borrowing begins");
-        let view = view(&record);
+        let view = BorrowingView::from(&record);
         self.drive(record);
         Ok(view)
     }
@@ -256,7 +217,7 @@ impl<P: Peers> Organizer<P> {
     /// [`StoreError`].
     pub async fn list(&self) -> Result<Vec<BorrowingView>, StoreError> {
         let records = self.surroundings.store.all().await?;
-        Ok(records.iter().map(view).collect())
+        Ok(records.iter().map(BorrowingView::from).collect())
     }
 
     /// Gives the server of a borrowing back, once the profile's drain command has taken the load off it. The borrowing may be named by
@@ -477,28 +438,5 @@ impl<P: Peers> Identities for Organizer<P> {
 
     async fn greet(&self, address: IpAddr) -> Result<(), Denied> {
         self.input(address, Event::MemberHello).await
-    }
-}
-
-fn view(record: &Record) -> BorrowingView {
-    let reason = match record.state.outcome() {
-        Some(Outcome::Failed { reason }) => Some(reason.clone()),
-        _ => None,
-    };
-    BorrowingView {
-        id: record.id.clone(),
-        lender: record.lender.clone(),
-        lease: record.state.lease().cloned(),
-        server: record.state.server().cloned(),
-        profile: record.order.settings.profile.clone(),
-        hostname: record.order.settings.hostname.clone(),
-        address: record.order.address(),
-        state: record.state.to_string(),
-        since: record.since,
-        reason,
-        expires: record.heard.expires.filter(|_| record.state.outcome().is_none()),
-        erasure: record.state.erasure().cloned(),
-        image: record.order.image(),
-        over: record.state.is_over(),
     }
 }

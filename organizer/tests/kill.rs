@@ -5,8 +5,8 @@
 mod support;
 
 use hickory_proto::rr::RecordType;
+use leaseboot_po::borrowing::view::BorrowingView;
 use leaseboot_po::control::BorrowRequest;
-use leaseboot_po::organizer::BorrowingView;
 use leaseboot_po::progress::Progress;
 use leaseboot_protocol::lease::LeaseState;
 use proptest::prelude::*;

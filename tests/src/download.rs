@@ -6,7 +6,7 @@ use crate::lab::{CHAIN, Lab};
 use crate::managers::Borrowing;
 use crate::tiny_image::{Packing, SEEN, TINY, add_profile, archive};
 use anyhow::Result;
-use leaseboot_protocol::lease::{EventKind, LeaseEvent, Step};
+use leaseboot_protocol::lease::{EventKind, LeaseEvent, LeaseState, Step};
 use std::time::Duration;
 
 const ORDERED: Duration = Duration::from_secs(60);
@@ -34,4 +34,16 @@ pub async fn in_mid_download(lab: &mut Lab) -> Result<(Borrowing, History)> {
 pub fn assert_in_mid_download(lab: &Lab) {
     let over = lab.machine().serial().tail(usize::MAX).contains(SEEN);
     assert!(!over, "the download was over before the manager was killed");
+}
+
+/// Waits until the rest has come and the enterprise's kernel runs, and looks that it took no other boot.
+///
+/// # Panics
+/// When it did.
+pub async fn goes_on(lab: &Lab, history: &mut History, within: Duration) -> Result<()> {
+    history.wait_for_state(LeaseState::Installing, within).await?;
+    lab.machine().serial().wait_for(SEEN, CHAIN).await?;
+    let starts = lab.machine().starts();
+    assert_eq!(starts, 1, "the agent goes on without another boot");
+    Ok(())
 }

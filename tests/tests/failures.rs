@@ -2,13 +2,13 @@
 
 use anyhow::{Context as _, Result};
 use leaseboot_protocol::lease::{LeaseState, Step};
-use leaseboot_tests::download::{assert_in_mid_download, in_mid_download};
+use leaseboot_tests::download::{assert_in_mid_download, goes_on, in_mid_download};
 use leaseboot_tests::events::Tenant;
 use leaseboot_tests::lab::{CHAIN, Plan};
 use leaseboot_tests::machine::Power;
 use leaseboot_tests::neighbour::{EVERY_PROBE, Neighbour};
 use leaseboot_tests::servers::Server;
-use leaseboot_tests::tiny_image::{SEEN, TINY};
+use leaseboot_tests::tiny_image::TINY;
 use std::time::Duration;
 
 const ORDERED: Duration = Duration::from_secs(60);
@@ -40,15 +40,7 @@ async fn a_gateway_that_is_down_for_half_a_minute_only_delays_the_transfer() -> 
         borrowing
             .during(history.wait_for_state(LeaseState::TunnelUp, CHAIN))
             .await?;
-        borrowing
-            .during(lab.machine().serial().wait_for(SEEN, CHAIN))
-            .await?;
-        assert_eq!(
-            lab.machine().starts(),
-            1,
-            "the agent goes on without another boot"
-        );
-        Ok(())
+        borrowing.during(goes_on(lab, &mut history, CHAIN)).await
     })
     .await
 }
@@ -60,18 +52,7 @@ async fn an_lm_that_is_killed_during_the_download_takes_the_lease_up_again() -> 
         let (mut borrowing, mut history) = in_mid_download(lab).await?;
         lab.lm.crash_and_restart().await?;
         assert_in_mid_download(lab);
-        borrowing
-            .during(history.wait_for_state(LeaseState::Installing, CHAIN))
-            .await?;
-        borrowing
-            .during(lab.machine().serial().wait_for(SEEN, CHAIN))
-            .await?;
-        assert_eq!(
-            lab.machine().starts(),
-            1,
-            "the agent goes on without another boot"
-        );
-        Ok(())
+        borrowing.during(goes_on(lab, &mut history, CHAIN)).await
     })
     .await
 }
@@ -86,14 +67,7 @@ async fn a_po_that_is_killed_during_the_download_lets_the_server_in_again() -> R
         drop(borrowing);
         lab.po.crash_and_restart().await?;
         assert_in_mid_download(lab);
-        history.wait_for_state(LeaseState::Installing, CHAIN).await?;
-        lab.machine().serial().wait_for(SEEN, CHAIN).await?;
-        assert_eq!(
-            lab.machine().starts(),
-            1,
-            "the agent goes on without another boot"
-        );
-        Ok(())
+        goes_on(lab, &mut history, CHAIN).await
     })
     .await
 }

@@ -3,8 +3,7 @@
 //! The host has no netem, so packets are lost by a rule of the transit's firewall; they are not reordered here.
 
 use anyhow::{Context as _, Result};
-use leaseboot_protocol::lease::LeaseState;
-use leaseboot_tests::download::{assert_in_mid_download, in_mid_download};
+use leaseboot_tests::download::{assert_in_mid_download, goes_on, in_mid_download};
 use leaseboot_tests::lab::{CHAIN, Plan};
 use leaseboot_tests::tiny_image::{SEEN, TINY};
 use std::time::Duration;
@@ -68,18 +67,7 @@ async fn a_transit_that_loses_packets_and_is_down_for_a_minute_only_delays_a_tra
         tokio::time::sleep(OUTAGE).await;
         lab.network.set_transit_up(true).await?;
         assert_in_mid_download(lab);
-        borrowing
-            .during(history.wait_for_state(LeaseState::Installing, 2 * CHAIN))
-            .await?;
-        borrowing
-            .during(lab.machine().serial().wait_for(SEEN, CHAIN))
-            .await?;
-        assert_eq!(
-            lab.machine().starts(),
-            1,
-            "the agent goes on without another boot"
-        );
-        Ok(())
+        borrowing.during(goes_on(lab, &mut history, 2 * CHAIN)).await
     })
     .await
 }

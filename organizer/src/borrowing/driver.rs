@@ -4,6 +4,8 @@
 //! Peers that a change takes away go before it is written, peers that it brings come after: a failure in between leaves too few
 //! peers and never too many, and the next attempt or the next start puts it right.
 
+pub use super::inbox::{Denied, Input, Snapshot};
+
 use super::choice::{Chosen, Lenders, PassedOver, choose};
 use super::drain::drain;
 use super::machine::{Duty, Event, Peer, State};
@@ -21,7 +23,7 @@ use leaseboot_protocol::network::WireguardPublicKey;
 use leaseboot_protocol::timestamp::Timestamp;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
@@ -30,34 +32,6 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// How often the gateway is asked whether the member has shaken hands.
 const HANDSHAKE_POLL: Duration = Duration::from_millis(250);
-
-/// What everybody may see of a borrowing.
-#[derive(Clone, Debug)]
-pub struct Snapshot {
-    /// Where it stands.
-    pub state: State,
-    /// The position of its last note.
-    pub sequence: u64,
-}
-
-/// Something that others want of a borrowing, with the way to answer.
-pub struct Input {
-    /// What they want.
-    pub event: Event,
-    /// Whether it was admitted and written down.
-    pub reply: oneshot::Sender<Result<(), Denied>>,
-}
-
-/// Why an input was not admitted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Denied {
-    /// It does not fit the state.
-    #[error("not in the borrowing's present state")]
-    NotNow,
-    /// It cannot be written down; a later attempt may succeed.
-    #[error("it cannot be written down now")]
-    Store,
-}
 
 /// What all drivers share.
 pub struct Surroundings<P> {

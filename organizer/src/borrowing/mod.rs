@@ -21,11 +21,13 @@ pub mod choice;
 mod drain;
 pub mod driver;
 pub mod duty;
+mod inbox;
 pub mod kickstart;
 pub mod machine;
 pub mod membership;
 pub mod merged;
 mod telling;
+pub mod view;
 
 use leaseboot_protocol::settings::{InstallSettings, Requirements};
 use leaseboot_protocol::timestamp::Timestamp;

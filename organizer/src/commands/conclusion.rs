@@ -1,7 +1,7 @@
 //! What came of a transfer, for people and for programs.
 
 use super::exit::Exit;
-use leaseboot_po::organizer::BorrowingView;
+use leaseboot_po::borrowing::view::BorrowingView;
 use leaseboot_po::progress::board::end_of;
 use leaseboot_po::progress::live::Live;
 use leaseboot_po::progress::phases::{End, PhaseRecord, StepFailure};

@@ -2,7 +2,7 @@
 
 use super::{ConfigArg, block_on};
 use clap::Args;
-use leaseboot_po::organizer::BorrowingView;
+use leaseboot_po::borrowing::view::BorrowingView;
 use leaseboot_protocol::timestamp::Timestamp;
 use std::process::ExitCode;
 use std::time::SystemTime;

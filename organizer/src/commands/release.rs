@@ -4,8 +4,8 @@
 use super::exit::Exit;
 use super::{ConfigArg, block_on};
 use clap::Args;
+use leaseboot_po::borrowing::view::BorrowingView;
 use leaseboot_po::control::client::{ClientError, ControlClient};
-use leaseboot_po::organizer::BorrowingView;
 use leaseboot_po::progress::Note;
 use std::process::ExitCode;
 use tokio::signal::ctrl_c;

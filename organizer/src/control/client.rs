@@ -3,8 +3,8 @@
 use super::{BorrowRequest, Problem};
 use crate::announce::Entry;
 use crate::borrowing::BorrowingId;
+use crate::borrowing::view::BorrowingView;
 use crate::error_chain;
-use crate::organizer::BorrowingView;
 use crate::progress::Progress;
 use crate::progress::estimate::Course;
 use bytes::Bytes;

@@ -2,7 +2,7 @@
 //!
 //! | request | body | answer |
 //! |---|---|---|
-//! | `POST /v1/borrowings` | [`BorrowRequest`] | 201 [`BorrowingView`](crate::organizer::BorrowingView) |
+//! | `POST /v1/borrowings` | [`BorrowRequest`] | 201 [`BorrowingView`](crate::borrowing::view::BorrowingView) |
 //! | `GET /v1/borrowings` | | a list of `BorrowingView` |
 //! | `GET /v1/borrowings/{name}` | | `BorrowingView`; the name may be identifier, lease or host name |
 //! | `GET /v1/borrowings/{id}/progress?after=N` | | [`Progress`](crate::progress::Progress) as JSON lines, until nothing more will come |

@@ -3,10 +3,11 @@
 use super::{BorrowRequest, Problem};
 use crate::announce::Entry;
 use crate::borrowing::BorrowingId;
+use crate::borrowing::view::BorrowingView;
 use crate::error_chain;
 use crate::gateway::Peers;
 use crate::lender::LenderError;
-use crate::organizer::{BorrowError, BorrowingView, LookupError, Organizer};
+use crate::organizer::{BorrowError, LookupError, Organizer};
 use crate::progress::estimate::Course;
 use crate::progress::{Note, Progress};
 use crate::store::{CreateError, StoreError};
