@@ -6,6 +6,7 @@ mod dist;
 mod fuzz;
 mod image;
 mod prepare;
+mod rotation;
 mod test;
 
 use clap::{Parser, Subcommand};

@@ -5,6 +5,7 @@
 
 use crate::dist::Dist;
 use crate::prepare::{self, cargo};
+use crate::rotation::Rotation;
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 use leaseboot_tests::folders::Folders;
@@ -18,6 +19,9 @@ pub(crate) struct Test {
     /// Leave out the scenarios on virtual machines
     #[arg(long)]
     quick: bool,
+    /// Run every scenario, also those of which a run takes only a part otherwise
+    #[arg(long, conflicts_with = "quick")]
+    full: bool,
 }
 
 #[derive(Default)]
@@ -56,16 +60,7 @@ impl Test {
             stages.run("image", |_| prepare::image())?;
             stages.note("image again", |_| prepare::image_again());
             stages.run("enterprise", |_| runtime()?.block_on(prepare::assets(&folders)))?;
-            // One after the other: each has two cores' worth of emulated server to run.
-            let scenarios = [
-                "test",
-                "-p",
-                "leaseboot-tests",
-                "--no-fail-fast",
-                "--",
-                "--test-threads=1",
-            ];
-            stages.note("scenarios", |counts| counted(&scenarios, counts));
+            stages.note("scenarios", |counts| scenarios(self.full, counts));
         }
         stages.close()
     }
@@ -123,6 +118,36 @@ impl Stages {
         ensure!(names.is_empty(), "these stages failed: {}", names.join(", "));
         Ok(())
     }
+}
+
+/// Runs the scenarios one after the other: each has two cores' worth of emulated server to run.
+fn scenarios(full: bool, counts: &mut Counts) -> Result<()> {
+    let rotation = if full {
+        Rotation::default()
+    } else {
+        Rotation::of_this_commit()?
+    };
+    let mut arguments = vec![
+        "test",
+        "-p",
+        "leaseboot-tests",
+        "--no-fail-fast",
+        "--",
+        "--test-threads=1",
+        "--exact",
+    ];
+    for test in &rotation.left {
+        arguments.extend(["--skip", test]);
+    }
+    let outcome = counted(&arguments, counts);
+    if !rotation.left.is_empty() {
+        println!("\nrun in this commit's turn: {}", rotation.due.join(", "));
+        println!(
+            "left to other commits and to cargo xtask test --full: {}",
+            rotation.left.join(", ")
+        );
+    }
+    outcome
 }
 
 /// Runs a test runner, shows what it says, and adds up its closing lines.

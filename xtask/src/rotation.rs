@@ -1,0 +1,102 @@
+//! Which scenarios a run leaves to other runs.
+//!
+//! Matrices (every way in, every card, every installer) would take hours one after the other. Each run takes one part of them,
+//! chosen by the commit: a run that is repeated tries the same, and a few commits together try everything.
+
+use crate::prepare::cargo;
+use anyhow::{Context as _, Result};
+use leaseboot_image::process::output;
+use std::process::Command;
+
+/// The scenario files of which a run takes one part.
+const ROTATING: [&str; 0] = [];
+/// Into how many parts they are divided.
+const PARTS: usize = 3;
+
+/// The tests of the rotating files, as they fall to this run and to others.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Rotation {
+    /// They are run.
+    pub(crate) due: Vec<String>,
+    /// They are left to other commits, and to a full run.
+    pub(crate) left: Vec<String>,
+}
+
+impl Rotation {
+    /// The part of the commit that is checked out. Compiles the scenarios.
+    pub(crate) fn of_this_commit() -> Result<Self> {
+        let mut tests = Vec::new();
+        for file in ROTATING {
+            let list = [
+                "test",
+                "-q",
+                "-p",
+                "leaseboot-tests",
+                "--test",
+                file,
+                "--",
+                "--list",
+            ];
+            let listed =
+                output(cargo().args(list)).with_context(|| format!("cannot list the scenarios of {file}"))?;
+            tests.extend(names(&listed));
+        }
+        let commit = output(Command::new("git").args(["rev-parse", "HEAD"]))?;
+        Ok(Self::part(tests, seat(&commit)))
+    }
+
+    fn part(tests: Vec<String>, seat: usize) -> Self {
+        let mut rotation = Self::default();
+        for (number, test) in tests.into_iter().enumerate() {
+            if number % PARTS == seat {
+                rotation.due.push(test);
+            } else {
+                rotation.left.push(test);
+            }
+        }
+        rotation
+    }
+}
+
+/// The names in what a test runner lists, one `name: test` a line.
+fn names(listed: &str) -> Vec<String> {
+    let name = |line: &str| line.strip_suffix(": test").map(str::to_owned);
+    listed.lines().filter_map(name).collect()
+}
+
+/// The part of a commit, by its name's last digits.
+fn seat(commit: &str) -> usize {
+    let digits = commit.trim().bytes().rev().take(8);
+    digits.fold(0_usize, |sum, digit| sum + usize::from(digit)) % PARTS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_test_falls_to_exactly_one_part() {
+        let tests: Vec<_> = (0..10).map(|number| format!("row_{number}")).collect();
+        let mut due = Vec::new();
+        for seat in 0..PARTS {
+            let rotation = Rotation::part(tests.clone(), seat);
+            assert_eq!(rotation.due.len() + rotation.left.len(), tests.len());
+            due.extend(rotation.due);
+        }
+        due.sort();
+        assert_eq!(due, tests);
+    }
+
+    #[test]
+    fn commits_take_all_parts_and_a_commit_always_the_same() {
+        let seats: std::collections::BTreeSet<_> = (0..64).map(|n| seat(&format!("{n:040x}\n"))).collect();
+        assert_eq!(seats, (0..PARTS).collect());
+        assert_eq!(seat("00ff\n"), seat("00ff"));
+    }
+
+    #[test]
+    fn names_are_read_from_a_runners_list_and_nothing_else() {
+        let listed = "bios_pxe: test\nuefi::http: test\n\n2 tests, 0 benchmarks\n";
+        assert_eq!(names(listed), ["bios_pxe", "uefi::http"]);
+    }
+}
