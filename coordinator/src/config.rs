@@ -151,6 +151,7 @@ struct LmFile {
     servers: PathBuf,
     store: Option<Spanned<String>>,
     store_password_file: Option<PathBuf>,
+    store_ca_file: Option<PathBuf>,
     boot_files: Option<PathBuf>,
     #[serde(default)]
     api: ApiTable,
@@ -320,7 +321,8 @@ impl Config {
 fn store(source: &Source, folder: &Path, file: &LmFile) -> Result<Location, ConfigError> {
     let written = file.store.as_ref();
     let words = written.map_or(STORE_FILE, |words| words.get_ref());
-    Location::parse(folder, words, file.store_password_file.as_deref()).map_err(|error| {
+    let (password, ca) = (file.store_password_file.as_deref(), file.store_ca_file.as_deref());
+    Location::parse(folder, words, password, ca).map_err(|error| {
         let span = written.map(Spanned::span).unwrap_or_default();
         match error {
             // The line itself would repeat what is in it.

@@ -6,6 +6,9 @@
 
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::unistd::{Uid, User};
+use std::fs::Permissions;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -24,6 +27,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Cluster {
     programs: PathBuf,
     folder: PathBuf,
+    /// On the loopback interface, where it listens there at all.
+    port: Option<u16>,
     databases: AtomicU32,
     /// Its standard input is the life of the cluster.
     shell: Child,
@@ -44,6 +49,21 @@ impl Cluster {
     /// # Errors
     /// When PostgreSQL is not installed or does not start.
     pub fn start() -> Result<Self> {
+        Self::start_with(None)
+    }
+
+    /// As [`Cluster::start`], for tests of connections over TCP: it also listens on the loopback interface, at 127.0.0.1.
+    ///
+    /// # Errors
+    /// As [`Cluster::start`].
+    pub fn start_on_loopback() -> Result<Self> {
+        let free = TcpListener::bind("127.0.0.1:0").context("cannot find a free port")?;
+        let port = free.local_addr().context("cannot find a free port")?.port();
+        drop(free);
+        Self::start_with(Some(port))
+    }
+
+    fn start_with(port: Option<u16>) -> Result<Self> {
         let programs = programs()?;
         let owner = owner()?;
         let folder = tempfile::Builder::new()
@@ -55,6 +75,7 @@ impl Cluster {
         shell
             .args(["-c", SCRIPT, "leaseboot-postgres"])
             .args([&programs, &folder])
+            .args(port.iter().flat_map(|port| listening(*port)))
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             // Ctrl-C goes to the process group of the terminal; the shell must live on to clean up.
@@ -70,6 +91,7 @@ impl Cluster {
         let mut cluster = Self {
             programs,
             folder,
+            port,
             databases: AtomicU32::new(0),
             shell,
         };
@@ -116,9 +138,61 @@ impl Cluster {
         )
     }
 
+    /// The address of a database over TCP.
+    ///
+    /// # Panics
+    /// When the cluster does not listen on the loopback interface.
+    pub fn tcp_address(&self, database: &str) -> String {
+        let port = self.port.expect("it was started on the loopback interface");
+        format!("postgres://{USER}@127.0.0.1:{port}/{database}")
+    }
+
+    /// Gives it a certificate with its key, in PEM, and lets it speak TLS from now on.
+    ///
+    /// # Errors
+    /// When the files cannot be written, or it does not take them.
+    pub fn speak_tls(&self, certificate: &str, key: &str) -> Result<()> {
+        for (name, text) in [("server.crt", certificate), ("server.key", key)] {
+            let path = self.folder.join("data").join(name);
+            let failed = || format!("cannot write {}", path.display());
+            std::fs::write(&path, text).with_context(failed)?;
+            std::fs::set_permissions(&path, Permissions::from_mode(0o600)).with_context(failed)?;
+            if let Some(owner) = owner()? {
+                let (user, group) = (owner.uid.as_raw(), owner.gid.as_raw());
+                std::os::unix::fs::chown(&path, Some(user), Some(group)).with_context(failed)?;
+            }
+        }
+        self.set_tls(true)
+    }
+
+    /// Lets it speak TLS, or not, with those who come from now on.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn set_tls(&self, on: bool) -> Result<()> {
+        let wanted = if on { "on" } else { "off" };
+        self.psql("postgres", &format!("ALTER SYSTEM SET ssl = {wanted}"))?;
+        self.psql("postgres", "SELECT pg_reload_conf()")?;
+        let begun = Instant::now();
+        while self.psql("postgres", "SHOW ssl")?.trim() != wanted {
+            ensure!(
+                begun.elapsed() < PATIENCE,
+                "PostgreSQL did not set ssl to {wanted}; its log: {}",
+                log(&self.folder)
+            );
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
+    }
+
     fn client(&self, program: &str) -> Command {
         let mut command = Command::new(self.programs.join(program));
         command.arg("--host").arg(&self.folder).args(["--username", USER]);
+        command.args(
+            self.port
+                .iter()
+                .flat_map(|port| ["--port".to_owned(), port.to_string()]),
+        );
         command
     }
 
@@ -148,6 +222,10 @@ impl Cluster {
             std::thread::sleep(Duration::from_millis(50));
         }
     }
+}
+
+fn listening(port: u16) -> [String; 4] {
+    ["-c", "listen_addresses=127.0.0.1", "-c", &format!("port={port}")].map(str::to_owned)
 }
 
 impl Drop for Cluster {

@@ -74,7 +74,7 @@ fn errors_of_lm_toml_name_line_and_value() {
         (
             format!("{LM}store = \"lm.sqlite\"\nstore_password_file = \"p\""),
             4,
-            "an SQLite file has no password",
+            "an SQLite file has neither password nor certificate",
         ),
         (format!("{LM}mtu = 100"), 4, "mtu 100"),
         (format!("{LM}attempts = 0"), 4, "attempts = 0"),

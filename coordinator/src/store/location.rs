@@ -2,6 +2,14 @@
 //!
 //! The address of a database never contains its password; that stands in a file of its own, so an address may be printed. It
 //! joins the two only in the moment in which a connection is configured.
+//!
+//! | the configuration says | the connection |
+//! |---|---|
+//! | a CA file | TLS; the server's certificate must be of that CA, or of one that this machine trusts, and name the host of the address |
+//! | `sslmode=require` | TLS, with whoever answers |
+//! | neither | TLS where the server has it, with whoever answers: for a socket, or a network of its own |
+//!
+//! Where TLS was asked for there is no connection without it.
 
 use leaseboot_protocol::secret::Secret;
 use sqlx::any::AnyConnectOptions;
@@ -39,9 +47,19 @@ pub enum LocationError {
     /// A password where everybody would see it.
     #[error("the address contains a password: write it into a file and name that with store_password_file")]
     Password,
-    /// A password for a file.
-    #[error("store_password_file is for a PostgreSQL database; an SQLite file has no password")]
+    /// A password or a CA for a file.
+    #[error(
+        "store_password_file and store_ca_file are for a PostgreSQL database; an SQLite file has neither password nor certificate"
+    )]
     NoDatabase,
+    /// A CA, and words by which nobody would look at the certificate.
+    #[error(
+        "store_ca_file says to check the database's certificate, and sslmode={mode} in the address says not to: leave sslmode out, or write verify-full"
+    )]
+    Unchecked {
+        /// What the address says.
+        mode: String,
+    },
 }
 
 /// The password of the store cannot be read.
@@ -57,28 +75,59 @@ pub struct PasswordError {
 }
 
 impl Location {
-    /// What `store` and `store_password_file` of an `lm.toml` in `folder` say.
+    /// What `store`, `store_password_file` and `store_ca_file` of an `lm.toml` in `folder` say.
     ///
     /// # Errors
     /// [`LocationError`].
-    pub fn parse(folder: &Path, store: &str, password_file: Option<&Path>) -> Result<Self, LocationError> {
+    pub fn parse(
+        folder: &Path,
+        store: &str,
+        password_file: Option<&Path>,
+        ca_file: Option<&Path>,
+    ) -> Result<Self, LocationError> {
         if !store.starts_with("postgres://") && !store.starts_with("postgresql://") {
-            return match password_file {
+            return match password_file.or(ca_file) {
                 None => Ok(Location::Sqlite(folder.join(store))),
                 Some(_) => Err(LocationError::NoDatabase),
             };
         }
         let options =
             AnyConnectOptions::from_str(store).map_err(|source| LocationError::Address { source })?;
-        let url = options.database_url;
+        let url = &options.database_url;
         if url.password().is_some() || url.query_pairs().any(|(key, _)| key == "password") {
             return Err(LocationError::Password);
         }
+        let url = match ca_file {
+            Some(file) => trusting(options, &folder.join(file))?,
+            None => store.to_owned(),
+        };
         Ok(Location::Postgres(PostgresLocation {
-            url: store.to_owned(),
+            url,
             password_file: password_file.map(|file| folder.join(file)),
         }))
     }
+}
+
+/// The address with the demand that the server show a certificate of this CA.
+fn trusting(options: AnyConnectOptions, ca: &Path) -> Result<String, LocationError> {
+    let mut url = options.database_url;
+    let mode = url
+        .query_pairs()
+        .find(|(key, _)| ["sslmode", "ssl-mode"].contains(&key.as_ref()))
+        .map(|(_, mode)| mode.into_owned());
+    match mode.as_deref() {
+        None => {
+            url.query_pairs_mut().append_pair("sslmode", "verify-full");
+        }
+        Some("verify-full" | "verify-ca") => {}
+        Some(_) => {
+            let mode = mode.unwrap_or_default();
+            return Err(LocationError::Unchecked { mode });
+        }
+    }
+    url.query_pairs_mut()
+        .append_pair("sslrootcert", &ca.to_string_lossy());
+    Ok(url.into())
 }
 
 impl fmt::Display for Location {
@@ -127,7 +176,12 @@ mod tests {
     use super::*;
 
     fn parse(store: &str, password_file: Option<&str>) -> Result<Location, LocationError> {
-        Location::parse(Path::new("/etc/leaseboot"), store, password_file.map(Path::new))
+        Location::parse(
+            Path::new("/etc/leaseboot"),
+            store,
+            password_file.map(Path::new),
+            None,
+        )
     }
 
     #[test]
@@ -163,11 +217,33 @@ mod tests {
     }
 
     #[test]
+    fn a_ca_file_means_that_the_certificate_is_checked() {
+        let with_ca = |store: &str| {
+            Location::parse(
+                Path::new("/etc/leaseboot"),
+                store,
+                None,
+                Some(Path::new("db ca.pem")),
+            )
+        };
+        assert_eq!(
+            with_ca("postgres://lm@db/lm").unwrap().to_string(),
+            "postgres://lm@db/lm?sslmode=verify-full&sslrootcert=%2Fetc%2Fleaseboot%2Fdb+ca.pem"
+        );
+        with_ca("postgres://lm@db/lm?sslmode=verify-ca").unwrap();
+        for mode in ["disable", "allow", "prefer", "require"] {
+            let refused = with_ca(&format!("postgres://lm@db/lm?sslmode={mode}")).unwrap_err();
+            assert!(matches!(refused, LocationError::Unchecked { mode: said } if said == mode));
+        }
+        assert!(matches!(with_ca("lm.sqlite"), Err(LocationError::NoDatabase)));
+    }
+
+    #[test]
     fn the_password_comes_from_its_file() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("p"), "hunter 2&\n").unwrap();
         let Location::Postgres(place) =
-            Location::parse(folder.path(), "postgres://lm@db/lm", Some(Path::new("p"))).unwrap()
+            Location::parse(folder.path(), "postgres://lm@db/lm", Some(Path::new("p")), None).unwrap()
         else {
             panic!("not a database");
         };

@@ -31,6 +31,7 @@ pub(super) use on_both_back_ends;
 mod dumps;
 mod groups;
 mod several;
+mod tls;
 
 on_both_back_ends!(
     a_server_is_lent_once_and_a_request_brings_one_lease,
@@ -62,7 +63,7 @@ impl Scratch {
     pub(super) async fn postgres() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let address = leaseboot_tests::postgres::Cluster::shared().database();
-        let place = Location::parse(folder.path(), &address, None).unwrap();
+        let place = Location::parse(folder.path(), &address, None, None).unwrap();
         Self::with(folder, place).await
     }
 
