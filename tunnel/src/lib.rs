@@ -12,6 +12,7 @@
 //! [`router`] is pure: packets, datagrams and ticks go in, packets and datagrams come out. It owns what boringtun leaves to its
 //! caller: which peer a packet belongs to, AllowedIPs in both directions, roaming endpoints, limits of handshakes and messages, and life
 //! after an expired connection. [`Tunnel`] is the thin driver over a TUN device, UDP sockets and [`netlink`].
+//! [`KernelTunnel`] is the same for a host whose kernel has WireGuard, which then carries the packets itself.
 //!
 //! | module | does |
 //! |---|---|
@@ -20,11 +21,13 @@
 //! | [`datagrams`], [`packets`] | the buffers in which all of it lies |
 //! | `batch`, `device` | the system calls |
 //! | `worker`, `tunnel` | the threads, and their owner |
+//! | [`kernel`] | the kernel's own WireGuard, by netlink |
 
 pub mod allowed_ips;
 mod batch;
 pub mod datagrams;
 mod device;
+pub mod kernel;
 mod key;
 pub mod netlink;
 mod offload;
@@ -33,5 +36,6 @@ pub mod router;
 mod tunnel;
 mod worker;
 
+pub use kernel::{KernelError, KernelTunnel};
 pub use key::{PrivateKey, PrivateKeyError};
 pub use tunnel::{InterfaceSettings, PeerSettings, PeerStatus, Shape, Tunnel, TunnelError};

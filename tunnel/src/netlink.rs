@@ -3,7 +3,7 @@
 use futures_util::TryStreamExt;
 use ipnet::{IpNet, Ipv4Net};
 use rtnetlink::packet_route::route::{RouteMessage, RouteType};
-use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
+use rtnetlink::{Handle, LinkUnspec, LinkWireguard, RouteMessageBuilder};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use tokio::task::JoinHandle;
@@ -84,6 +84,31 @@ impl Netlink {
                 source,
             }),
         }
+    }
+
+    /// The kernel's number of an interface, if there is one.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub async fn find(&self, name: &str) -> Result<Option<u32>, NetlinkError> {
+        match self.index(name).await {
+            Ok(index) => Ok(Some(index)),
+            Err(NetlinkError::NoSuchLink { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Creates a WireGuard device of the kernel, at first without a key and down.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub async fn add_wireguard(&self, name: &str) -> Result<(), NetlinkError> {
+        let link = LinkWireguard::new(name).build();
+        let done = self.handle.link().add(link).execute().await;
+        done.map_err(|source| NetlinkError::Request {
+            what: format!("create the WireGuard device {name}"),
+            source,
+        })
     }
 
     /// Brings an interface up, and sets its largest packet in bytes when one is given.
