@@ -29,6 +29,7 @@ mod qmp;
 pub mod redfish;
 pub mod residue;
 pub mod servers;
+pub mod standby;
 pub mod tiny_image;
 pub mod transcript;
 

@@ -3,7 +3,7 @@
 use crate::daemon::Daemon;
 use crate::folders::Folders;
 use crate::namespace::Namespace;
-use crate::network::{GATEWAY_ADDRESS, GATEWAY_PORT, LM_ADDRESS, Network, RIVAL_ADDRESS};
+use crate::network::{GATEWAY_ADDRESS, GATEWAY_PORT, LM_ADDRESS, Network, RIVAL_ADDRESS, STANDBY_ADDRESS};
 use anyhow::{Context as _, Result, bail};
 use std::fs::Permissions;
 use std::net::Ipv4Addr;
@@ -50,6 +50,8 @@ impl LeaseManager {
                 &address,
                 "--router",
                 "10.10.0.1",
+                "--api-name",
+                &STANDBY_ADDRESS.to_string(),
             ])
             .await?;
         manager.add_tenant("enterprise", &manager.bundle()).await?;
@@ -103,17 +105,51 @@ impl LeaseManager {
         Ok(())
     }
 
+    /// Kills the daemon without a word.
+    pub async fn crash(&mut self) -> Result<()> {
+        match self.daemon.take() {
+            Some(mut daemon) => daemon.kill().await,
+            None => Ok(()),
+        }
+    }
+
     /// Kills the daemon without a word and starts it again.
     pub async fn crash_and_restart(&mut self) -> Result<()> {
-        if let Some(mut daemon) = self.daemon.take() {
-            daemon.kill().await?;
-        }
+        self.crash().await?;
         self.start().await
     }
 
     /// Stops it in good order.
     pub async fn stop(&mut self) -> Result<()> {
         stop(self.daemon.take()).await
+    }
+
+    /// `leaseboot-lm backup` or `restore` with a file.
+    pub async fn archive(&self, command: &str, file: &Path) -> Result<()> {
+        let (config, file) = (self.config_path(), file.display().to_string());
+        self.run(&[command, &file, "--config", &config]).await.map(drop)
+    }
+
+    /// A second one that shares this one's configuration, for an interface and address of its own, in `folder/NAME`. It does not run yet.
+    pub fn twin(&self, name: &str, namespace: &Namespace, interface: &str, address: &str) -> Result<Self> {
+        let folder = self.logs.join(name);
+        copy_files(&self.folder, &folder)?;
+        let twin = Self {
+            namespace: namespace.clone(),
+            program: self.program.clone(),
+            image: self.image.clone(),
+            folder,
+            logs: self.logs.join(format!("{name}-logs")),
+            runs: 0,
+            daemon: None,
+        };
+        std::fs::create_dir_all(&twin.logs)
+            .with_context(|| format!("cannot make {}", twin.logs.display()))?;
+        twin.configure(|config| {
+            config.insert("interface".to_owned(), interface.into());
+            config.insert("address".to_owned(), address.into());
+        })?;
+        Ok(twin)
     }
 
     /// `leaseboot-lm status`, with more arguments.
@@ -468,6 +504,19 @@ async fn stop(daemon: Option<Daemon>) -> Result<()> {
         "after SIGTERM it ended with {status}:\n{}",
         daemon.said().tail(20)
     );
+    Ok(())
+}
+
+/// Copies a folder's files with their permissions; there are no folders in it.
+fn copy_files(from: &Path, to: &Path) -> Result<()> {
+    let failed = || format!("cannot copy {} to {}", from.display(), to.display());
+    std::fs::create_dir_all(to).with_context(failed)?;
+    for entry in std::fs::read_dir(from).with_context(failed)? {
+        let entry = entry.with_context(failed)?;
+        if entry.file_type().with_context(failed)?.is_file() {
+            std::fs::copy(entry.path(), to.join(entry.file_name())).with_context(failed)?;
+        }
+    }
     Ok(())
 }
 

@@ -24,6 +24,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The LM on the lender's wire.
 pub const LM_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 10, 0, 1);
+/// A second LM on the lender's wire, where a scenario has one.
+pub const STANDBY_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 10, 0, 2);
 /// The gateway as the outside sees it.
 pub const GATEWAY_ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
 /// The other enterprise's gateway as the outside sees it.
