@@ -17,6 +17,7 @@ use crate::transcript::Transcript;
 use anyhow::{Context as _, Result, bail};
 use leaseboot_protocol::network::MacAddress;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
@@ -38,6 +39,8 @@ pub struct Hardware {
     pub firmware: Firmware,
     /// The card's model.
     pub nic: NicModel,
+    /// Cards of the same model without a cable: so many in slots before the wired one, so many behind it.
+    pub unwired: [u8; 2],
     /// Memory in MiB.
     pub memory_mib: u32,
     /// Cores.
@@ -100,6 +103,12 @@ pub enum NicModel {
     Virtio,
     /// Intel's 82540EM.
     E1000,
+    /// Intel's 82574L.
+    E1000e,
+    /// Realtek's 8139, 100 Mbit/s.
+    Rtl8139,
+    /// VMware's paravirtual.
+    Vmxnet3,
 }
 
 /// Whether a server has power.
@@ -363,12 +372,16 @@ impl Owner {
             }
         };
         let serial = self.serial.clone();
-        let qmp = Qmp::greet(stream, move |event, data| {
+        let mut qmp = Qmp::greet(stream, move |event, data| {
             if matches!(event, "RESET" | "SHUTDOWN" | "GUEST_PANICKED") {
                 serial.note(&format!("machine: {event} {data}"));
             }
         })
         .await?;
+        for name in qemu::unwired(&self.hardware) {
+            qmp.order_with("set_link", json!({ "name": name, "up": false }))
+                .await?;
+        }
         Ok(Running { child, qmp, readers })
     }
 

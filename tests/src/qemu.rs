@@ -125,7 +125,14 @@ fn add_card(line: &mut Line, hardware: &Hardware, placement: &Placement, source:
     let device = match hardware.nic {
         NicModel::Virtio => "virtio-net-pci",
         NicModel::E1000 => "e1000",
+        NicModel::E1000e => "e1000e",
+        NicModel::Rtl8139 => "rtl8139",
+        NicModel::Vmxnet3 => "vmxnet3",
     };
+    let [before, _] = hardware.unwired;
+    let cards: Vec<_> = unwired(hardware).collect();
+    let (before, behind) = cards.split_at(before.into());
+    before.iter().for_each(|name| add_unwired(line, device, name));
     let boot = match (source, hardware.firmware) {
         // OVMF drives the card itself; iPXE in the ROM would only take its place.
         (BootSource::Pxe, Firmware::Uefi) => "romfile=,bootindex=0",
@@ -138,6 +145,20 @@ fn add_card(line: &mut Line, hardware: &Hardware, placement: &Placement, source:
         "-device",
         &format!("{device},netdev=net0,mac={},{boot}", hardware.mac),
     );
+    behind.iter().for_each(|name| add_unwired(line, device, name));
+}
+
+/// The names of the cards without a cable, in the order of their slots. QEMU takes the cable out by this name when it runs.
+pub(crate) fn unwired(hardware: &Hardware) -> impl Iterator<Item = String> {
+    let [before, behind] = hardware.unwired;
+    (0..before + behind).map(|number| format!("unwired{number}"))
+}
+
+/// A card in a hub of its own: QEMU chooses its hardware address.
+fn add_unwired(line: &mut Line, device: &str, name: &str) {
+    let hub = name.trim_start_matches("unwired");
+    line.add("-netdev", &format!("hubport,id={name},hubid={hub}"));
+    line.add("-device", &format!("{device},netdev={name},romfile="));
 }
 
 #[derive(Default)]

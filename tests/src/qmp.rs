@@ -55,7 +55,12 @@ impl Qmp {
 
     /// Gives an order without arguments and waits for the answer.
     pub(crate) async fn order(&mut self, order: &str) -> Result<Value> {
-        let line = format!("{}\n", json!({ "execute": order }));
+        self.order_with(order, json!({})).await
+    }
+
+    /// Gives an order and waits for the answer.
+    pub(crate) async fn order_with(&mut self, order: &str, arguments: Value) -> Result<Value> {
+        let line = format!("{}\n", json!({ "execute": order, "arguments": arguments }));
         self.writer
             .write_all(line.as_bytes())
             .await

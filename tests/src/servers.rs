@@ -31,6 +31,7 @@ impl Server {
             mac: MacAddress([0x52, 0x54, 0x00, 0x4c, 0x42, number]),
             firmware: Firmware::Bios,
             nic: NicModel::Virtio,
+            unwired: [0, 0],
             memory_mib: 2048,
             cores: 2,
             disks: vec![Disk::new(Bus::Virtio, &format!("LAB{number:04}"), 8 << 10)],

@@ -130,6 +130,7 @@ async fn a_bare_server_obeys_its_controller_and_asks_the_bridge_for_a_boot() -> 
         mac,
         firmware: Firmware::Bios,
         nic: NicModel::Virtio,
+        unwired: [0, 0],
         memory_mib: 512,
         cores: 1,
         disks: vec![Disk::new(Bus::Virtio, "LAB0001", 1024)],
