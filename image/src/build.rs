@@ -122,6 +122,10 @@ fn make(workspace: &Workspace, compiler: Compiler, target: &Path, reuse: Reuse) 
         "stage1.img".to_owned(),
         stage1::image(workspace, &kernel, &selection, &agent, reuse)?,
     );
+    let split = selection.split(&recipe)?;
+    files.extend(stage1::parts(
+        workspace, &kernel, &selection, &split, &agent, reuse,
+    )?);
     let mut inputs = boot.inputs;
     inputs.insert(kernel.package.name, kernel.package.version);
     inputs.insert("rustc".to_owned(), compiler.version()?);

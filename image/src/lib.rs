@@ -9,6 +9,7 @@
 //! GRUB, iPXE packages, grub/binaries.toml ─────────> boot_files ──────────────┘
 //! ```
 //!
+//! The selection goes into the image whole, and once more in parts ([`split`]), for servers whose hardware is on record.
 //! Everything is a pure function of its inputs (package versions, compiler, sources, recipe), so that an enterprise can make
 //! the image again that it is asked to trust: [`build::verify`] does it twice and compares.
 //! Packages are unpacked, never installed; what the host itself needs is named by [`host_packages`].
@@ -26,6 +27,7 @@ pub mod musl;
 pub mod process;
 pub mod recipe;
 pub mod sizes;
+pub mod split;
 pub mod stage1;
 pub mod workspace;
 

@@ -38,6 +38,18 @@ pub struct Selection {
     pub builtin: String,
 }
 
+impl Selection {
+    /// The texts, to be asked again.
+    pub(crate) fn texts(&self) -> ModuleTexts<'_> {
+        ModuleTexts {
+            dep: &self.dep,
+            alias: &self.alias,
+            softdep: &self.softdep,
+            builtin: &self.builtin,
+        }
+    }
+}
+
 /// The recipe and the kernel do not agree.
 #[derive(Debug, thiserror::Error)]
 pub enum ModulesError {
@@ -100,7 +112,8 @@ pub fn select(texts: ModuleTexts<'_>, recipe: &Recipe) -> Result<Selection, Modu
     Ok(table.restricted_to(&files))
 }
 
-struct Table<'a> {
+/// The texts, ready to be asked.
+pub(crate) struct Table<'a> {
     /// File to the files it needs.
     needs: BTreeMap<&'a str, Vec<&'a str>>,
     /// Name to file.
@@ -110,7 +123,7 @@ struct Table<'a> {
 }
 
 impl<'a> Table<'a> {
-    fn parse(texts: ModuleTexts<'a>) -> Self {
+    pub(crate) fn parse(texts: ModuleTexts<'a>) -> Self {
         let needs: BTreeMap<_, Vec<_>> = texts
             .dep
             .lines()
@@ -127,7 +140,11 @@ impl<'a> Table<'a> {
         }
     }
 
-    fn below(&self, recipe: &Recipe, line: &Line) -> Result<impl Iterator<Item = &'a str>, ModulesError> {
+    pub(crate) fn below(
+        &self,
+        recipe: &Recipe,
+        line: &Line,
+    ) -> Result<impl Iterator<Item = &'a str>, ModulesError> {
         let folder = format!("kernel/{}/", line.text);
         let found: Vec<_> = self
             .needs
@@ -142,7 +159,7 @@ impl<'a> Table<'a> {
     }
 
     /// A module's file; nothing when it is built into the kernel, where it needs no file.
-    fn named(&self, recipe: &Recipe, line: &Line) -> Result<Option<&'a str>, ModulesError> {
+    pub(crate) fn named(&self, recipe: &Recipe, line: &Line) -> Result<Option<&'a str>, ModulesError> {
         let name = canonical(&line.text);
         match self.files.get(&name) {
             Some(file) => Ok(Some(file)),
@@ -163,7 +180,7 @@ impl<'a> Table<'a> {
         Ok(excluded)
     }
 
-    fn closure(&self, wanted: &BTreeSet<&'a str>) -> Result<BTreeSet<&'a str>, ModulesError> {
+    pub(crate) fn closure(&self, wanted: &BTreeSet<&'a str>) -> Result<BTreeSet<&'a str>, ModulesError> {
         let mut chosen = BTreeSet::new();
         let mut queue: VecDeque<_> = wanted.iter().copied().collect();
         while let Some(file) = queue.pop_front() {
@@ -260,12 +277,12 @@ fn unknown(recipe: &Recipe, line: &Line) -> ModulesError {
 }
 
 /// A module's name from its file: `kernel/drivers/scsi/3w-sas.ko` is `3w_sas`.
-fn name_of(file: &str) -> String {
+pub(crate) fn name_of(file: &str) -> String {
     let last = file.rsplit('/').next().unwrap_or(file);
     canonical(last.split(".ko").next().unwrap_or(last))
 }
 
-fn canonical(name: &str) -> String {
+pub(crate) fn canonical(name: &str) -> String {
     name.replace('-', "_")
 }
 

@@ -19,6 +19,8 @@ pub struct Recipe {
     pub modules: Vec<Line>,
     /// Folders (with a `/`) and modules (without) that are not wanted.
     pub exclude: Vec<Line>,
+    /// Folders and modules of the wanted ones that every server gets, also one that is given its own drivers only.
+    pub base: Vec<Line>,
 }
 
 /// A name and where it stands.
@@ -89,6 +91,8 @@ struct DriversText {
     modules: Vec<toml::Spanned<String>>,
     #[serde(default)]
     exclude: Vec<toml::Spanned<String>>,
+    #[serde(default)]
+    base: Vec<toml::Spanned<String>>,
 }
 
 impl Recipe {
@@ -133,6 +137,7 @@ impl Recipe {
             directories: lines(drivers.directories)?,
             modules: lines(drivers.modules)?,
             exclude: lines(drivers.exclude)?,
+            base: lines(drivers.base)?,
         })
     }
 }

@@ -1,11 +1,16 @@
 //! What an image may weigh: it crosses the lender's wire at each boot, and it lies in the bare server's memory.
 
 use crate::manifest::Manifest;
+use crate::stage1::{BASE, DRIVER};
 
 /// Kernel and stage-1 image together, in bytes. The Debian 12 network installer's are 49.0 MB.
 pub const BOOT_LIMIT: u64 = 20_000_000;
 /// What kernel and image should weigh, in bytes.
 pub const BOOT_AIM: u64 = 17_000_000;
+/// Kernel, base and the drivers of a server whose hardware is on record, in bytes.
+pub const OWN_DRIVERS_LIMIT: u64 = 12_000_000;
+/// So many of the largest drivers must fit: they weigh more than one kind of network card and all storage controllers of any board.
+const LARGEST_DRIVERS: usize = 2;
 /// The agent before compression, in bytes.
 pub const AGENT_LIMIT: u64 = 5_000_000;
 
@@ -26,17 +31,37 @@ pub fn check_sizes(manifest: &Manifest) -> Result<String, SizeError> {
     let size = |name: &str| manifest.file(name).map_or(u64::MAX, |file| file.size);
     let boot = size("vmlinuz").saturating_add(size("stage1.img"));
     let agent = manifest.agent.size;
+    let mut drivers: Vec<u64> = manifest
+        .files
+        .iter()
+        .filter(|file| file.name.starts_with(DRIVER))
+        .map(|file| file.size)
+        .collect();
+    drivers.sort_unstable_by(|a, b| b.cmp(a));
+    let largest: u64 = drivers.iter().take(LARGEST_DRIVERS).sum();
+    let own = size("vmlinuz").saturating_add(size(BASE)).saturating_add(largest);
     let mut table = String::new();
-    for file in &manifest.files {
+    for file in manifest
+        .files
+        .iter()
+        .filter(|file| !file.name.starts_with(DRIVER))
+    {
         table.push_str(&row(&file.name, file.size, ""));
     }
+    let in_words = format!("  ({} archives)", drivers.len());
+    table.push_str(&row("drivers, one by one", drivers.iter().sum(), &in_words));
+    table.push_str(&row(
+        "kernel + own drivers",
+        own,
+        &verdict(own, OWN_DRIVERS_LIMIT, None),
+    ));
     table.push_str(&row(
         "kernel + image",
         boot,
         &verdict(boot, BOOT_LIMIT, Some(BOOT_AIM)),
     ));
     table.push_str(&row("agent, unpacked", agent, &verdict(agent, AGENT_LIMIT, None)));
-    if boot > BOOT_LIMIT || agent > AGENT_LIMIT {
+    if boot > BOOT_LIMIT || own > OWN_DRIVERS_LIMIT || agent > AGENT_LIMIT {
         Err(SizeError { table })
     } else {
         Ok(table)
@@ -69,7 +94,15 @@ mod tests {
             sha256: Sha256::of(b""),
         };
         Manifest {
-            files: vec![file("stage1.img", image), file("vmlinuz", 8_000_000)],
+            files: vec![
+                file(BASE, 3_000_000),
+                file("driver-a.img", 100_000),
+                file("driver-b.img", 400_000),
+                file("driver-c.img", 300_000),
+                file("driver-d.img", 300_000),
+                file("stage1.img", image),
+                file("vmlinuz", 8_000_000),
+            ],
             kernel: String::new(),
             agent: file("leaseboot-agent", agent),
             modules: 0,
@@ -82,6 +115,9 @@ mod tests {
         assert!(check_sizes(&manifest(12_000_000, AGENT_LIMIT)).is_ok());
         assert!(check_sizes(&manifest(12_000_001, 0)).is_err());
         assert!(check_sizes(&manifest(0, AGENT_LIMIT + 1)).is_err());
+        let mut heavy = manifest(0, 0);
+        heavy.files[1].size += 500_001;
+        assert!(check_sizes(&heavy).is_err());
     }
 
     #[test]

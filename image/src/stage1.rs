@@ -9,14 +9,21 @@
 //! compressing the drivers takes half a minute and they change with the kernel, while the agent changes with every edit:
 //! the compressed drivers are kept in `target/cache/zstd/`, under the digest of what was compressed.
 //!
+//! For servers whose hardware is on record the same comes in parts ([`parts`]): `base.img`, which is built the same way of the modules that serve every
+//! server, and one archive of modules for each driver. The module lists in the base are those of the whole selection: what they name and is not
+//! there is the driver of a device that the server has not got.
+//!
 //! There is no shell, no busybox and no udev: the agent is all of user space.
 
 use crate::error::ImageError;
 use crate::kernel::Kernel;
 use crate::modules::Selection;
+use crate::split::Split;
 use crate::workspace::{self, Workspace};
 use leaseboot_protocol::archive::{ALIGNMENT, Archive, ArchiveError, Entry};
 use leaseboot_protocol::digest::Sha256;
+use leaseboot_protocol::drivers::{DriverArchive, DriverIndex};
+use std::collections::{BTreeMap, BTreeSet};
 use zstd::zstd_safe::CParameter;
 
 /// zstd's strongest. Decompressing costs the same at every level.
@@ -44,14 +51,66 @@ pub fn image(
     agent: &[u8],
     reuse: Reuse,
 ) -> Result<Vec<u8>, ImageError> {
-    let mut content = Vec::new();
-    for file in &selection.files {
-        content.push((file.as_str(), kernel.module(file)?));
-    }
+    let content = content(kernel, &selection.files)?;
     let drivers = drivers_archive(&kernel.release, selection, content)?.to_bytes();
     let mut image = compress_cached(workspace, &drivers, reuse)?;
     image.extend(compress(&agent_archive(agent)?.to_bytes()));
     Ok(image)
+}
+
+/// The file of the image that every server with drivers of its own gets.
+pub const BASE: &str = "base.img";
+/// How the names of drivers' archives begin.
+pub const DRIVER: &str = "driver-";
+
+/// The same in parts, by name, with `drivers.json`, which says what they are for.
+///
+/// # Errors
+/// As [`image`].
+pub fn parts(
+    workspace: &Workspace,
+    kernel: &Kernel,
+    selection: &Selection,
+    split: &Split,
+    agent: &[u8],
+    reuse: Reuse,
+) -> Result<BTreeMap<String, Vec<u8>>, ImageError> {
+    let everybodys = content(kernel, &split.base)?;
+    let archive = drivers_archive(&kernel.release, selection, everybodys)?.to_bytes();
+    let mut base = compress_cached(workspace, &archive, reuse)?;
+    base.extend(compress(&agent_archive(agent)?.to_bytes()));
+    let mut parts = BTreeMap::from([(BASE.to_owned(), base)]);
+    let mut drivers = Vec::new();
+    for driver in &split.drivers {
+        let file = format!("{DRIVER}{}.img", driver.name);
+        let mut archive = Archive::new();
+        for (module, bytes) in content(kernel, &driver.files)? {
+            let path = format!("lib/modules/{}/{module}", kernel.release);
+            archive.file(&path, 0o644, bytes)?;
+        }
+        parts.insert(
+            file.clone(),
+            compress_cached(workspace, &archive.to_bytes(), reuse)?,
+        );
+        drivers.push(DriverArchive {
+            file,
+            aliases: driver.aliases.clone(),
+        });
+    }
+    let index = DriverIndex {
+        base: BASE.to_owned(),
+        drivers,
+    };
+    let text = serde_json::to_vec(&index).expect("strings are always valid JSON");
+    parts.insert(leaseboot_protocol::drivers::FILE.to_owned(), text);
+    Ok(parts)
+}
+
+fn content<'a>(kernel: &Kernel, files: &'a BTreeSet<String>) -> Result<Vec<(&'a str, Vec<u8>)>, ImageError> {
+    files
+        .iter()
+        .map(|file| Ok((file.as_str(), kernel.module(file)?)))
+        .collect()
 }
 
 /// Everything but the agent. `modules` are the selection's files with their content.
@@ -132,7 +191,7 @@ fn compress_cached(workspace: &Workspace, bytes: &[u8], reuse: Reuse) -> Result<
         return workspace::read(&path);
     }
     println!(
-        "stage1: compressing {:.1} MB of drivers",
+        "stage1: compressing {:.2} MB of drivers",
         bytes.len() as f64 / 1e6
     );
     let compressed = compress(bytes);

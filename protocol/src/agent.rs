@@ -35,6 +35,10 @@ pub struct BootFacts {
     pub mac: MacAddress,
     /// The server's place on the wire when the LM has it on record; otherwise the agent asks by DHCP.
     pub address: Option<LenderAddress>,
+    /// Whether stage 1 has the drivers of the hardware on record only. When they do not bring the card up, the agent starts anew at once, and gets
+    /// all of them. Older LMs know no such thing.
+    #[serde(default)]
+    pub own_drivers: bool,
     /// The LM's clock when it rendered the archive: a hint, for servers whose clock is wrong.
     pub clock: Timestamp,
     /// Good for one hello.

@@ -16,6 +16,7 @@
 pub mod agent;
 pub mod archive;
 pub mod digest;
+pub mod drivers;
 pub mod enrolment;
 pub mod erasure;
 pub mod gateway;

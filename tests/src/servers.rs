@@ -3,7 +3,7 @@
 use crate::machine::{Bus, Disk, Firmware, Hardware, NicModel};
 use crate::redfish::{Redfish, USER};
 use anyhow::Result;
-use leaseboot_protocol::hardware::{self, Cpu, HardwareReport, Nic};
+use leaseboot_protocol::hardware::{self, Cpu, HardwareReport, Nic, PciDevice};
 use leaseboot_protocol::network::MacAddress;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -19,6 +19,8 @@ pub struct Server {
     pub address: Ipv4Addr,
     /// Labels.
     pub labels: BTreeMap<String, String>,
+    /// The PCI functions that the lender wrote down, as vendor and device with the class; none is no word about them.
+    pub functions: Vec<(&'static str, &'static str)>,
     /// Whether the lender knows the hardware already. Otherwise the server is booted once to report it.
     pub on_record: bool,
 }
@@ -40,6 +42,7 @@ impl Server {
             hardware,
             address: Ipv4Addr::new(10, 10, 0, 10 + number),
             labels: BTreeMap::new(),
+            functions: Vec::new(),
             on_record: true,
         }
     }
@@ -95,12 +98,24 @@ impl Server {
                 max_speed_mbps: None,
                 carrier: true,
             }],
+            pci: self.functions.iter().map(pci_device).collect(),
             firmware: match hardware.firmware {
                 Firmware::Bios => hardware::Firmware::Bios,
                 Firmware::Uefi => hardware::Firmware::Uefi,
             },
             ..HardwareReport::default()
         }
+    }
+}
+
+/// The functions of a server with a paravirtual card and a paravirtual disk.
+pub const VIRTIO_FUNCTIONS: [(&str, &str); 2] = [("1af4:1000", "020000"), ("1af4:1001", "010000")];
+
+fn pci_device((id, class): &(&str, &str)) -> PciDevice {
+    PciDevice {
+        id: (*id).to_owned(),
+        class: (*class).to_owned(),
+        ..PciDevice::default()
     }
 }
 

@@ -6,6 +6,8 @@ use serde::Deserialize;
 
 const MEGABYTE: u64 = 1_000_000;
 const LARGEST_BOOT: u64 = 20 * MEGABYTE;
+/// Kernel, base and the largest drivers: what a server brings over the wire whose hardware is on record.
+const LARGEST_OWN_BOOT: u64 = 12 * MEGABYTE;
 const LARGEST_AGENT: u64 = 5 * MEGABYTE;
 
 /// What is read of `manifest.json`.
@@ -34,6 +36,20 @@ fn kernel_image_and_agent_keep_within_their_bounds() -> Result<()> {
     };
     let boot = size("vmlinuz")? + size("stage1.img")?;
     assert!(boot <= LARGEST_BOOT, "kernel and stage 1 are {boot} bytes");
+    let drivers = manifest
+        .files
+        .iter()
+        .filter(|file| file.name.starts_with("driver-"));
+    let mut drivers: Vec<u64> = drivers.map(|file| file.size).collect();
+    drivers.sort_unstable();
+    let largest: u64 = drivers.iter().rev().take(2).sum();
+    let own = size("vmlinuz")? + size("base.img")? + largest;
+    assert!(
+        own <= LARGEST_OWN_BOOT,
+        "with its own drivers a boot is {own} bytes"
+    );
+    // No emulator here has the card, so its driver is looked for.
+    assert!(size("driver-igb.img")? > 0);
     assert!(
         manifest.agent.size <= LARGEST_AGENT,
         "the agent is {} bytes",

@@ -19,21 +19,46 @@ const SMALLEST: usize = 300;
 const DEFAULT_MTU: u16 = 1500;
 const DEFAULT_PREFIX: u8 = 24;
 
-/// Asks once on the card `name`; `None` when there was no acknowledgement within `patience`.
-pub(super) async fn ask(
-    name: &str,
+/// One exchange, however often its question is asked again: an answer to an earlier asking is as good (RFC 2131, section 4.1).
+pub(super) struct Exchange {
+    socket: UdpSocket,
     mac: MacAddress,
-    patience: Duration,
+    transaction: u32,
+}
+
+impl Exchange {
+    /// Opens an exchange on the card `name`.
+    pub(super) fn open(name: &str, mac: MacAddress) -> io::Result<Self> {
+        Ok(Self {
+            socket: open(name)?,
+            mac,
+            transaction: random(),
+        })
+    }
+
+    /// Asks; `None` when there was no acknowledgement within `patience`.
+    pub(super) async fn ask(&self, patience: Duration) -> io::Result<Option<LenderAddress>> {
+        let Self {
+            socket,
+            mac,
+            transaction,
+        } = self;
+        ask(socket, *transaction, *mac, Instant::now() + patience).await
+    }
+}
+
+async fn ask(
+    socket: &UdpSocket,
+    transaction: u32,
+    mac: MacAddress,
+    deadline: Instant,
 ) -> io::Result<Option<LenderAddress>> {
-    let deadline = Instant::now() + patience;
-    let socket = open(name)?;
-    let transaction = random();
-    send(&socket, &message(MessageType::Discover, transaction, mac)).await?;
-    let Some(offer) = receive(&socket, transaction, mac, MessageType::Offer, deadline).await? else {
+    send(socket, &message(MessageType::Discover, transaction, mac)).await?;
+    let Some(offer) = receive(socket, transaction, mac, MessageType::Offer, deadline).await? else {
         return Ok(None);
     };
-    send(&socket, &request(&offer, transaction, mac)).await?;
-    let acknowledged = receive(&socket, transaction, mac, MessageType::Ack, deadline).await?;
+    send(socket, &request(&offer, transaction, mac)).await?;
+    let acknowledged = receive(socket, transaction, mac, MessageType::Ack, deadline).await?;
     Ok(acknowledged.and_then(|ack| ack.lender_address(mac)))
 }
 

@@ -66,6 +66,11 @@ pub(crate) enum NetworkError {
 }
 
 impl NetworkError {
+    /// Whether another driver might have helped.
+    pub(crate) fn is_of_hardware(&self) -> bool {
+        matches!(self, Self::NoCard { .. } | Self::NoCarrier { .. })
+    }
+
     fn no_card(mac: MacAddress, nics: &[Nic]) -> Self {
         let present = nics.iter().map(|nic| format!("{} ({})", nic.name, nic.mac));
         NetworkError::NoCard {
@@ -132,12 +137,13 @@ async fn carrier(name: &str) -> Result<(), NetworkError> {
 async fn by_dhcp(name: &str, mac: MacAddress) -> Result<LenderAddress, NetworkError> {
     let deadline = Instant::now() + DHCP_DEADLINE;
     let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(8));
+    let failed = |source| NetworkError::Dhcp {
+        name: name.to_owned(),
+        source,
+    };
+    let exchange = dhcp::Exchange::open(name, mac).map_err(failed)?;
     while Instant::now() < deadline {
-        let failed = |source| NetworkError::Dhcp {
-            name: name.to_owned(),
-            source,
-        };
-        if let Some(address) = dhcp::ask(name, mac, backoff.next()).await.map_err(failed)? {
+        if let Some(address) = exchange.ask(backoff.next()).await.map_err(failed)? {
             return Ok(address);
         }
         say!("network: no answer to DHCP on {name} yet");

@@ -200,7 +200,10 @@ impl Booted {
         let wire = steps
             .run(Step::Network, NETWORK_ATTEMPTS, async |_| {
                 let up = network::bring_up(&mut drivers, facts.mac, facts.address.clone()).await;
-                let wire = up.map_err(|error: NetworkError| Fault::Again(error.into()))?;
+                // With the drivers of the hardware on record only, trying again finds no other card: the next boot brings all drivers.
+                let wire = up.map_err(|error: NetworkError| {
+                    Fault::sort(facts.own_drivers && error.is_of_hardware(), error)
+                })?;
                 let lms = std::iter::once(&facts.lm_url).chain(&facts.lm_others);
                 for lm in lms.filter_map(|url| lm::address(url)) {
                     wire.allow(lm).await.map_err(|error| Fault::Again(error.into()))?;

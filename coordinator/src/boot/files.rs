@@ -6,6 +6,8 @@
 use super::nameless_file::NamelessFile;
 use bytes::Bytes;
 use leaseboot_protocol::digest::Sha256;
+use leaseboot_protocol::drivers::{self, DriverIndex};
+use leaseboot_protocol::hardware::PciDevice;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -37,6 +39,8 @@ pub struct BootFile {
 #[derive(Clone, Debug, Default)]
 pub struct BootFiles {
     files: BTreeMap<String, BootFile>,
+    /// What stage 1's parts are for, where the image can be had in parts.
+    drivers: Option<DriverIndex>,
 }
 
 /// The boot files cannot be used.
@@ -94,9 +98,9 @@ pub enum BootFilesError {
         /// The digest of the content.
         found: Sha256,
     },
-    /// The stage-1 image would put the archive behind it off the grid.
+    /// An archive would put the one behind it off the grid.
     #[error(
-        "the stage-1 image {path} has {length} bytes, no multiple of 4, so the kernel would not find the site archive behind it: run `cargo xtask image` again"
+        "the archive {path} has {length} bytes, no multiple of 4, so the kernel would not find the one behind it: run `cargo xtask image` again"
     )]
     Misaligned {
         /// The file.
@@ -178,7 +182,7 @@ impl BootFiles {
                 path: path.clone(),
                 source,
             })?;
-        let mut files = BTreeMap::new();
+        let (mut files, mut index) = (BTreeMap::new(), None);
         for ManifestFile { name, sha256 } in manifest.files {
             if !is_plain(&name) {
                 return Err(BootFilesError::Name { path, name });
@@ -194,11 +198,15 @@ impl BootFiles {
                 });
             }
             // The kernel's EFI stub puts initrds end to end, without padding.
-            if name == STAGE1 && !content.len().is_multiple_of(4) {
+            if is_archive(&name) && !content.len().is_multiple_of(4) {
                 return Err(BootFilesError::Misaligned {
                     path: file,
                     length: content.len(),
                 });
+            }
+            if name == drivers::FILE {
+                let understood = serde_json::from_slice(&content);
+                index = Some(understood.map_err(|source| BootFilesError::Manifest { path: file, source })?);
             }
             let file = BootFile::keep(&name, sha256, content)?;
             files.insert(name, file);
@@ -208,7 +216,10 @@ impl BootFiles {
             .find(|name| !files.contains_key(*name));
         match missing {
             Some(name) => Err(BootFilesError::Missing { path, name }),
-            None => Ok(Self { files }),
+            None => Ok(Self {
+                files,
+                drivers: index,
+            }),
         }
     }
 
@@ -222,7 +233,13 @@ impl BootFiles {
             Ok((name, file))
         };
         let files = files.into_iter().map(keep).collect::<Result<_, _>>()?;
-        Ok(Self { files })
+        Ok(Self { files, drivers: None })
+    }
+
+    /// The paths of the parts of stage 1 for a server with these functions; `None` when it must have the whole.
+    pub fn own_parts(&self, functions: &[PciDevice]) -> Option<Vec<String>> {
+        let chosen = self.drivers.as_ref()?.choose(functions)?;
+        chosen.into_iter().map(|name| self.path(name)).collect()
     }
 
     /// The file of this name.
@@ -249,6 +266,11 @@ impl BootFiles {
             .find(|(name, file)| file.sha256 == *sha256 && last_part(name) == last);
         found.map(|(_, file)| file)
     }
+}
+
+/// Parts of stage 1, which are loaded one behind the other.
+fn is_archive(name: &str) -> bool {
+    !name.contains('/') && name.ends_with(".img")
 }
 
 fn last_part(name: &str) -> &str {

@@ -21,5 +21,5 @@ mod tests;
 
 pub use files::{BootFile, BootFiles, BootFilesError, GRUB_EFI, KERNEL, STAGE1};
 pub use listener::{BootHttp, BootHttpError};
-pub use plan::{AgentBoot, BootDirectory, BootError, BootPlan, KernelWord, SiteArchiveId};
+pub use plan::{AgentBoot, BootDirectory, BootError, BootPlan, Drivers, KernelWord, SiteArchiveId};
 pub use service::{BootService, SiteError};

@@ -6,6 +6,7 @@
 
 use futures_util::future::BoxFuture;
 use leaseboot_protocol::agent::BootFacts;
+use leaseboot_protocol::hardware::PciDevice;
 use leaseboot_protocol::network::{LenderAddress, MacAddress};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -26,10 +27,31 @@ pub enum BootPlan {
 pub struct AgentBoot {
     /// The site archive of this boot, and of no other.
     pub site: SiteArchiveId,
+    /// The drivers that stage 1 brings.
+    pub drivers: Drivers,
     /// The server's console as the kernel's `console=` wants it, such as `ttyS0,115200`.
     pub console: Option<KernelWord>,
     /// More words for the kernel command line. The kernel prints them: no secrets.
     pub kernel_words: Vec<KernelWord>,
+}
+
+/// Which drivers stage 1 brings.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Drivers {
+    /// Every one: the server is not known well enough, or everything in it is to be seen.
+    All,
+    /// Those of these PCI functions, if the image can be had in parts and has a driver for a network card among them.
+    Own(Vec<PciDevice>),
+}
+
+/// The functions would fill a page of the log.
+impl fmt::Debug for Drivers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => f.write_str("All"),
+            Self::Own(functions) => write!(f, "Own({} functions)", functions.len()),
+        }
+    }
 }
 
 /// Implemented by the lease driver; asked by DHCP and the boot file services. Every method may be called by anybody on the wire, at any time and

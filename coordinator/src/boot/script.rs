@@ -1,6 +1,7 @@
 //! The one renderer over the templates in `grub/templates/`.
 //!
-//! `{{name}}` is replaced by a value; nothing else is special. Neither GRUB nor iPXE has an escape that works everywhere, so values
+//! `{{name}}` is replaced by a value, and what stands between `{{each archive}}` and `{{end}}` is written once for each archive of stage 1, with its path as
+//! `{{archive}}` and its last part as `{{name}}`; nothing else is special. Neither GRUB nor iPXE has an escape that works everywhere, so values
 //! are not escaped: one with a character that means something to either language is refused.
 
 use super::plan::{AgentBoot, BootPlan};
@@ -22,8 +23,8 @@ pub struct Stage1Places {
     pub host: String,
     /// Path of the kernel.
     pub kernel: String,
-    /// Path of the stage-1 image.
-    pub stage1: String,
+    /// Paths of the archives that stage 1 consists of, in the order in which they are unpacked; the site archive comes after them.
+    pub archives: Vec<String>,
 }
 
 /// A script cannot be rendered.
@@ -87,18 +88,17 @@ pub fn render(
 ) -> Result<String, RenderError> {
     let mac = mac.to_string();
     match plan {
-        BootPlan::LocalDisk => fill(language.of(DISK), &[("mac", &mac)]),
+        BootPlan::LocalDisk => fill(language.of(DISK), &[("mac", &mac)], &[]),
         BootPlan::Agent(boot) => {
             let (site, words) = (site_path(boot), kernel_words(boot));
             let values = [
                 ("mac", mac.as_str()),
                 ("host", &places.host),
                 ("kernel", &places.kernel),
-                ("stage1", &places.stage1),
                 ("site", &site),
                 ("words", &words),
             ];
-            fill(language.of(AGENT), &values)
+            fill(language.of(AGENT), &values, &places.archives)
         }
     }
 }
@@ -108,7 +108,7 @@ pub fn render(
 /// # Errors
 /// Only mistakes in the templates.
 pub fn render_unavailable(language: Language, mac: MacAddress) -> Result<String, RenderError> {
-    fill(language.of(UNAVAILABLE), &[("mac", &mac.to_string())])
+    fill(language.of(UNAVAILABLE), &[("mac", &mac.to_string())], &[])
 }
 
 fn site_path(boot: &AgentBoot) -> String {
@@ -125,11 +125,26 @@ fn kernel_words(boot: &AgentBoot) -> String {
     words.join(" ")
 }
 
-fn fill(template: &str, values: &[(&str, &str)]) -> Result<String, RenderError> {
+/// Where a part of a template begins and ends that is written once for each archive.
+const EACH: &str = "each archive";
+const END: &str = "{{end}}";
+
+fn fill(template: &str, values: &[(&str, &str)], archives: &[String]) -> Result<String, RenderError> {
     let mut script = String::with_capacity(template.len() + 512);
     let mut rest = template;
     while let Some((text, after)) = rest.split_once("{{") {
         let (name, after) = after.split_once("}}").ok_or(RenderError::Open)?;
+        if name == EACH {
+            let (part, after) = after.split_once(END).ok_or(RenderError::Open)?;
+            script.push_str(text);
+            for archive in archives {
+                let name = archive.rsplit('/').next().unwrap_or(archive);
+                let own = [("archive", archive.as_str()), ("name", name)];
+                script.push_str(&fill(part, &[values, &own].concat(), &[])?);
+            }
+            rest = after;
+            continue;
+        }
         let value = values.iter().find(|(known, _)| *known == name);
         let (_, value) = value.ok_or_else(|| RenderError::Unknown {
             name: name.to_owned(),
@@ -154,7 +169,7 @@ fn fill(template: &str, values: &[(&str, &str)]) -> Result<String, RenderError> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::boot::plan::SiteArchiveId;
+    use crate::boot::plan::{Drivers, SiteArchiveId};
 
     const MAC: MacAddress = MacAddress([0x52, 0x54, 0, 0x12, 0x34, 0x56]);
 
@@ -162,7 +177,7 @@ mod tests {
         Stage1Places {
             host: "10.10.0.1".to_owned(),
             kernel: "/boot/files/aa/vmlinuz".to_owned(),
-            stage1: "/boot/files/bb/stage1.img".to_owned(),
+            archives: vec!["/boot/files/bb/stage1.img".to_owned()],
         }
     }
 
@@ -170,6 +185,7 @@ mod tests {
         let site = SiteArchiveId::random().unwrap();
         let boot = AgentBoot {
             site: site.clone(),
+            drivers: Drivers::All,
             console: Some("ttyS0,115200".parse().unwrap()),
             kernel_words: vec!["loglevel=4".parse().unwrap()],
         };
@@ -194,6 +210,31 @@ mod tests {
         assert!(ipxe.contains(&format!(
             "initrd --name site.img http://10.10.0.1/boot/site/{site}.img ||"
         )));
+    }
+
+    #[test]
+    fn archives_are_loaded_one_after_the_other() {
+        let places = Stage1Places {
+            archives: ["bb/base.img", "cc/driver-igb.img"]
+                .map(|path| format!("/boot/files/{path}"))
+                .into(),
+            ..places()
+        };
+        let (plan, site) = agent();
+        let grub = render(Language::Grub, MAC, &plan, &places).unwrap();
+        assert!(grub.contains(&format!(
+            "initrd (http,10.10.0.1)/boot/files/bb/base.img (http,10.10.0.1)/boot/files/cc/driver-igb.img (http,10.10.0.1)/boot/site/{}.img;",
+            site.as_str()
+        )), "{grub}");
+        let ipxe = render(Language::Ipxe, MAC, &plan, &places).unwrap();
+        assert!(
+            ipxe.contains("vmlinuz initrd=base.img initrd=driver-igb.img initrd=site.img panic=30"),
+            "{ipxe}"
+        );
+        let lines = "initrd --name base.img http://10.10.0.1/boot/files/bb/base.img || goto failed\n\
+                     initrd --name driver-igb.img http://10.10.0.1/boot/files/cc/driver-igb.img || goto failed\n\
+                     initrd --name site.img ";
+        assert!(ipxe.contains(lines), "{ipxe}");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What HTTP and TFTP serve alike: boot files, scripts rendered at request, and the site archive of one boot.
 
 use super::files::{BootFiles, BootFilesError, KERNEL, STAGE1};
-use super::plan::{BootDirectory, BootError, SiteArchiveId};
+use super::plan::{BootDirectory, BootError, BootPlan, Drivers, SiteArchiveId};
 use super::script::{self, Language, RenderError, Stage1Places};
 use crate::tftp::TftpNames;
 use bytes::Bytes;
@@ -11,6 +11,7 @@ use leaseboot_protocol::BOOT_FACTS_PATH;
 use leaseboot_protocol::agent::BootFacts;
 use leaseboot_protocol::archive::{Archive, ArchiveError};
 use leaseboot_protocol::network::MacAddress;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -28,6 +29,7 @@ const MOST_ARCHIVES: usize = 256;
 pub struct BootService {
     files: BootFiles,
     directory: Arc<dyn BootDirectory>,
+    /// Where the whole of stage 1 is.
     places: Stage1Places,
     archives: Mutex<VecDeque<RenderedArchive>>,
 }
@@ -73,7 +75,7 @@ impl BootService {
         let places = Stage1Places {
             host: host(http),
             kernel: path(KERNEL)?,
-            stage1: path(STAGE1)?,
+            archives: vec![path(STAGE1)?],
         };
         Ok(Arc::new(Self {
             files,
@@ -123,12 +125,30 @@ impl BootService {
         match self.directory.plan(mac, from).await {
             Ok(plan) => {
                 tracing::info!(%mac, %from, ?language, ?plan, "a server asked what to boot");
-                script::render(language, mac, &plan, &self.places)
+                script::render(language, mac, &plan, &self.places_for(&plan))
             }
             Err(error) => {
                 tracing::error!(%mac, %from, error = &error as &dyn std::error::Error, "a server is told to try again later");
                 script::render_unavailable(language, mac)
             }
+        }
+    }
+
+    /// The whole of stage 1, or the parts of it that the server needs.
+    fn places_for(&self, plan: &BootPlan) -> Cow<'_, Stage1Places> {
+        let own = match plan {
+            BootPlan::Agent(boot) => match &boot.drivers {
+                Drivers::Own(functions) => self.files.own_parts(functions),
+                Drivers::All => None,
+            },
+            BootPlan::LocalDisk => None,
+        };
+        match own {
+            Some(archives) => Cow::Owned(Stage1Places {
+                archives,
+                ..self.places.clone()
+            }),
+            None => Cow::Borrowed(&self.places),
         }
     }
 

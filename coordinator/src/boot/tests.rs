@@ -39,6 +39,7 @@ impl BootDirectory for Directory {
                 self.archives.lock().unwrap().insert(site.clone());
                 Ok(BootPlan::Agent(Box::new(AgentBoot {
                     site,
+                    drivers: Drivers::All,
                     console: None,
                     kernel_words: Vec::new(),
                 })))
@@ -63,6 +64,7 @@ impl BootDirectory for Directory {
             lm_ca_pem: "PEM".to_owned(),
             mac: AGENT,
             address: None,
+            own_drivers: false,
             clock: Timestamp(7),
             boot_token: Secret::new("a boot token"),
         });

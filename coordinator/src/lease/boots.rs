@@ -8,17 +8,21 @@
 //! | a stranger | the agent, for a hardware report |
 //!
 //! Anybody on the wire can ask, so asking changes nothing: an attempt counts when the agent has spoken.
+//!
+//! A server that is to install is given the drivers of the hardware on record only, so that less crosses the wire. When such a boot stays silent, because a card is
+//! not the one on record, the lease's next boots bring every driver. A boot for a hardware report or an erasure always does: it must see what nobody wrote down.
 
 use super::driver::{Driver, DriverError, locked, now};
 use super::tokens;
-use crate::boot::{AgentBoot, BootDirectory, BootError, BootPlan, SiteArchiveId};
+use crate::boot::{AgentBoot, BootDirectory, BootError, BootPlan, Drivers, SiteArchiveId};
 use crate::dhcp::DhcpMode;
 use crate::metrics::BootRequest;
 use crate::seldom::Seldom;
-use crate::store::{BootTicket, NewBootToken};
+use crate::store::{BootTicket, DriverSet, NewBootToken};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use leaseboot_protocol::agent::BootFacts;
+use leaseboot_protocol::hardware::PciDevice;
 use leaseboot_protocol::ids::{LeaseId, ServerId};
 use leaseboot_protocol::network::{LenderAddress, MacAddress};
 use std::collections::{HashMap, VecDeque};
@@ -41,15 +45,17 @@ pub(super) struct Sites {
 
 struct Promise {
     id: SiteArchiveId,
+    drivers: DriverSet,
     since: Instant,
 }
 
 impl Sites {
-    fn promise(&mut self, mac: MacAddress, id: SiteArchiveId) {
+    fn promise(&mut self, mac: MacAddress, id: SiteArchiveId, drivers: DriverSet) {
         self.promised.insert(
             mac,
             Promise {
                 id,
+                drivers,
                 since: Instant::now(),
             },
         );
@@ -63,12 +69,12 @@ impl Sites {
         }
     }
 
-    /// The card that the archive was promised to; a second question finds nothing.
-    fn redeem(&mut self, id: &SiteArchiveId) -> Option<MacAddress> {
+    /// The card that the archive was promised to, and the drivers that come with it; a second question finds nothing.
+    fn redeem(&mut self, id: &SiteArchiveId) -> Option<(MacAddress, DriverSet)> {
         let mac = *self.promised.iter().find(|(_, promise)| promise.id == *id)?.0;
         let promise = self.promised.remove(&mac)?;
         self.order.retain(|other| *other != mac);
-        (promise.since.elapsed() <= SITE_TIME).then_some(mac)
+        (promise.since.elapsed() <= SITE_TIME).then_some((mac, promise.drivers))
     }
 }
 
@@ -76,6 +82,8 @@ impl Sites {
 enum Purpose {
     Disk,
     Agent(Option<LeaseId>),
+    /// The agent, to take an installer in, on a server of which these PCI functions are on record.
+    Install(LeaseId, Vec<PciDevice>),
 }
 
 impl Driver {
@@ -83,14 +91,27 @@ impl Driver {
         let Some(name) = server else {
             return Ok(Purpose::Agent(None));
         };
-        let Some(lease) = self.store.server(name).await?.and_then(|record| record.lease) else {
+        let record = self.store.server(name).await?;
+        let Some((lease, hardware)) = record.and_then(|record| Some((record.lease?, record.hardware))) else {
             return Ok(Purpose::Agent(None));
         };
         let phase = self.lease(&lease).await?.lease.phase;
         Ok(match phase {
             phase if phase.boots_disk() => Purpose::Disk,
-            phase if phase.boots_agent() => Purpose::Agent(Some(lease)),
+            phase if phase.wipes() => Purpose::Agent(Some(lease)),
+            phase if phase.boots_agent() => Purpose::Install(lease, hardware.unwrap_or_default().pci),
             _ => Purpose::Agent(None),
+        })
+    }
+
+    async fn drivers(&self, mac: MacAddress, purpose: Purpose) -> Result<(DriverSet, Drivers), DriverError> {
+        Ok(match purpose {
+            Purpose::Install(_, functions) if functions.is_empty() => (DriverSet::All, Drivers::All),
+            Purpose::Install(lease, functions) => match self.store.own_drivers_failed(mac, &lease).await? {
+                true => (DriverSet::AllAfterOwn, Drivers::All),
+                false => (DriverSet::Own, Drivers::Own(functions)),
+            },
+            Purpose::Agent(_) | Purpose::Disk => (DriverSet::All, Drivers::All),
         })
     }
 
@@ -99,11 +120,16 @@ impl Driver {
         let server = member.as_ref().map(|member| &member.server);
         match self.purpose(server.map(|server| &server.name)).await? {
             Purpose::Disk => Ok(BootPlan::LocalDisk),
-            Purpose::Agent(_) => {
+            purpose => {
+                let (set, drivers) = self.drivers(mac, purpose).await?;
+                if set == DriverSet::AllAfterOwn {
+                    tracing::warn!(%mac, "a server did not come up with the drivers of the hardware on record; it gets all of them");
+                }
                 let site = SiteArchiveId::random()?;
-                locked(&self.sites).promise(mac, site.clone());
+                locked(&self.sites).promise(mac, site.clone(), set);
                 Ok(BootPlan::Agent(Box::new(AgentBoot {
                     site,
+                    drivers,
                     console: server.and_then(|server| server.console.clone()),
                     kernel_words: server
                         .map(|server| server.kernel_words.clone())
@@ -116,7 +142,7 @@ impl Driver {
     /// Makes the boot token. It is bound to the card, to the address that fetches the archive, and to the lease
     /// as it stands now.
     async fn boot_facts(&self, id: &SiteArchiveId, from: IpAddr) -> Result<Option<BootFacts>, DriverError> {
-        let Some(mac) = locked(&self.sites).redeem(id) else {
+        let Some((mac, drivers)) = locked(&self.sites).redeem(id) else {
             return Ok(None);
         };
         let member = self.fleet.by_card(mac);
@@ -134,8 +160,10 @@ impl Driver {
             }
             return Ok(None);
         }
-        let Purpose::Agent(lease) = self.purpose(server.map(|server| &server.name)).await? else {
-            return Ok(None);
+        let lease = match self.purpose(server.map(|server| &server.name)).await? {
+            Purpose::Disk => return Ok(None),
+            Purpose::Agent(lease) => lease,
+            Purpose::Install(lease, _) => Some(lease),
         };
         let token = tokens::make()?;
         let lifetime = Duration::from_secs(self.rules().deadlines.booting.get().into());
@@ -149,6 +177,7 @@ impl Driver {
                 },
                 address: from,
                 expires: now() + lifetime,
+                drivers,
             })
             .await?;
         Ok(Some(BootFacts {
@@ -157,6 +186,7 @@ impl Driver {
             lm_ca_pem: self.ca_pem.clone(),
             mac,
             address: place,
+            own_drivers: drivers == DriverSet::Own,
             clock: now(),
             boot_token: token,
         }))

@@ -51,7 +51,7 @@ pub use location::{Location, LocationError, PasswordError, PostgresLocation};
 pub use power::PowerRow;
 pub use servers::{Custody, ServerRecord, StrangerRecord};
 pub use tenants::{NewInvitation, Redemption, TenantRecord};
-pub use tokens::{BootTicket, NewBootToken, Redeemed, SessionRecord};
+pub use tokens::{BootTicket, DriverSet, NewBootToken, Redeemed, SessionRecord};
 
 use backend::Backend;
 use changes::Changes;

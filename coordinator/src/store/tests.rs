@@ -40,6 +40,7 @@ on_both_back_ends!(
     a_server_that_failed_is_held_until_somebody_says_that_it_is_erased,
     a_lease_moves_to_another_server_in_one_transaction_or_not_at_all,
     a_boot_token_is_good_once_for_its_own_server_in_its_time,
+    own_drivers_failed_when_their_boot_stayed_silent,
     a_newer_store_is_not_touched,
     requests_at_once_bring_one_lease_for_each_server,
 );
@@ -308,6 +309,7 @@ async fn a_boot_token_is_good_once_for_its_own_server_in_its_time(scratch: Scrat
         },
         address: from,
         expires: Timestamp(2_000),
+        drivers: DriverSet::All,
     };
     let redeem = async |text: &str, mac, from, at| {
         let session = Sha256::of(format!("session of {text}").as_bytes());
@@ -345,6 +347,44 @@ async fn a_boot_token_is_good_once_for_its_own_server_in_its_time(scratch: Scrat
     assert_eq!((session.lease, session.address), (Some(lease), from));
 }
 
+async fn own_drivers_failed_when_their_boot_stayed_silent(scratch: Scratch) {
+    let (mac, from): (_, IpAddr) = (
+        "52:54:00:00:00:01".parse().unwrap(),
+        "10.10.0.11".parse().unwrap(),
+    );
+    let [lease, other]: [LeaseId; 2] = ["l-one", "l-two"].map(|id| id.parse().unwrap());
+    let boot = async |text: &str, drivers| {
+        let ticket = BootTicket {
+            mac,
+            server: Some(name("a")),
+            lease: Some(lease.clone()),
+        };
+        let token = NewBootToken {
+            sha256: Sha256::of(text.as_bytes()),
+            ticket,
+            address: from,
+            expires: Timestamp(2_000),
+            drivers,
+        };
+        scratch.store.save_boot_token(&token).await.unwrap();
+    };
+    let failed = async |lease| scratch.store.own_drivers_failed(mac, lease).await.unwrap();
+    assert!(!failed(&lease).await);
+    boot("first", DriverSet::Own).await;
+    assert!(failed(&lease).await && !failed(&other).await);
+    let session = Sha256::of(b"session");
+    let hello = scratch
+        .store
+        .redeem(&Sha256::of(b"first"), mac, from, &session, NOW)
+        .await;
+    assert!(matches!(hello.unwrap(), Redeemed::Good(_)));
+    assert!(!failed(&lease).await);
+    boot("second", DriverSet::All).await;
+    assert!(!failed(&lease).await);
+    boot("third", DriverSet::AllAfterOwn).await;
+    assert!(failed(&lease).await);
+}
+
 #[tokio::test]
 async fn neither_tokens_nor_their_sessions_stand_in_the_file() {
     let scratch = Scratch::sqlite().await;
@@ -359,6 +399,7 @@ async fn neither_tokens_nor_their_sessions_stand_in_the_file() {
         },
         address: from,
         expires: Timestamp(2_000),
+        drivers: DriverSet::All,
     };
     scratch.store.save_boot_token(&new).await.unwrap();
     scratch

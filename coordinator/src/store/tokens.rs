@@ -22,6 +22,29 @@ pub struct NewBootToken {
     pub address: IpAddr,
     /// Until when.
     pub expires: Timestamp,
+    /// Which drivers the boot is given.
+    pub drivers: DriverSet,
+}
+
+/// Which drivers a boot into stage 1 is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DriverSet {
+    /// All of them: nothing is on record to choose by, or everything is to be seen.
+    All,
+    /// Those of the server on record.
+    Own,
+    /// All of them, because with its own the server did not come up.
+    AllAfterOwn,
+}
+
+impl DriverSet {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Own => "own",
+            Self::AllAfterOwn => "all-after-own",
+        }
+    }
 }
 
 /// What a boot token stands for.
@@ -74,9 +97,9 @@ impl Store {
         let attempted = "keep a boot token's digest";
         let mut tx = self.write(attempted).await?;
         sqlx::query(
-            "INSERT INTO boot_tokens (sha256, mac, server, lease, address, expires) VALUES ($1, $2, $3, $4, $5, $6)
+            "INSERT INTO boot_tokens (sha256, mac, server, lease, address, expires, drivers) VALUES ($1, $2, $3, $4, $5, $6, $7)
              ON CONFLICT (mac) DO UPDATE SET sha256 = excluded.sha256, server = excluded.server, lease = excluded.lease,
-             address = excluded.address, expires = excluded.expires, used = NULL",
+             address = excluded.address, expires = excluded.expires, drivers = excluded.drivers, used = NULL",
         )
         .bind(token.sha256.to_string())
         .bind(token.ticket.mac.to_string())
@@ -84,6 +107,7 @@ impl Store {
         .bind(token.ticket.lease.as_ref().map(LeaseId::as_str))
         .bind(token.address.to_string())
         .bind(column(token.expires))
+        .bind(token.drivers.word())
         .execute(&mut *tx)
         .await
         .map_err(failed(attempted))?;
@@ -98,6 +122,26 @@ impl Store {
             .map_err(failed(attempted))?;
         }
         tx.commit().await.map_err(failed(attempted))
+    }
+
+    /// Whether a boot of this card for this lease was given its server's own drivers and never said hello. It stays so until the lease has
+    /// no boot any more.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn own_drivers_failed(&self, mac: MacAddress, lease: &LeaseId) -> Result<bool, StoreError> {
+        let silent: Option<(i64,)> = sqlx::query_as(
+            "SELECT CAST(1 AS BIGINT) FROM boot_tokens WHERE mac = $1 AND lease = $2
+             AND (drivers = $3 OR (drivers = $4 AND used IS NULL))",
+        )
+        .bind(mac.to_string())
+        .bind(lease.as_str())
+        .bind(DriverSet::AllAfterOwn.word())
+        .bind(DriverSet::Own.word())
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(failed("look up how a card's last boot went"))?;
+        Ok(silent.is_some())
     }
 
     /// Uses a boot token up, and keeps the digest of the session token that follows it, in one transaction.
