@@ -22,6 +22,7 @@
 //! | `batch`, `device` | the system calls |
 //! | `worker`, `tunnel` | the threads, and their owner |
 //! | [`kernel`] | the kernel's own WireGuard, by netlink |
+//! | [`userspace`] | the tunnel without a device, for kernels that have none |
 
 pub mod allowed_ips;
 mod batch;
@@ -34,6 +35,7 @@ mod offload;
 pub mod packets;
 pub mod router;
 mod tunnel;
+pub mod userspace;
 mod worker;
 
 pub use kernel::{KernelError, KernelTunnel};

@@ -76,6 +76,12 @@ pub enum TunnelError {
         #[source]
         source: io::Error,
     },
+    /// The plane without a device cannot have such an address.
+    #[error("the tunnel without a device has one inner IPv4 address, and not {}", addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))]
+    Inner {
+        /// What was asked for.
+        addresses: Vec<IpNet>,
+    },
     /// No threads.
     #[error("cannot start the tunnel's workers")]
     Workers(#[source] io::Error),
