@@ -3,6 +3,8 @@
 //!
 //! Used twice: in stage 1 on our own image, in stage 2 on the enterprise's, whose modules may be compressed.
 
+use crate::console::say;
+use crate::errors::chain;
 use nix::kmod::{ModuleInitFlags, finit_module};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CStr;
@@ -69,6 +71,7 @@ pub(crate) struct Drivers {
     asked: BTreeSet<String>,
 }
 
+#[derive(Default)]
 struct Lists {
     folder: PathBuf,
     release: String,
@@ -94,6 +97,21 @@ impl Drivers {
             .map(|names| names.release().to_string_lossy().into_owned())
             .unwrap_or_default();
         Self::open_at(&Path::new("/lib/modules").join(&release), release)
+    }
+
+    /// As [`Drivers::open`]; an image without lists has no modules that could be loaded, and then its kernel has to bring all that is needed.
+    pub(crate) fn of_image() -> Self {
+        Self::open().unwrap_or_else(|error| {
+            say!(
+                "drivers: {}; the kernel's own have to do",
+                chain(&error).join(": ")
+            );
+            Self {
+                lists: Arc::default(),
+                loaded: BTreeSet::new(),
+                asked: BTreeSet::new(),
+            }
+        })
     }
 
     fn open_at(folder: &Path, release: String) -> Result<Self, DriverError> {

@@ -28,6 +28,7 @@ mod member;
 mod mounts;
 mod network;
 mod path_mtu;
+mod plane;
 mod power;
 mod report;
 mod stage1;

@@ -89,6 +89,13 @@ impl Progress {
         }
     }
 
+    /// Something that people should know, on the console and at the LM.
+    pub(crate) fn note(&self, note: String) {
+        if let Some(steps) = &self.steps {
+            steps.note(self.step, note);
+        }
+    }
+
     #[cfg(test)]
     pub(crate) fn silent() -> Self {
         Self {
@@ -152,6 +159,12 @@ impl Steps {
             }
         }
         Err(StepFailed(step))
+    }
+
+    /// Tells something about a step, on the console and to the LM.
+    pub(crate) fn note(&self, step: Step, note: String) {
+        say!("{step}: {note}");
+        self.tell(step, Outcome::Note { note });
     }
 
     fn finished(&self, step: Step, took: Duration, bytes: u64) {

@@ -165,6 +165,11 @@ pub enum Outcome {
         /// Whether the agent tries again by itself.
         retrying: bool,
     },
+    /// Something worth knowing about it, in words: the data plane that was chosen and why, how far an installer is.
+    Note {
+        /// One line, or the last lines of a log.
+        note: String,
+    },
     /// An outcome that this version does not know.
     #[serde(other)]
     Unknown,

@@ -225,6 +225,13 @@ pub enum EventKind {
         /// Whether the agent tries again by itself.
         retrying: bool,
     },
+    /// The agent told something about a step.
+    StepNote {
+        /// The step.
+        step: Step,
+        /// In words: one line, or the last lines of a log.
+        note: String,
+    },
     /// The lease moved to another server because one failed. Its settings are merged anew, and the PO's consent to them is awaited.
     Moved {
         /// The server that failed.

@@ -45,6 +45,9 @@ pub struct RuntimeFacts {
     pub address: LenderAddress,
     /// The tunnel of the installation; the member's has the same shape.
     pub tunnel: TunnelSettings,
+    /// What `http_proxy` may be set to, where the tunnel is reached by an HTTP proxy on the loopback interface.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<String>,
 }
 
 /// What `%post` leaves on the disk for the member's tunnel.

@@ -2,7 +2,7 @@
 
 use futures_util::TryStreamExt;
 use ipnet::{IpNet, Ipv4Net};
-use rtnetlink::packet_route::route::{RouteMessage, RouteType};
+use rtnetlink::packet_route::route::{RouteMessage, RouteScope, RouteType};
 use rtnetlink::{Handle, LinkUnspec, LinkWireguard, RouteMessageBuilder};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -178,9 +178,7 @@ impl Netlink {
                     .output_interface(index);
                 match via {
                     Some(IpAddr::V4(via)) => route.gateway(via).build(),
-                    _ => route
-                        .scope(rtnetlink::packet_route::route::RouteScope::Link)
-                        .build(),
+                    _ => route.scope(RouteScope::Link).build(),
                 }
             }
             (IpNet::V6(network), via) => {
@@ -208,6 +206,21 @@ impl Netlink {
             .build();
         self.replace_route(route, format!("make {network} unreachable"))
             .await
+    }
+
+    /// Makes every address of a network this host's own on the loopback interface, whatever its cards have; narrower routes go before it.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub async fn add_local(&self, network: Ipv4Net) -> Result<(), NetlinkError> {
+        let index = self.index("lo").await?;
+        let route = RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(network.network(), network.prefix_len())
+            .output_interface(index)
+            .scope(RouteScope::Host)
+            .kind(RouteType::Local)
+            .build();
+        self.replace_route(route, format!("make {network} local")).await
     }
 
     async fn replace_route(&self, route: RouteMessage, what: String) -> Result<(), NetlinkError> {

@@ -4,7 +4,7 @@ use super::read_facts;
 use crate::errors::{AnyError, chain};
 use crate::network::Wire;
 use crate::path_mtu;
-use crate::stage1::dial;
+use crate::plane::Plane;
 use leaseboot_protocol::stage2::MemberFacts;
 use leaseboot_tunnel::PrivateKey;
 use std::path::Path;
@@ -20,7 +20,7 @@ pub(crate) fn main(facts: &Path) -> Result<(), AnyError> {
     runtime.block_on(async {
         let mut stop = signal(SignalKind::terminate())?;
         close_the_wire(&facts).await;
-        let tunnel = dial(&key, &facts.tunnel).await?;
+        let tunnel = Plane::by_tun(&key, &facts.tunnel).await?;
         println!(
             "the tunnel {} to {} is up",
             facts.tunnel.address, facts.tunnel.gateway_endpoint
@@ -30,7 +30,7 @@ pub(crate) fn main(facts: &Path) -> Result<(), AnyError> {
             _ = stop.recv() => {}
             never = path_mtu::driver::keep(&tunnel, &facts.tunnel, facts.tunnel.mtu) => match never {},
         }
-        tunnel.shutdown().await;
+        drop(tunnel);
         Ok(())
     })
 }

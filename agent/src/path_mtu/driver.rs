@@ -4,8 +4,8 @@ use super::echo::Echoes;
 use super::{Found, Search};
 use crate::console::say;
 use crate::errors::chain;
+use crate::plane::Plane;
 use leaseboot_protocol::network::TunnelSettings;
-use leaseboot_tunnel::Tunnel;
 use nix::sys::socket::{getsockopt, sockopt::IpMtu};
 use std::convert::Infallible;
 use std::io;
@@ -25,8 +25,8 @@ const AROUND: u16 = 32 + 8 + 20;
 /// Looks for what the way to the gateway carries, and sets the tunnel's MTU to it. Gives the MTU that holds from now on.
 ///
 /// What goes wrong is said and changes nothing: a tunnel with the configured MTU is better than none.
-pub(crate) async fn settle(tunnel: &Tunnel, settings: &TunnelSettings, now: u16) -> u16 {
-    match look(settings, now).await {
+pub(crate) async fn settle(tunnel: &Plane, settings: &TunnelSettings, now: u16) -> u16 {
+    match look(tunnel, settings, now).await {
         Ok(Found::Fits(size)) if size < now => match tunnel.set_mtu(size).await {
             Ok(()) => {
                 say!(
@@ -35,7 +35,10 @@ pub(crate) async fn settle(tunnel: &Tunnel, settings: &TunnelSettings, now: u16)
                 size
             }
             Err(error) => {
-                say!("tunnel: the MTU stays {now}: {}", chain(&error).join(": "));
+                say!(
+                    "tunnel: the MTU stays {now}: {}",
+                    chain(error.as_ref()).join(": ")
+                );
                 now
             }
         },
@@ -52,9 +55,9 @@ pub(crate) async fn settle(tunnel: &Tunnel, settings: &TunnelSettings, now: u16)
 }
 
 /// Keeps looking for as long as the tunnel lives, from an MTU of `now` on. It only shrinks: a larger one is found at the next start.
-pub(crate) async fn keep(tunnel: &Tunnel, settings: &TunnelSettings, mut now: u16) -> Infallible {
+pub(crate) async fn keep(tunnel: &Plane, settings: &TunnelSettings, mut now: u16) -> Infallible {
     loop {
-        let pause = match look(settings, now).await {
+        let pause = match look(tunnel, settings, now).await {
             Ok(Found::Silent) | Err(_) => WHILE_SILENT,
             Ok(Found::Fits(size)) if size < now => {
                 now = settle(tunnel, settings, now).await;
@@ -66,8 +69,12 @@ pub(crate) async fn keep(tunnel: &Tunnel, settings: &TunnelSettings, mut now: u1
     }
 }
 
-/// One search, for packets of at most `most` bytes.
-async fn look(settings: &TunnelSettings, most: u16) -> io::Result<Found> {
+/// One search, for packets of at most `most` bytes. Where echoes do not go through the tunnel, what the kernel knows has to do.
+async fn look(tunnel: &Plane, settings: &TunnelSettings, most: u16) -> io::Result<Found> {
+    if !tunnel.carries_echoes() {
+        let outside = outer_mtu(settings.gateway_endpoint).map(|outside| outside.saturating_sub(AROUND));
+        return Ok(Found::Fits(outside.unwrap_or(most).min(most)));
+    }
     let IpAddr::V4(gateway) = settings.gateway_service.ip() else {
         return Ok(Found::Silent);
     };

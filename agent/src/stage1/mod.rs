@@ -15,8 +15,6 @@ mod gather;
 mod tunnelled;
 mod welcome;
 
-pub(crate) use tunnelled::dial;
-
 use crate::clock::{self, Adjustment};
 use crate::console::say;
 use crate::drivers::{Drivers, Wanted};

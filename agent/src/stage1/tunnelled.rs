@@ -3,14 +3,13 @@
 use super::welcome::Welcomed;
 use crate::gateway::Gateway;
 use crate::path_mtu;
+use crate::plane::Plane;
 use crate::report::{Fault, StepFailed};
 use leaseboot_protocol::agent::InstallTask;
 use leaseboot_protocol::gateway::SessionManifest;
 use leaseboot_protocol::lease::Step;
-use leaseboot_tunnel::{InterfaceSettings, PeerSettings, PrivateKey, Tunnel, TunnelError};
+use leaseboot_tunnel::PrivateKey;
 
-/// The device's name, in every stage.
-pub(crate) const INTERFACE: &str = "leaseboot0";
 const KEY_ATTEMPTS: u32 = 30;
 /// The gateway may be down when we come: with waits of up to ten seconds, some five minutes.
 const PROOF_ATTEMPTS: u32 = 30;
@@ -32,7 +31,7 @@ pub(super) struct Tunnelled {
     pub(super) gateway: Gateway,
     pub(super) manifest: SessionManifest,
     /// Held for as long as anything is fetched through it.
-    _tunnel: Tunnel,
+    _tunnel: Plane,
 }
 
 impl Welcomed {
@@ -72,7 +71,7 @@ impl Welcomed {
         })
     }
 
-    async fn start(&self, install: &InstallTask, key: &PrivateKey) -> Result<Tunnel, Fault> {
+    async fn start(&self, install: &InstallTask, key: &PrivateKey) -> Result<Plane, Fault> {
         let gateway = install.tunnel.gateway_endpoint.ip();
         let opened = self.wire.allow(gateway).await;
         opened.map_err(|error| Fault::Final(error.into()))?;
@@ -80,34 +79,10 @@ impl Welcomed {
             .borrow_mut()
             .load("tun")
             .map_err(|error| Fault::Final(error.into()))?;
-        dial(key, &install.tunnel)
+        Plane::by_tun(key, &install.tunnel)
             .await
             .map_err(|error| Fault::Again(error.into()))
     }
-}
-
-/// The server's end of the tunnel, dialling the gateway. The same in every stage.
-pub(crate) async fn dial(
-    key: &PrivateKey,
-    settings: &leaseboot_protocol::network::TunnelSettings,
-) -> Result<Tunnel, TunnelError> {
-    let tunnel = Tunnel::start(InterfaceSettings {
-        name: INTERFACE.to_owned(),
-        private_key: key.clone(),
-        listen: None,
-        addresses: vec![settings.address],
-        mtu: settings.mtu,
-    })
-    .await?;
-    tunnel
-        .set_peer(PeerSettings {
-            public_key: settings.gateway_public_key,
-            endpoint: Some(settings.gateway_endpoint),
-            allowed_ips: settings.allowed_ips.clone(),
-            keepalive_s: Some(settings.keepalive_s),
-        })
-        .await?;
-    Ok(tunnel)
 }
 
 fn agree(install: &InstallTask, manifest: &SessionManifest) -> Result<(), Disagreement> {

@@ -10,11 +10,11 @@ use crate::gateway::Gateway;
 use crate::lm::{self, LeaseManager};
 use crate::network;
 use crate::path_mtu;
+use crate::plane::{Plane, Wish};
 use crate::report::{Fault, StepFailed, Steps};
-use crate::stage1::dial;
 use leaseboot_protocol::lease::Step;
 use leaseboot_protocol::stage2::Stage2Facts;
-use leaseboot_tunnel::{PrivateKey, Tunnel};
+use leaseboot_tunnel::PrivateKey;
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
@@ -55,6 +55,9 @@ fn carry() -> Result<(), AnyError> {
         let tunnel = up?;
         let mtu = path_mtu::driver::settle(&tunnel, &facts.tunnel, facts.tunnel.mtu).await;
         parent.write_all(READY)?;
+        if let Some(url) = tunnel.proxy_url() {
+            parent.write_all(url.as_bytes())?;
+        }
         drop(parent);
         release_stdin();
         match path_mtu::driver::keep(&tunnel, &facts.tunnel, mtu).await {}
@@ -65,7 +68,7 @@ fn carry() -> Result<(), AnyError> {
 async fn join_the_wire(steps: &Steps, facts: &Stage2Facts) -> Result<Drivers, StepFailed> {
     steps
         .run(Step::Network, NETWORK_ATTEMPTS, async |_| {
-            let mut drivers = Drivers::open().map_err(|error| Fault::Final(error.into()))?;
+            let mut drivers = Drivers::of_image();
             drivers.load_for_hardware(Wanted::Network);
             let known = Some(facts.address.clone());
             let wire = network::bring_up(&mut drivers, facts.address.mac, known).await;
@@ -88,18 +91,18 @@ async fn put_up(
     mut drivers: Drivers,
     facts: &Stage2Facts,
     key: &PrivateKey,
-) -> Result<Tunnel, StepFailed> {
+) -> Result<Plane, StepFailed> {
     let mut running = None;
+    let command_line = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
     let gateway = Gateway::new(facts.tunnel.gateway_service);
     steps
-        .run(Step::Wrapper, PROOF_ATTEMPTS, async |_| {
+        .run(Step::Wrapper, PROOF_ATTEMPTS, async |progress| {
             if running.is_none() {
-                drivers.load("tun").map_err(|error| Fault::Final(error.into()))?;
-                running = Some(
-                    dial(key, &facts.tunnel)
-                        .await
-                        .map_err(|error| Fault::Again(error.into()))?,
-                );
+                let wish = Wish::on(&command_line).map_err(|error| Fault::Final(error.into()))?;
+                let plane = Plane::start(wish, &mut drivers, key, &facts.tunnel).await;
+                let plane = plane.map_err(|error| Fault::Again(error.into()))?;
+                progress.note(plane.describe());
+                running = Some(plane);
             }
             gateway
                 .session()

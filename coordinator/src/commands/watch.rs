@@ -164,6 +164,7 @@ pub(super) fn describe(what: &EventKind) -> String {
             let again = if *retrying { "; the agent tries again" } else { "" };
             format!("{step} failed: {}{again}", error.join(": "))
         }
+        EventKind::StepNote { step, note } => format!("{step}: {note}"),
         EventKind::Moved { from, to } => format!("the lease moves from {from} to {to}"),
         EventKind::Renewed { .. } => "the lease is renewed".to_owned(),
         EventKind::ExpiresSoon { .. } => "the term of the lease ends soon".to_owned(),

@@ -75,10 +75,12 @@ impl Driver {
     fn carry_in(&mut self) -> bool {
         let (inbox, socket) = (&mut self.inbox, &self.socket);
         // tokio has to hear that nothing is left: it asks the kernel again only then.
-        let received = self.watched.try_io(Interest::READABLE, || match inbox.receive(socket)? {
-            0 => Err(io::ErrorKind::WouldBlock.into()),
-            count => Ok(count),
-        });
+        let received = self
+            .watched
+            .try_io(Interest::READABLE, || match inbox.receive(socket)? {
+                0 => Err(io::ErrorKind::WouldBlock.into()),
+                count => Ok(count),
+            });
         let count = match received {
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,

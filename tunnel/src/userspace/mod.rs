@@ -6,10 +6,12 @@
 //! | `stack`, `wire` | TCP and UDP over packets, sans-IO, by smoltcp |
 //! | `stream` | connections and flows for tokio's programs |
 //! | `driver` | the loop between socket, [`crate::router`] and stack |
+//! | [`names`] | questions to name servers and their answers |
 //!
 //! It is IPv4 inside, as installers' networks are; an inner address of IPv6 is refused by name.
 
 mod driver;
+pub mod names;
 mod stack;
 mod stream;
 #[cfg(test)]

@@ -74,15 +74,16 @@ impl AsyncRead for Stream {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let read: Poll<io::Result<usize>> = self.with(|socket| match socket.recv_slice(buffer.initialize_unfilled()) {
-            Ok(0) if buffer.remaining() > 0 => {
-                socket.register_recv_waker(context.waker());
-                Poll::Pending
-            }
-            Ok(length) => Poll::Ready(Ok(length)),
-            Err(tcp::RecvError::Finished) => Poll::Ready(Ok(0)),
-            Err(tcp::RecvError::InvalidState) => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
-        });
+        let read: Poll<io::Result<usize>> =
+            self.with(|socket| match socket.recv_slice(buffer.initialize_unfilled()) {
+                Ok(0) if buffer.remaining() > 0 => {
+                    socket.register_recv_waker(context.waker());
+                    Poll::Pending
+                }
+                Ok(length) => Poll::Ready(Ok(length)),
+                Err(tcp::RecvError::Finished) => Poll::Ready(Ok(0)),
+                Err(tcp::RecvError::InvalidState) => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
+            });
         let length = ready!(read)?;
         buffer.advance(length);
         // There is room again, and the other end may have to be told.

@@ -43,7 +43,11 @@ impl Pair {
         for packet in answered.iter().filter(|_| !lost()) {
             self.client.take(packet, self.now, &mut self.to_server);
         }
-        sent.iter().chain(answered.iter()).map(<[u8]>::len).max().unwrap_or(0)
+        sent.iter()
+            .chain(answered.iter())
+            .map(<[u8]>::len)
+            .max()
+            .unwrap_or(0)
     }
 }
 

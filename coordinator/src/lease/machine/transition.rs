@@ -13,6 +13,9 @@ use std::time::Duration;
 /// A failed power order is repeated after this much more time each time.
 pub(super) const POWER_PAUSE: Duration = Duration::from_secs(5);
 
+/// Bytes of a note.
+const LONGEST_NOTE: usize = 4096;
+
 /// One event being applied.
 pub(super) struct Transition<'a> {
     pub(super) lease: Lease,
@@ -488,7 +491,18 @@ fn record(step: AgentStep, outcome: &Outcome) -> Vec<Effect> {
             kernel_log,
             retrying,
         },
+        Outcome::Note { note } => EventKind::StepNote {
+            step,
+            note: shortened(note),
+        },
         Outcome::Unknown => return Vec::new(),
     };
     vec![Effect::Record(kind)]
+}
+
+/// The last of a note, as much as a history has room for: whoever has a session may write it.
+fn shortened(mut note: String) -> String {
+    let excess = note.len().saturating_sub(LONGEST_NOTE);
+    let cut = (excess..note.len()).find(|at| note.is_char_boundary(*at));
+    note.split_off(cut.unwrap_or(0))
 }

@@ -35,6 +35,7 @@ impl Phases {
                 kernel_log,
                 retrying,
             } => self.step_failed(*step, error, kernel_log, *retrying, (at, event.at)),
+            EventKind::StepNote { step, note } => vec![Update::Notice(format!("{step}: {note}"))],
             EventKind::Power {
                 order,
                 error: Some(error),
