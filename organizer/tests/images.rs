@@ -95,14 +95,14 @@ fn what_was_found_is_told_and_listed() {
     for words in [
         "kernel: bzImage, x86_64, Linux 6.1.0-37-amd64, boot protocol 2.15, EFI stub\n",
         "initrd: not compressed (early microcode) + gzip; busybox;",
-        "data plane tun will be used (the image could use: kernel, tun, proxy)",
+        "data plane kernel will be used (the image could use: kernel, tun, proxy)",
     ] {
         assert!(told.contains(words), "{told}");
     }
     let listed = out(&site.po(&["list"]));
     assert_eq!(
         listed,
-        "debian: busybox; Linux 6.1.0-37-amd64; data plane tun; 768 MiB of memory; not signed\n"
+        "debian: busybox; Linux 6.1.0-37-amd64; data plane kernel; 768 MiB of memory; not signed\n"
     );
     let json: serde_json::Value = serde_json::from_str(&out(&site.po(&["list", "--json"]))).unwrap();
     assert_eq!(
@@ -228,7 +228,7 @@ fn further_modules_go_behind_the_initrd_and_the_signature_covers_what_is_before(
     assert_eq!(site.left(), [""; 0]);
     let told = out(&site.add(&[&signed[..], &["initrd.sig"]].concat()));
     assert!(
-        told.contains("signature: good (ed25519)") && told.contains("data plane tun"),
+        told.contains("signature: good (ed25519)") && told.contains("data plane kernel"),
         "{told}"
     );
     let whole = fs::read(site.path("images/debian/initrd.img")).unwrap();

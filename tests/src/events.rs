@@ -149,6 +149,17 @@ impl History {
         .await
     }
 
+    /// Waits until the agent has told something of `step` that contains `needle`, and gives all of it.
+    pub async fn wait_for_note(&mut self, step: Step, needle: &str, within: Duration) -> Result<String> {
+        let fits = |what: &EventKind| matches!(what, EventKind::StepNote { step: of, note } if *of == step && note.contains(needle));
+        let what = format!("word of the step '{step}' about {needle:?}");
+        let event = self.wait_for(&what, within, |event| fits(&event.what)).await?;
+        match event.what {
+            EventKind::StepNote { note, .. } => Ok(note),
+            other => bail!("not a note: {other:?}"),
+        }
+    }
+
     /// Waits until `step` has failed, and gives its error as one line.
     pub async fn wait_for_failure(&mut self, step: Step, within: Duration) -> Result<String> {
         let event = self

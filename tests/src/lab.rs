@@ -46,6 +46,7 @@ pub struct Plan {
     ipxe_chain: &'static str,
     capture: bool,
     image: BootImage,
+    image_words: &'static str,
     attempts: Option<i64>,
     deadlines: Vec<(&'static str, i64)>,
     rival: bool,
@@ -90,6 +91,7 @@ impl Plan {
             ipxe_chain: "script",
             capture: false,
             image: BootImage::Installer,
+            image_words: "",
             attempts: None,
             deadlines: Vec::new(),
             rival: false,
@@ -129,6 +131,13 @@ impl Plan {
     #[must_use]
     pub fn tiny(mut self) -> Self {
         self.image = BootImage::Tiny;
+        self
+    }
+
+    /// The installer's kernel is started with these words as well.
+    #[must_use]
+    pub fn image_words(mut self, words: &'static str) -> Self {
+        self.image_words = words;
         self
     }
 
@@ -206,7 +215,7 @@ impl Plan {
         })?;
         let mut po = Organizer::prepare(&network, folders, folder, &lm.bundle()).await?;
         let packages = match self.image {
-            BootImage::Installer => Some(add_web_profile(&network, folders, &po).await?),
+            BootImage::Installer => Some(add_web_profile(&network, folders, &po, self.image_words).await?),
             BootImage::Tiny => tiny_image::add(&po).await.map(|()| None)?,
             BootImage::None => None,
         };
@@ -364,9 +373,14 @@ async fn start_dnsmasq(network: &Network, folder: &Path) -> Result<Daemon> {
 }
 
 /// The enterprise's boot image, the profile `web`, and the packages that it installs.
-async fn add_web_profile(network: &Network, folders: &Folders, po: &Organizer) -> Result<Service> {
+async fn add_web_profile(
+    network: &Network,
+    folders: &Folders,
+    po: &Organizer,
+    words: &str,
+) -> Result<Service> {
     let assets = Assets::find(folders)?;
-    let command_line = format!("console=tty0 {BUSY_HOST}");
+    let command_line = format!("console=tty0 {BUSY_HOST} {words}");
     po.add_image("installer", &assets.kernel(), &assets.initrd(), &command_line)?;
     po.add_profile(&web_profile(&folders.sources())?)?;
     assets.serve_repository(network).await

@@ -140,8 +140,24 @@ pub async fn add(po: &Organizer) -> Result<()> {
     add_profile(po, TINY, &Packing::Zstd.pack(&archive).await?, &[])
 }
 
+/// As [`add`], but its init does this in the end (lines of a shell script), and its kernel is started with these words as well.
+pub async fn add_ending(po: &Organizer, ending: &str, words: &str) -> Result<()> {
+    let archive = archive_ending(&Folders::find()?, 0, ending).await?;
+    add_profile_with_words(po, TINY, &Packing::Zstd.pack(&archive).await?, &[], words)
+}
+
 /// Puts an image with this initrd in place, and a profile of the same name that asks for servers with these labels.
 pub fn add_profile(po: &Organizer, name: &str, initrd: &[u8], labels: &[(&str, &str)]) -> Result<()> {
+    add_profile_with_words(po, name, initrd, labels, "")
+}
+
+fn add_profile_with_words(
+    po: &Organizer,
+    name: &str,
+    initrd: &[u8],
+    labels: &[(&str, &str)],
+    words: &str,
+) -> Result<()> {
     let folders = Folders::find()?;
     let folder = tempfile::tempdir().context("cannot make a folder")?;
     let path = folder.path().join("initrd.img");
@@ -150,7 +166,7 @@ pub fn add_profile(po: &Organizer, name: &str, initrd: &[u8], labels: &[(&str, &
         name,
         &folders.image().join("vmlinuz"),
         &path,
-        &format!("console=tty0 panic=10 {BUSY_HOST}"),
+        &format!("console=tty0 panic=10 {BUSY_HOST} {words}"),
     )?;
     // A kickstart that the lender can merge; nobody carries it out.
     let web = web_profile(&folders.sources())?;

@@ -224,7 +224,7 @@ fn line(listed: &Listed) -> String {
                 .unwrap_or("of unknown version"),
             record
                 .plane
-                .map_or("none of this version".to_owned(), |plane| plane.to_string()),
+                .map_or("not there".to_owned(), |plane| plane.to_string()),
             image.min_memory_mib,
             record
                 .signed

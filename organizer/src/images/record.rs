@@ -49,7 +49,7 @@ pub struct Record {
     pub found_kernel: Kernel,
     /// What is in the initrd.
     pub found_initrd: Initrd,
-    /// The data plane that will be used; absent when none of this version's fits.
+    /// The data plane that will be used, as far as can be foretold; absent when the one that is named is not there.
     #[serde(default)]
     pub plane: Option<DataPlane>,
 }

@@ -1,10 +1,13 @@
 //! By which ways a lent server can use an image: who carries its tunnel, and how the wrapper gets in front of the installer.
 //!
-//! | data plane | needs in the image | in this version |
-//! |---|---|---|
-//! | tun | `tun`: the agent carries WireGuard itself, as in stage 1 | yes |
-//! | kernel | `wireguard`: the image's kernel carries it | not yet |
-//! | proxy | nothing: the agent is an HTTP proxy on loopback | not yet |
+//! | data plane, best first | needs in the image |
+//! |---|---|
+//! | kernel | `wireguard`: the image's kernel carries it |
+//! | tun | `tun`: the agent carries WireGuard itself, as in stage 1 |
+//! | proxy | nothing: the agent takes connections on the loopback interface |
+//!
+//! This is a forecast for people: the wrapper looks again when the kernel runs, and tells what it has chosen. A plane that the command line names (`leaseboot.plane=`)
+//! has to be there.
 //!
 //! One wrapper way: the agent is appended to the initrd as a further archive and named by `rdinit=` (docs/images.md). What stands in the way of
 //! either is an [`Obstacle`], and each says what to do. Pure.
@@ -70,15 +73,15 @@ pub enum Obstacle {
         "the initrd has no modules.dep and modules.alias for {0}, by which the wrapper finds the network card's driver; add them with --modules ARCHIVE (`depmod -b` makes them)"
     )]
     Lists(String),
-    /// The tunnel has nothing to stand on.
+    /// The named plane has nothing to stand on.
     #[error(
-        "the image has no `tun` for {release}, and {else_way}, which is not supported yet; add tun and new module lists with --modules ARCHIVE"
+        "the command line says {PLANE_WORD}{named}, and the image has no such thing for {release}: take the word away, or add the module and new lists with --modules ARCHIVE"
     )]
     DataPlane {
         /// The kernel's release.
         release: String,
-        /// What it could use.
-        else_way: &'static str,
+        /// The plane.
+        named: String,
     },
     /// Modules that this kernel cannot unpack.
     #[error(
@@ -97,6 +100,9 @@ pub enum Obstacle {
     },
 }
 
+/// The word by which a command line names a data plane, as the wrapper reads it.
+const PLANE_WORD: &str = "leaseboot.plane=";
+
 /// What leaseboot adds to a command line at most: `rdinit=`, the text's place, the card, the lender's console words.
 const ADDED_WORDS: usize = 512;
 
@@ -105,7 +111,7 @@ const ADDED_WORDS: usize = 512;
 pub struct Ways {
     /// What the image could use, best first; `proxy` needs nothing and is always among them.
     pub possible: Vec<DataPlane>,
-    /// What this version will use.
+    /// What will be used.
     pub plane: Option<DataPlane>,
     /// The `installer` of a profile that fits, when that is known.
     pub installer: Option<&'static str>,
@@ -134,8 +140,19 @@ pub fn find(kernel: &Kernel, initrd: &Initrd, command_line: &str, init: &str) ->
     }
     let release = release(kernel, initrd);
     let modules = release.and_then(|release| initrd.modules.get(release));
-    let (possible, plane) = planes(modules);
-    obstacles.extend(module_obstacles(release, modules, initrd, &possible));
+    let possible = planes(modules);
+    obstacles.extend(module_obstacles(release, modules, initrd));
+    let plane = match named_plane(command_line) {
+        None => possible.first().copied(),
+        Some(named) => {
+            let plane = possible.iter().copied().find(|plane| plane.to_string() == named);
+            if plane.is_none() {
+                let (release, named) = (release.unwrap_or("its kernel").to_owned(), named.to_owned());
+                obstacles.push(Obstacle::DataPlane { release, named });
+            }
+            plane
+        }
+    };
     Ways {
         possible,
         plane,
@@ -153,7 +170,12 @@ fn release<'a>(kernel: &'a Kernel, initrd: &'a Initrd) -> Option<&'a str> {
     kernel.release.as_deref().or_else(only)
 }
 
-fn planes(modules: Option<&Modules>) -> (Vec<DataPlane>, Option<DataPlane>) {
+fn named_plane(command_line: &str) -> Option<&str> {
+    let words = command_line.split_whitespace();
+    words.filter_map(|word| word.strip_prefix(PLANE_WORD)).next_back()
+}
+
+fn planes(modules: Option<&Modules>) -> Vec<DataPlane> {
     let has = |driver: Driver| driver != Driver::Absent;
     let kernel = modules.is_some_and(|modules| has(modules.wireguard));
     let tun = modules.is_some_and(|modules| has(modules.tun));
@@ -161,15 +183,10 @@ fn planes(modules: Option<&Modules>) -> (Vec<DataPlane>, Option<DataPlane>) {
     possible.extend(kernel.then_some(DataPlane::Kernel));
     possible.extend(tun.then_some(DataPlane::Tun));
     possible.push(DataPlane::Proxy);
-    (possible, tun.then_some(DataPlane::Tun))
+    possible
 }
 
-fn module_obstacles(
-    release: Option<&str>,
-    modules: Option<&Modules>,
-    initrd: &Initrd,
-    possible: &[DataPlane],
-) -> Vec<Obstacle> {
+fn module_obstacles(release: Option<&str>, modules: Option<&Modules>, initrd: &Initrd) -> Vec<Obstacle> {
     let named = release.unwrap_or("its kernel").to_owned();
     let Some(modules) = modules else {
         let found: Vec<_> = initrd.modules.keys().map(String::as_str).collect();
@@ -185,16 +202,8 @@ fn module_obstacles(
     if !modules.lists {
         obstacles.push(Obstacle::Lists(named.clone()));
     }
-    if modules.tun == Driver::Absent {
-        let else_way = match possible.contains(&DataPlane::Kernel) {
-            true => "would need the data plane `kernel` (its own WireGuard)",
-            false => "would need the data plane `proxy`",
-        };
-        obstacles.push(Obstacle::DataPlane {
-            release: named,
-            else_way,
-        });
-    } else if modules.tun == Driver::CompressedModule
+    // All modules of an image are packed alike, the network card's too.
+    if [modules.tun, modules.wireguard].contains(&Driver::CompressedModule)
         && version(&named).is_some_and(|known| known < DECOMPRESSES)
     {
         obstacles.push(Obstacle::Compressed(named));
@@ -224,7 +233,7 @@ impl fmt::Display for Ways {
         let possible: Vec<_> = self.possible.iter().map(ToString::to_string).collect();
         match self.plane {
             Some(plane) => write!(f, "data plane {plane} will be used")?,
-            None => f.write_str("no data plane of this version fits")?,
+            None => f.write_str("the named data plane is not there")?,
         }
         write!(f, " (the image could use: {})", possible.join(", "))?;
         f.write_str("; wrapper: an archive appended to the initrd, started by rdinit=")
@@ -268,30 +277,36 @@ mod tests {
     const OURS: &str = "6.1.0-37-amd64";
 
     #[test]
-    fn tun_is_used_wherever_it_is() {
-        for tun in [Driver::BuiltIn, Driver::Module, Driver::CompressedModule] {
-            let ways = find(&kernel(), &initrd(OURS, tun, Driver::Module), "quiet", "/init");
-            assert_eq!((ways.plane, ways.obstacles), (Some(DataPlane::Tun), Vec::new()));
+    fn the_best_plane_is_used_or_the_one_that_is_named() {
+        let (tun, wireguard, absent) = (Driver::Module, Driver::BuiltIn, Driver::Absent);
+        for (initrd, words, expected) in [
+            (initrd(OURS, tun, wireguard), "quiet", DataPlane::Kernel),
+            (initrd(OURS, tun, absent), "quiet", DataPlane::Tun),
+            (initrd(OURS, absent, absent), "quiet", DataPlane::Proxy),
+            (
+                initrd(OURS, tun, wireguard),
+                "leaseboot.plane=proxy",
+                DataPlane::Proxy,
+            ),
+        ] {
+            let ways = find(&kernel(), &initrd, words, "/init");
+            assert_eq!((ways.plane, ways.obstacles), (Some(expected), Vec::new()));
+            assert_eq!(ways.possible.last(), Some(&DataPlane::Proxy));
             assert_eq!(ways.installer, Some("preseed"));
-            assert_eq!(
-                ways.possible,
-                [DataPlane::Kernel, DataPlane::Tun, DataPlane::Proxy]
-            );
         }
     }
 
     #[test]
-    fn what_is_not_supported_yet_says_what_to_do() {
+    fn what_stands_in_the_way_says_what_to_do() {
         let told = |initrd: &Initrd| {
-            let ways = find(&kernel(), initrd, "quiet", "/init");
+            let ways = find(&kernel(), initrd, "quiet leaseboot.plane=tun", "/init");
             ways.obstacles
                 .iter()
                 .map(ToString::to_string)
                 .collect::<Vec<_>>()
                 .join("\n")
         };
-        assert!(told(&initrd(OURS, Driver::Absent, Driver::Module)).contains("data plane `kernel`"));
-        assert!(told(&initrd(OURS, Driver::Absent, Driver::Absent)).contains("data plane `proxy`"));
+        assert!(told(&initrd(OURS, Driver::Absent, Driver::Module)).contains("leaseboot.plane=tun"));
         assert!(told(&initrd("6.1.0-40-amd64", Driver::Module, Driver::Absent)).contains("same release"));
         let mut bare = initrd(OURS, Driver::Module, Driver::Absent);
         bare.has_init = false;
