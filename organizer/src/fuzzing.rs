@@ -74,6 +74,7 @@ pub fn merged(bytes: &[u8]) {
         Installer::default(),
         Installer::Preseed {},
         Installer::Autoinstall {},
+        Installer::Fai {},
     ] {
         let mut settings: InstallSettings = serde_json::from_str(SETTINGS).expect("good settings");
         settings.installer = installer;

@@ -23,6 +23,8 @@ pub enum Installer {
     Preseed {},
     /// Ubuntu's subiquity: YAML inside of cloud-init's user data, version 1.
     Autoinstall {},
+    /// FAI: class variables, which its own class scripts read.
+    Fai {},
 }
 
 impl Default for Installer {
@@ -39,6 +41,7 @@ impl fmt::Display for Installer {
             Installer::Kickstart { syntax } => write!(f, "kickstart of {syntax}"),
             Installer::Preseed {} => f.write_str("preseed"),
             Installer::Autoinstall {} => f.write_str("autoinstall"),
+            Installer::Fai {} => f.write_str("FAI's class variables"),
         }
     }
 }
@@ -48,6 +51,11 @@ pub const SEED_FOLDER: &str = "/leaseboot/seed";
 /// Where the wrapper leaves the seed for the live system, which no longer sees the archive: `/run` outlives the change of root.
 pub const LIVE_SEED_FOLDER: &str = "/run/leaseboot/seed";
 
+/// Where the archive puts FAI's class variables.
+pub const FAI_VARIABLES: &str = "/leaseboot/fai.var";
+/// Where the wrapper leaves them for FAI, whose live system no longer sees the archive.
+pub const LIVE_FAI_VARIABLES: &str = "/run/leaseboot/fai.var";
+
 impl Installer {
     /// Where the appended archive puts the merged text with its sealed values filled in.
     pub fn text_path(self) -> &'static str {
@@ -55,6 +63,7 @@ impl Installer {
             Installer::Kickstart { .. } => "/leaseboot/ks.cfg",
             Installer::Preseed {} => "/leaseboot/preseed.cfg",
             Installer::Autoinstall {} => "/leaseboot/seed/user-data",
+            Installer::Fai {} => FAI_VARIABLES,
         }
     }
 
@@ -71,6 +80,8 @@ impl Installer {
                 "preseed/file=/leaseboot/preseed.cfg",
             ],
             Installer::Autoinstall {} => &["autoinstall", "ds=nocloud;s=file:///run/leaseboot/seed/"],
+            // FAI's own words (`FAI_CONFIG_SRC`, `FAI_FLAGS`) are the image's; a class script of the enterprise reads the variables.
+            Installer::Fai {} => &[],
         }
     }
 
@@ -85,24 +96,27 @@ impl Installer {
                 "subiquity.autoinstallpath=",
                 "cloud-config-url=",
             ],
+            Installer::Fai {} => &[],
         }
     }
 
     /// Whether the words after `---` are kept for the installed system. debian-installer and subiquity do that, so the lender's
     /// console goes there; in a kickstart it stands in the `bootloader` line.
     pub fn keeps_words_after_dashes(self) -> bool {
-        !matches!(self, Installer::Kickstart { .. })
+        matches!(self, Installer::Preseed {} | Installer::Autoinstall {})
     }
 
     /// The one command that the LM's merge adds, to run when the system is installed and still mounted: it makes the member's key and leaves its tunnel in the installed system. LM and
-    /// PO share the text, so that the PO can refuse anything else.
+    /// PO share the text, so that the PO can refuse anything else. To FAI the merge adds none: a class script of the enterprise runs it.
     pub fn member_install(self) -> &'static str {
         match self {
             // Anaconda sets the variable.
             Installer::Kickstart { .. } => crate::MEMBER_INSTALL,
             // debian-installer never leaves the initramfs, and mounts a /run of its own over the wrapper's.
             Installer::Preseed {} => "/leaseboot/init member install --root /target",
-            Installer::Autoinstall {} => "/run/leaseboot/agent member install --root /target",
+            Installer::Autoinstall {} | Installer::Fai {} => {
+                "/run/leaseboot/agent member install --root /target"
+            }
         }
     }
 }
@@ -233,5 +247,10 @@ mod tests {
         let seed = Installer::Autoinstall {};
         assert!(seed.text_path().starts_with(SEED_FOLDER));
         assert!(seed.kernel_arguments().join(" ").contains(LIVE_SEED_FOLDER));
+        let fai: Installer = serde_json::from_str(r#"{"kind":"fai"}"#).unwrap();
+        assert_eq!(
+            (fai.text_path(), fai.keeps_words_after_dashes()),
+            (FAI_VARIABLES, false)
+        );
     }
 }

@@ -36,6 +36,8 @@ pub mod settings;
 pub mod stage2;
 pub mod timestamp;
 #[cfg(feature = "texts")]
+pub mod variables;
+#[cfg(feature = "texts")]
 pub mod yaml;
 
 /// Where the site archive's facts stand in stage 1's root file system, as [`agent::BootFacts`] in JSON.

@@ -356,6 +356,15 @@ impl Organizer {
         write("profile.toml", &toml::to_string(&description)?)
     }
 
+    /// Says by which installer a profile's text is read, such as `preseed`; without a word it is a kickstart.
+    pub fn set_installer(&self, profile: &str, kind: &str) -> Result<()> {
+        let path = self.folder.join("profiles").join(profile).join("profile.toml");
+        edit_toml(&path, |profile| {
+            let installer = toml::Table::from_iter([("kind".to_owned(), kind.into())]);
+            profile.insert("installer".to_owned(), installer.into());
+        })
+    }
+
     /// Starts the daemon and waits until it serves.
     pub async fn start(&mut self) -> Result<()> {
         self.runs += 1;

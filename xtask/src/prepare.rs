@@ -5,6 +5,7 @@ use anyhow::{Context as _, Result, ensure};
 use leaseboot_image::musl::Compiler;
 use leaseboot_image::{Workspace, build, host_packages};
 use leaseboot_tests::assets::Assets;
+use leaseboot_tests::fai;
 use leaseboot_tests::folders::Folders;
 use std::process::Command;
 
@@ -74,6 +75,11 @@ pub(crate) fn image_again() -> Result<()> {
 /// The enterprise's package repository and boot image.
 pub(crate) async fn assets(folders: &Folders) -> Result<()> {
     Assets::make(folders).await.map(drop)
+}
+
+/// What the scenarios of foreign installers start from.
+pub(crate) async fn foreign_installers(folders: &Folders) -> Result<()> {
+    fai::make(folders).await
 }
 
 /// Runs a program with our own streams; anything but success is an error.

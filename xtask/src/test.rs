@@ -60,6 +60,9 @@ impl Test {
             stages.run("image", |_| prepare::image())?;
             stages.note("image again", |_| prepare::image_again());
             stages.run("enterprise", |_| runtime()?.block_on(prepare::assets(&folders)))?;
+            stages.note("foreign", |_| {
+                runtime()?.block_on(prepare::foreign_installers(&folders))
+            });
             stages.note("scenarios", |counts| scenarios(self.full, counts));
         }
         stages.close()

@@ -18,7 +18,7 @@ use crate::console::say;
 use crate::errors::{AnyError, chain};
 use crate::mounts::{self, KernelMounts};
 use crate::power;
-use leaseboot_protocol::installer::{LIVE_SEED_FOLDER, SEED_FOLDER};
+use leaseboot_protocol::installer::{FAI_VARIABLES, LIVE_FAI_VARIABLES, LIVE_SEED_FOLDER, SEED_FOLDER};
 use leaseboot_protocol::stage2::{RuntimeFacts, Stage2Facts};
 use leaseboot_protocol::{ARCHIVED_FACTS_PATH, RUNTIME_DIRECTORY, STAGE2_FACTS_PATH, WRAPPER_PATH};
 use std::convert::Infallible;
@@ -73,7 +73,8 @@ fn leave_for_post() -> Result<(), AnyError> {
     fs::create_dir_all(folder)?;
     fs::copy(WRAPPER_PATH, folder.join("agent"))?;
     fs::set_permissions(folder.join("agent"), Permissions::from_mode(0o755))?;
-    leave_seed(Path::new(SEED_FOLDER), Path::new(LIVE_SEED_FOLDER))
+    leave_seed(Path::new(SEED_FOLDER), Path::new(LIVE_SEED_FOLDER))?;
+    leave_variables(Path::new(FAI_VARIABLES), Path::new(LIVE_FAI_VARIABLES))
 }
 
 /// Leaves what `%post` and the curious may know.
@@ -103,6 +104,15 @@ fn proxy_variables(
         ]
     });
     all.into_iter().flatten().filter(move |(name, _)| !is_set(name))
+}
+
+/// Copies FAI's class variables, when there are any, to where the live system finds them; only root may read them, as in the archive.
+fn leave_variables(archived: &Path, live: &Path) -> Result<(), AnyError> {
+    if archived.is_file() {
+        fs::copy(archived, live)
+            .map_err(|error| format!("cannot copy FAI's variables to {}: {error}", live.display()))?;
+    }
+    Ok(())
 }
 
 /// Copies autoinstall's seed, when there is one, to where the live system finds it; only root may read it.
@@ -168,5 +178,18 @@ mod tests {
         leave_seed(&archived, &live).unwrap();
         assert_eq!(fs::read_to_string(live.join("user-data")).unwrap(), "user-data");
         assert_eq!(fs::metadata(&live).unwrap().permissions().mode() & 0o777, 0o700);
+    }
+
+    #[test]
+    fn variables_are_copied_for_root_alone_and_their_absence_is_no_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let (archived, live) = (folder.path().join("fai.var"), folder.path().join("live"));
+        leave_variables(&archived, &live).unwrap();
+        assert!(!live.exists());
+        fs::write(&archived, "A=x").unwrap();
+        fs::set_permissions(&archived, Permissions::from_mode(0o600)).unwrap();
+        leave_variables(&archived, &live).unwrap();
+        assert_eq!(fs::read_to_string(&live).unwrap(), "A=x");
+        assert_eq!(fs::metadata(&live).unwrap().permissions().mode() & 0o777, 0o600);
     }
 }

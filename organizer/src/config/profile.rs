@@ -24,7 +24,7 @@ struct ProfileFile {
     image: Spanned<String>,
     #[serde(default)]
     installer: Installer,
-    #[serde(alias = "preseed", alias = "autoinstall")]
+    #[serde(alias = "preseed", alias = "autoinstall", alias = "variables")]
     kickstart: Spanned<PathBuf>,
     hostname: Spanned<String>,
     #[serde(default)]

@@ -10,8 +10,10 @@
 //! | kickstart | commands about disks, boot loader place and network with the options that such a command needs, one `%post` for the tunnel |
 //! | preseed | answers to questions about the same, and the tunnel behind the enterprise's last command |
 //! | autoinstall | `network`, the disk's `match` or action, and the tunnel as the last of the late commands |
+//! | FAI | variables that say the disk, the wire and the console, each with the one kind of value that it can have; no command |
 
 mod autoinstall;
+mod fai;
 mod kickstart;
 mod preseed;
 
@@ -63,6 +65,7 @@ pub fn check(settings: &InstallSettings, merged: &str) -> Result<usize, MergeObj
         Installer::Kickstart { .. } => kickstart::check(ours, merged, hostname),
         Installer::Preseed {} => preseed::check(ours, merged, hostname),
         Installer::Autoinstall {} => autoinstall::check(ours, merged),
+        Installer::Fai {} => fai::check(ours, merged, hostname),
     }
 }
 
@@ -74,6 +77,7 @@ pub fn check_outline(installer: Installer, text: &str) -> Result<(), OutlineErro
     match installer {
         Installer::Kickstart { .. } => outline::parse(text).map(drop),
         Installer::Preseed {} => preseed::read(text).map(drop),
+        Installer::Fai {} => fai::read(text).map(drop),
         Installer::Autoinstall {} => yaml::parse(text).map(drop).map_err(|error| OutlineError {
             line: error.line,
             problem: error.problem,
