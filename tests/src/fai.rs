@@ -14,7 +14,7 @@ use tokio::process::Command;
 /// The name of image and profile.
 pub const FAI: &str = "fai";
 /// The live image comes over HTTP once dracut has an address, as FAI's own boot menus have it; the rest are FAI's variables.
-const COMMAND_LINE: &str = "rd.live.image root=live:http://172.20.0.2/fai/squash.img rd.neednet=1 ip=dhcp \
+const COMMAND_LINE: &str = "rd.live.image rd.live.overlay.overlayfs=1 root=live:http://172.20.0.2/fai/squash.img rd.neednet=1 ip=dhcp \
     FAI_ACTION=install FAI_FLAGS=verbose,reboot FAI_CONFIG_SRC=http://172.20.0.2/fai/config.tar.gz";
 
 /// Makes what is missing or out of date: a minute the first time.

@@ -11,6 +11,7 @@ pub mod assets;
 pub mod bench;
 pub mod capture;
 pub mod daemon;
+pub mod debian_installer;
 pub mod download;
 pub mod events;
 pub mod fai;

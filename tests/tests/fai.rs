@@ -31,8 +31,8 @@ async fn fai_installs_through_the_tunnel_and_its_class_script_leaves_the_members
             let serial = lab.machine().serial();
             for words in [
                 "Calling task_install",
-                "Calling task_instsoft",
-                "the member's tunnel is in place below /target",
+                "LENT/90-member       OK.",
+                "FAI finished at",
             ] {
                 serial.wait_for(words, SOON).await?;
             }

@@ -2,11 +2,12 @@
 //! Everything is kept in `target/`, so that a second run finds it there.
 
 use anyhow::{Context as _, Result, ensure};
+use leaseboot_image::debian::Package;
 use leaseboot_image::musl::Compiler;
 use leaseboot_image::{Workspace, build, host_packages};
 use leaseboot_tests::assets::Assets;
-use leaseboot_tests::fai;
 use leaseboot_tests::folders::Folders;
+use leaseboot_tests::{debian_installer, fai};
 use std::process::Command;
 
 /// The commands that make namespaces and install packages.
@@ -79,7 +80,22 @@ pub(crate) async fn assets(folders: &Folders) -> Result<()> {
 
 /// What the scenarios of foreign installers start from.
 pub(crate) async fn foreign_installers(folders: &Folders) -> Result<()> {
+    debian_installer(folders)?;
     fai::make(folders).await
+}
+
+/// Kernel and initrd of debian-installer, as its package has them.
+fn debian_installer(folders: &Folders) -> Result<()> {
+    const FILES: &str = "usr/lib/debian-installer/images/12/amd64/text/debian-installer/amd64";
+    let package = Package::candidate("debian-installer-12-netboot-amd64")?;
+    let unpacked = package.unpacked(&Workspace::of_this_crate(), |_| Ok(()))?;
+    let place = debian_installer::place(folders);
+    std::fs::create_dir_all(&place).with_context(|| format!("cannot make {}", place.display()))?;
+    for name in ["linux", "initrd.gz"] {
+        let from = unpacked.join(FILES).join(name);
+        std::fs::copy(&from, place.join(name)).with_context(|| format!("cannot copy {}", from.display()))?;
+    }
+    Ok(())
 }
 
 /// Runs a program with our own streams; anything but success is an error.

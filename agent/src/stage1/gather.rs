@@ -170,8 +170,9 @@ fn command_line(installer: Installer, card: MacAddress, image: &str, lender: &st
     let ours = [rdinit.as_str()]
         .into_iter()
         .chain(installer.kernel_arguments().iter().copied())
-        // debian-installer's netcfg/choose_interface knows cards by name only, or by this word.
-        .chain(matches!(installer, Installer::Preseed {}).then_some(bootif.as_str()));
+        // debian-installer's netcfg/choose_interface knows cards by name only, or by this word; dracut, which FAI starts from, would
+        // ask for an address on every interface, the tunnel's included.
+        .chain(matches!(installer, Installer::Preseed {} | Installer::Fai {}).then_some(bootif.as_str()));
     let lender = lender.split_whitespace();
     let words: Vec<_> = if installer.keeps_words_after_dashes() {
         let kept = ["---"].into_iter().chain(after).chain(lender);
@@ -222,6 +223,15 @@ mod tests {
         assert_eq!(
             command_line(Installer::Autoinstall {}, CARD, "ip=dhcp", "console=ttyS0"),
             "ip=dhcp rdinit=/leaseboot/init autoinstall ds=nocloud;s=file:///run/leaseboot/seed/ --- console=ttyS0"
+        );
+        assert_eq!(
+            command_line(
+                Installer::Fai {},
+                CARD,
+                "ip=dhcp FAI_ACTION=install",
+                "console=ttyS0"
+            ),
+            "ip=dhcp FAI_ACTION=install console=ttyS0 rdinit=/leaseboot/init BOOTIF=01-52-54-00-4c-42-01"
         );
     }
 }

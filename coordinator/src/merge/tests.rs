@@ -6,7 +6,7 @@ use leaseboot_protocol::requirements::DiskRequirement;
 use std::net::IpAddr;
 
 const MAC: &str = "52:54:00:4c:42:01";
-const EXAMPLES: [(&str, &str); 4] = [
+const EXAMPLES: [(&str, &str); 5] = [
     ("kickstart", include_str!("../../../tests/installer/example.ks")),
     ("preseed", include_str!("../../tests/profiles/web.preseed")),
     (
@@ -17,6 +17,7 @@ const EXAMPLES: [(&str, &str); 4] = [
         "autoinstall",
         include_str!("../../tests/profiles/disk-autoinstall.yaml"),
     ),
+    ("fai", include_str!("../../../tests/fai/web.var")),
 ];
 
 /// A lender with one server: 2 GiB, disks of 1 and 20 GiB.
@@ -105,6 +106,7 @@ fn in_language(language: &str, text: &str) -> InstallSettings {
     let installer = match language {
         "preseed" => Installer::Preseed {},
         "autoinstall" => Installer::Autoinstall {},
+        "fai" => Installer::Fai {},
         _ => Installer::default(),
     };
     InstallSettings {

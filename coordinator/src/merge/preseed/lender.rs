@@ -44,6 +44,8 @@ impl<'a> LenderAnswers<'a> {
             answers.push(("netcfg/get_gateway", format!("string {router}"), NETWORK));
         }
         answers.extend([
+            // Names are the enterprise's, and inside the tunnel; without an answer the installer stops and asks.
+            ("netcfg/get_nameservers", "string".to_owned(), NETWORK),
             ("netcfg/confirm_static", "boolean true".to_owned(), NETWORK),
             ("partman-auto/disk", disk.clone(), DISK),
             (

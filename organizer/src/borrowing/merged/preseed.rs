@@ -7,12 +7,13 @@ use leaseboot_protocol::installer::Installer;
 use leaseboot_protocol::preseed::{self, Answer};
 
 /// Questions of `d-i` that the lender may answer, each with its type and what its value may be.
-const LENDERS: [(&str, &str, Allowed); 16] = [
+const LENDERS: [(&str, &str, Allowed); 17] = [
     ("netcfg/choose_interface", "select", Allowed::Only("auto")),
     ("netcfg/disable_autoconfig", "boolean", Allowed::Only("true")),
     ("netcfg/get_ipaddress", "string", Allowed::Address),
     ("netcfg/get_netmask", "string", Allowed::Address),
     ("netcfg/get_gateway", "string", Allowed::Address),
+    ("netcfg/get_nameservers", "string", Allowed::Only("")),
     ("netcfg/confirm_static", "boolean", Allowed::Only("true")),
     ("netcfg/get_hostname", "string", Allowed::Hostname),
     ("partman-auto/disk", "string", Allowed::Disk),
