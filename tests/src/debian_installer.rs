@@ -32,7 +32,7 @@ pub async fn add(lab: &Lab) -> Result<Mirror> {
         "debian-installer is not in {}: `cargo xtask test` puts it there",
         files.display()
     );
-    let command_line = format!("DEBIAN_FRONTEND=text {BUSY_HOST} --- quiet");
+    let command_line = format!("DEBIAN_FRONTEND=text TERM=dumb {BUSY_HOST} --- quiet");
     lab.po.add_image(
         INSTALLER,
         &files.join("linux"),
