@@ -1,9 +1,10 @@
 //! Links, addresses and routes by rtnetlink(7). The one module that knows the rtnetlink crate, which changes often.
 
-use futures_util::TryStreamExt;
+use futures_util::stream::BoxStream;
+use futures_util::{FutureExt, StreamExt, TryStreamExt};
 use ipnet::{IpNet, Ipv4Net};
 use rtnetlink::packet_route::route::{RouteMessage, RouteScope, RouteType};
-use rtnetlink::{Handle, LinkUnspec, LinkWireguard, RouteMessageBuilder};
+use rtnetlink::{Handle, LinkUnspec, LinkWireguard, MulticastGroup, RouteMessageBuilder};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use tokio::task::JoinHandle;
@@ -35,6 +36,41 @@ pub enum NetlinkError {
         #[source]
         source: rtnetlink::Error,
     },
+}
+
+/// Tells when IPv4 addresses of any interface change.
+pub struct AddressChanges {
+    messages: BoxStream<'static, ()>,
+    // The connection ends with its last handle.
+    _socket: Netlink,
+}
+
+impl AddressChanges {
+    /// Listens from now on; must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// [`NetlinkError::Open`].
+    pub fn open() -> Result<Self, NetlinkError> {
+        let groups = [MulticastGroup::Ipv4Ifaddr];
+        let opened = rtnetlink::new_multicast_connection(&groups);
+        let (connection, handle, messages) = opened.map_err(NetlinkError::Open)?;
+        Ok(Self {
+            messages: messages.map(drop).boxed(),
+            _socket: Netlink {
+                handle,
+                connection: tokio::spawn(connection),
+            },
+        })
+    }
+
+    /// Waits for the next change; several that are known already count as one. Dropping it loses none.
+    pub async fn next(&mut self) {
+        if self.messages.next().await.is_none() {
+            // The socket failed, and nothing will be told any more.
+            std::future::pending::<()>().await;
+        }
+        while let Some(Some(())) = self.messages.next().now_or_never() {}
+    }
 }
 
 impl Drop for Netlink {

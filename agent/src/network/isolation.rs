@@ -120,10 +120,15 @@ impl Wire {
 
     /// Lets this host be heard and answered.
     pub(crate) async fn allow(&self, peer: IpAddr) -> Result<(), IsolationError> {
-        let (peer, via) = way(&self.address, peer)?;
-        self.route(&Netlink::open()?, peer, via).await?;
+        self.lead_to(peer).await?;
         say!("network: {} is open for {peer}", self.name);
         Ok(())
+    }
+
+    /// Sets the route to this host, again where somebody took it away.
+    pub(crate) async fn lead_to(&self, peer: IpAddr) -> Result<(), IsolationError> {
+        let (peer, via) = way(&self.address, peer)?;
+        Ok(self.route(&Netlink::open()?, peer, via).await?)
     }
 
     async fn route(

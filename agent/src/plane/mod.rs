@@ -201,6 +201,14 @@ impl Plane {
         !matches!(self.carrier, Carrier::Proxy(_))
     }
 
+    /// Sets up again what an installer may have taken away from interfaces that are not the tunnel's own.
+    pub(crate) async fn restore(&self) -> Result<(), proxy::ProxyError> {
+        match &self.carrier {
+            Carrier::Kernel(_) | Carrier::Tun(_) => Ok(()),
+            Carrier::Proxy(proxy) => proxy.hear_networks().await,
+        }
+    }
+
     /// Sets the largest packet inside the tunnel, in bytes.
     pub(crate) async fn set_mtu(&self, mtu: u16) -> Result<(), AnyError> {
         match &self.carrier {

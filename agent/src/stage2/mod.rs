@@ -13,6 +13,7 @@
 //! which hold the key and the token, are gone from the file system before anybody else's program runs.
 
 pub(crate) mod tunnel;
+mod upkeep;
 
 use crate::console::say;
 use crate::errors::{AnyError, chain};

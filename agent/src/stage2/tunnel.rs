@@ -2,6 +2,7 @@
 //! machine goes down. It knows nothing of the installer.
 
 use super::READY;
+use super::upkeep::{self, Held};
 use crate::clock;
 use crate::console::say;
 use crate::drivers::{Drivers, Wanted};
@@ -46,7 +47,7 @@ fn carry() -> Result<(), AnyError> {
         .build()?;
     runtime.block_on(async {
         let steps = Steps::new();
-        let drivers = join_the_wire(&steps, &facts).await?;
+        let (drivers, held) = join_the_wire(&steps, &facts).await?;
         let lm = LeaseManager::new(&facts.lm_url, &facts.lm_others, &facts.lm_ca_pem)?;
         let session = lm.session(facts.session_token.clone());
         let delivery = steps.connect(session, 0);
@@ -54,18 +55,23 @@ fn carry() -> Result<(), AnyError> {
         delivery.flush().await;
         let tunnel = up?;
         let mtu = path_mtu::driver::settle(&tunnel, &facts.tunnel, facts.tunnel.mtu).await;
+        let changes = upkeep::listen()?;
         parent.write_all(READY)?;
         if let Some(url) = tunnel.proxy_url() {
             parent.write_all(url.as_bytes())?;
         }
         drop(parent);
         release_stdin();
-        match path_mtu::driver::keep(&tunnel, &facts.tunnel, mtu).await {}
+        // Goal: both until the machine goes down. Neither ends, so none is dropped.
+        tokio::select! {
+            never = path_mtu::driver::keep(&tunnel, &facts.tunnel, mtu) => match never {},
+            never = upkeep::keep(changes, &held, &tunnel) => match never {},
+        }
     })
 }
 
 /// The lender's wire again, closed to all but the LM and the gateway, with the drivers of the enterprise's image.
-async fn join_the_wire(steps: &Steps, facts: &Stage2Facts) -> Result<Drivers, StepFailed> {
+async fn join_the_wire(steps: &Steps, facts: &Stage2Facts) -> Result<(Drivers, Held), StepFailed> {
     steps
         .run(Step::Network, NETWORK_ATTEMPTS, async |_| {
             let mut drivers = Drivers::of_image();
@@ -75,12 +81,9 @@ async fn join_the_wire(steps: &Steps, facts: &Stage2Facts) -> Result<Drivers, St
             let wire = wire.map_err(|error| Fault::Again(error.into()))?;
             let gateway = facts.tunnel.gateway_endpoint.ip();
             let lms = std::iter::once(&facts.lm_url).chain(&facts.lm_others);
-            for peer in lms.filter_map(|url| lm::address(url)).chain([gateway]) {
-                wire.allow(peer)
-                    .await
-                    .map_err(|error| Fault::Again(error.into()))?;
-            }
-            Ok(drivers)
+            let peers = lms.filter_map(|url| lm::address(url)).chain([gateway]).collect();
+            let held = Held::open(wire, peers).await;
+            Ok((drivers, held.map_err(|error| Fault::Again(error.into()))?))
         })
         .await
 }

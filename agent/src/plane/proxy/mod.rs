@@ -62,6 +62,7 @@ pub(crate) enum ProxyError {
 /// The running plane; dropping it ends it, and every connection with it.
 pub(crate) struct Proxy {
     tunnel: UserTunnel,
+    networks: Arc<[Ipv4Net]>,
     _tasks: JoinSet<()>,
 }
 
@@ -82,13 +83,10 @@ impl Proxy {
         let tunnel = UserTunnel::start(interface)?;
         tunnel.set_peer(gateway);
         let networks: Arc<[Ipv4Net]> = gateway.allowed_ips.iter().filter_map(ipv4).collect();
-        let netlink = Netlink::open()?;
-        for network in networks.iter() {
-            netlink.add_local(*network).await?;
-        }
+        hear(&networks).await?;
         let inside = Inside {
             dialler: tunnel.dialler(),
-            networks,
+            networks: Arc::clone(&networks),
         };
         let mut tasks = JoinSet::new();
         for port in ports::known(service.port()) {
@@ -98,8 +96,14 @@ impl Proxy {
         tasks.spawn(http::serve(http::listen()?, inside));
         Ok(Self {
             tunnel,
+            networks,
             _tasks: tasks,
         })
+    }
+
+    /// Takes the enterprise's networks to the loopback interface, again where somebody has emptied it.
+    pub(super) async fn hear_networks(&self) -> Result<(), ProxyError> {
+        hear(&self.networks).await
     }
 
     /// What `http_proxy` is to be.
@@ -123,6 +127,14 @@ impl Inside {
             .await
             .unwrap_or_else(silent)
     }
+}
+
+async fn hear(networks: &[Ipv4Net]) -> Result<(), ProxyError> {
+    let netlink = Netlink::open()?;
+    for network in networks {
+        netlink.add_local(*network).await?;
+    }
+    Ok(())
 }
 
 /// Lets a socket hear the loopback interface alone, whatever its address.
