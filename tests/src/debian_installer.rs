@@ -8,9 +8,11 @@ use crate::folders::Folders;
 use crate::lab::{BUSY_HOST, Lab, ROOT_PASSWORD_HASH};
 use crate::managers::Profile;
 use crate::mirror::Mirror;
+use crate::namespace::checked;
 use anyhow::{Context as _, Result, ensure};
 use leaseboot_protocol::digest::Sha256;
 use std::path::{Path, PathBuf};
+use tokio::process::Command;
 
 /// The name of image and profile.
 pub const INSTALLER: &str = "debian-installer";
@@ -33,17 +35,37 @@ pub async fn add(lab: &Lab) -> Result<Mirror> {
         files.display()
     );
     let command_line = format!("DEBIAN_FRONTEND=text TERM=dumb {BUSY_HOST} --- quiet");
-    lab.po.add_image(
-        INSTALLER,
-        &files.join("linux"),
-        &files.join("initrd.gz"),
-        &command_line,
-    )?;
+    let initrd = lab.folder.path().join("initrd.gz");
+    with_module_lists(&files.join("initrd.gz"), &initrd).await?;
+    lab.po
+        .add_image(INSTALLER, &files.join("linux"), &initrd, &command_line)?;
     lab.po.add_profile(&profile(&folders.sources())?)?;
     lab.po.set_installer(INSTALLER, "preseed")?;
     let mirror = lab.folder.path().join("mirror");
     write_mirror(&mirror).context("cannot write the mirror")?;
     Mirror::start(&lab.network, lab.folder.path(), &[("/debian", mirror)]).await
+}
+
+/// The installer makes the lists of its modules (`modules.dep` and its like) when it starts, and the wrapper needs them before. So they follow the
+/// initrd, which stays as it is, in an archive of their own, as `leaseboot-po image add --modules` puts it there.
+async fn with_module_lists(initrd: &Path, place: &Path) -> Result<()> {
+    let script = r#"
+        zcat "$1" | cpio --quiet --extract --make-directories --directory "$3" 'lib/modules/*'
+        depmod -b "$3" "$(ls "$3/lib/modules")" 2> "$3/said"
+        cp "$1" "$2"
+        truncate --size=%4 "$2"
+        cd "$3"
+        find lib -name 'modules.*' | cpio --quiet --create --format=newc --owner=0:0 >> "$2"
+    "#;
+    let unpacked = tempfile::tempdir().context("cannot make a folder")?;
+    let mut command = Command::new("sh");
+    command
+        .args(["-e", "-c", script, "sh"])
+        .args([initrd, place, unpacked.path()]);
+    checked(&mut command)
+        .await
+        .context("cannot make the lists of the installer's modules")?;
+    Ok(())
 }
 
 fn profile(sources: &Path) -> Result<Profile> {
