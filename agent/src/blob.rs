@@ -13,7 +13,7 @@ use leaseboot_protocol::settings::Blob;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
@@ -91,6 +91,14 @@ impl Verified {
     /// The bytes, for the kernel to read.
     pub(crate) fn file(&self) -> &File {
         &self.file
+    }
+
+    /// The bytes, for whoever reads them here.
+    pub(crate) fn into_bytes(mut self) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.file.rewind()?;
+        self.file.read_to_end(&mut bytes)?;
+        Ok(bytes)
     }
 
     /// Appends an archive on the 4-byte boundary that the kernel asks for (kernel document "initramfs buffer format").
@@ -224,7 +232,6 @@ impl Download<'_> {
     }
 
     fn restart(&mut self) -> io::Result<()> {
-        use std::io::Seek;
         self.file.set_len(0)?;
         self.file.rewind()?;
         self.hasher = Hasher::new();
@@ -260,7 +267,6 @@ fn continues_at(response: &hyper::Response<hyper::body::Incoming>, at: u64) -> b
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Read;
     use std::net::SocketAddr;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -310,7 +316,7 @@ mod tests {
             .unwrap();
         let mut ramdisk = verified.with_archive(b"ARCH").unwrap().file.try_clone().unwrap();
         let mut bytes = Vec::new();
-        io::Seek::rewind(&mut ramdisk).unwrap();
+        Seek::rewind(&mut ramdisk).unwrap();
         ramdisk.read_to_end(&mut bytes).unwrap();
         assert_eq!(bytes, b"0123456789abcdefARCH");
         assert!(ramdisk.write_all(b"x").is_err(), "sealed");

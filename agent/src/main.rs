@@ -16,6 +16,7 @@ mod backoff;
 mod blob;
 mod clock;
 mod console;
+mod disk_image;
 mod drivers;
 mod errors;
 mod gateway;

@@ -26,7 +26,7 @@ enum Command {
     Renew(commands::renew::Renew),
     Inventory(commands::inventory::Inventory),
     Erasure(commands::erasure::PrintErasure),
-    Image(commands::image::Image),
+    Image(commands::image::ImageCommand),
     Seal(commands::seal::Seal),
     Event(commands::event::EventCommand),
     Explain(commands::explain::Explain),

@@ -18,7 +18,7 @@ use crate::progress::{Progress, history};
 use crate::store::{CreateError, Place, Record, StoreError};
 use leaseboot_protocol::ids::Hostname;
 use leaseboot_protocol::network::WireguardPublicKey;
-use leaseboot_protocol::settings::{BootImage, InstallSettings};
+use leaseboot_protocol::settings::{InstallSettings, TenantImage};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -327,7 +327,7 @@ impl<P: Peers> Organizer<P> {
     }
 
     /// Loads the profile and reads its image to the end, away from the other tasks.
-    async fn measured(&self, profile: &str) -> Result<(Profile, BootImage), ConfigError> {
+    async fn measured(&self, profile: &str) -> Result<(Profile, TenantImage), ConfigError> {
         let (folder, name) = (self.folder.clone(), profile.to_owned());
         let measure = move || {
             let profile = Profile::load(&folder, &name)?;
@@ -340,7 +340,7 @@ impl<P: Peers> Organizer<P> {
         }
     }
 
-    fn order(&self, profile: Profile, image: BootImage, place: Place) -> Order {
+    fn order(&self, profile: Profile, image: TenantImage, place: Place) -> Order {
         Order {
             request_id: BorrowingId::generate().to_string(),
             requirements: profile.requirements,
@@ -357,8 +357,7 @@ impl<P: Peers> Organizer<P> {
                 architecture: profile.image.architecture,
             },
             lenders: Vec::new(),
-            kernel: profile.image.kernel,
-            initrd: profile.image.initrd,
+            files: profile.image.files,
             sealed: profile.sealed,
             term_s: profile.term_s,
             renew: profile.renew,

@@ -72,7 +72,8 @@ async fn a_server_is_borrowed_serves_and_goes_back() {
             .unwrap()
             .contains(SECRET)
     );
-    let initrd = server.get_from(&session.image.initrd.path, 7).await;
+    let image = session.image.installer().unwrap();
+    let initrd = server.get_from(&image.initrd.path, 7).await;
     assert_eq!(initrd.status(), 206);
     assert_eq!(initrd.bytes().await.unwrap(), "bytes");
     assert_eq!(po.server("127.0.0.11").get("/v1/session").await.status(), 403);

@@ -111,7 +111,7 @@ fn what_was_found_is_told_and_listed() {
     );
     let image = leaseboot_po::config::Image::load(&site.path("images/debian")).unwrap();
     assert_eq!(
-        (image.command_line.as_str(), image.architecture.as_deref()),
+        (image.command_line().unwrap(), image.architecture.as_deref()),
         ("quiet", Some("x86_64"))
     );
     image.measure().unwrap();

@@ -17,7 +17,7 @@ use crate::ids::{LeaseId, ServerId};
 use crate::lease::Step;
 use crate::network::{LenderAddress, MacAddress, TunnelSettings, WireguardPublicKey};
 use crate::secret::Secret;
-use crate::settings::BootImage;
+use crate::settings::TenantImage;
 use crate::timestamp::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -100,8 +100,11 @@ pub struct InstallTask {
     pub address: LenderAddress,
     /// The server's end of the tunnel.
     pub tunnel: TunnelSettings,
-    /// The enterprise's boot image, as the PO told the LM. The PO's word inside the tunnel must agree.
-    pub image: BootImage,
+    /// The enterprise's image, as the PO told the LM. The PO's word inside the tunnel must agree.
+    pub image: TenantImage,
+    /// The disk that is installed on, as `/dev/disk/by-id` names it: for an image that the agent writes itself. Empty in what older LMs say.
+    #[serde(default)]
+    pub disk: String,
     /// What the lender adds to the kernel command line, such as `console=ttyS0,115200`.
     pub lender_command_line: String,
 }

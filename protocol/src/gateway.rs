@@ -8,7 +8,7 @@
 //! | `GET /v1/session` | agent, wrapper | [`SessionManifest`]; also the proof that the tunnel is up |
 //! | `GET /v1/sealed` | agent in stage 1 | [`SealedValues`] |
 //! | `GET` of [`Blob::path`](crate::settings::Blob::path) | agent in stage 1 | the bytes; `Range: bytes=N-` is honoured (RFC 9110, 14) |
-//! | `PUT /v1/member/key` | `%post` in stage 2, body [`MemberKey`] | [`MemberSettings`] |
+//! | `PUT /v1/member/key` | `%post` in stage 2, or the agent that wrote a disk image; body [`MemberKey`] | [`MemberSettings`] |
 //! | `POST /v1/member/hello` | installed system, body [`MemberHello`] | 204 |
 
 use crate::digest::Sha256;
@@ -16,7 +16,7 @@ use crate::ids::{Hostname, LeaseId};
 use crate::installer::Installer;
 use crate::network::{TunnelSettings, WireguardPublicKey};
 use crate::secret::Secret;
-use crate::settings::BootImage;
+use crate::settings::TenantImage;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -30,8 +30,11 @@ pub struct SessionManifest {
     /// The installer that reads it.
     #[serde(default)]
     pub installer: Installer,
-    /// The boot image.
-    pub image: BootImage,
+    /// The image.
+    pub image: TenantImage,
+    /// What the installed system will be, for an image in which the agent leaves the member's tunnel itself. Older POs do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub member: Option<MemberSettings>,
 }
 
 /// Values for the marks in the kickstart.

@@ -1,7 +1,7 @@
 //! Which installer reads the text that the merge makes, in which version of its language, and how it finds that text.
 //!
 //! Enterprise, lender and server all need the same answers: the LM to know the language, the PO to check it, the agent to put the
-//! text where the installer looks. So they stand here, beside each other, and a fourth installer is one more arm in each function.
+//! text where the installer looks. So they stand here, beside each other, and another installer is one more arm in each function.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -25,6 +25,8 @@ pub enum Installer {
     Autoinstall {},
     /// FAI: class variables, which its own class scripts read.
     Fai {},
+    /// None: a disk image that the agent writes. The text is cloud-init's user data, or empty.
+    DiskImage {},
 }
 
 impl Default for Installer {
@@ -42,6 +44,7 @@ impl fmt::Display for Installer {
             Installer::Preseed {} => f.write_str("preseed"),
             Installer::Autoinstall {} => f.write_str("autoinstall"),
             Installer::Fai {} => f.write_str("FAI's class variables"),
+            Installer::DiskImage {} => f.write_str("disk image"),
         }
     }
 }
@@ -64,6 +67,8 @@ impl Installer {
             Installer::Preseed {} => "/leaseboot/preseed.cfg",
             Installer::Autoinstall {} => "/leaseboot/seed/user-data",
             Installer::Fai {} => FAI_VARIABLES,
+            // In the written system, where cloud-init's NoCloud data source looks first.
+            Installer::DiskImage {} => "/var/lib/cloud/seed/nocloud/user-data",
         }
     }
 
@@ -82,6 +87,7 @@ impl Installer {
             Installer::Autoinstall {} => &["autoinstall", "ds=nocloud;s=file:///run/leaseboot/seed/"],
             // FAI's own words (`FAI_CONFIG_SRC`, `FAI_FLAGS`) are the image's; a class script of the enterprise reads the variables.
             Installer::Fai {} => &[],
+            Installer::DiskImage {} => &[],
         }
     }
 
@@ -97,6 +103,7 @@ impl Installer {
                 "cloud-config-url=",
             ],
             Installer::Fai {} => &[],
+            Installer::DiskImage {} => &[],
         }
     }
 
@@ -117,6 +124,8 @@ impl Installer {
             Installer::Autoinstall {} | Installer::Fai {} => {
                 "/run/leaseboot/agent member install --root /target"
             }
+            // Nothing in the text: the agent leaves it in the disk that it wrote.
+            Installer::DiskImage {} => "",
         }
     }
 }

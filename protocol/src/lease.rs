@@ -99,6 +99,10 @@ pub enum Step {
     Kernel,
     /// The enterprise's initrd.
     Initrd,
+    /// The enterprise's disk image: fetched, checked and written, all but its beginning.
+    Image,
+    /// The written system becomes a member: its partition grown, the tunnel left in it, and the disk made bootable.
+    Member,
     /// Loading the second kernel and entering it.
     Kexec,
     /// Stage 2: network and tunnel are up again, the installer's own init follows.
@@ -123,6 +127,8 @@ impl fmt::Display for Step {
             Step::Sealed => "sealed values",
             Step::Kernel => "kernel",
             Step::Initrd => "initrd",
+            Step::Image => "disk image",
+            Step::Member => "member",
             Step::Kexec => "kexec",
             Step::Wrapper => "stage 2",
             Step::Erase => "erase",

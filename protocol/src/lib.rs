@@ -16,10 +16,12 @@
 pub mod agent;
 pub mod archive;
 pub mod digest;
+pub mod disk_image;
 pub mod drivers;
 pub mod enrolment;
 pub mod erasure;
 pub mod gateway;
+pub mod gpt;
 pub mod hardware;
 pub mod ids;
 pub mod installer;

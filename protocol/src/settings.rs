@@ -1,6 +1,7 @@
 //! What the enterprise wants installed. What it asks of the server stands in [`crate::requirements`].
 
 use crate::digest::Sha256;
+use crate::disk_image::DiskImage;
 use crate::ids::Hostname;
 use crate::installer::Installer;
 use crate::network::TunnelSettings;
@@ -29,13 +30,43 @@ pub struct InstallSettings {
     pub sealed: Vec<String>,
     /// The server's end of the tunnel.
     pub tunnel: TunnelSettings,
-    /// The boot image, which only the tunnel carries.
-    pub image: BootImage,
+    /// The image, which only the tunnel carries.
+    pub image: TenantImage,
     /// Memory that the installer needs, in MiB; a smaller server is refused before it is powered on.
     pub min_memory_mib: u64,
     /// The machine that the image is built for, as uname(2) names it; absent means: nobody said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub architecture: Option<String>,
+}
+
+/// What the enterprise's server becomes. On the wire the two are told apart by their fields, so that an LM or agent of before disk images reads the
+/// first as it always did, and refuses the second for its missing kernel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(untagged)]
+pub enum TenantImage {
+    /// An installer that is entered by kexec.
+    Installer(BootImage),
+    /// A whole disk that is written.
+    Disk(DiskImage),
+}
+
+impl TenantImage {
+    /// The installer, unless it is a disk.
+    pub fn installer(&self) -> Option<&BootImage> {
+        match self {
+            TenantImage::Installer(image) => Some(image),
+            TenantImage::Disk(_) => None,
+        }
+    }
+
+    /// The disk, unless it is an installer.
+    pub fn disk(&self) -> Option<&DiskImage> {
+        match self {
+            TenantImage::Disk(image) => Some(image),
+            TenantImage::Installer(_) => None,
+        }
+    }
 }
 
 /// The enterprise's installer: kernel, initrd and the command line that its makers want.

@@ -56,6 +56,9 @@ pub struct MemberFacts {
     /// The lender's wire, which the member keeps closed to other tenants' servers. None in what older agents left.
     #[serde(default)]
     pub address: Option<LenderAddress>,
+    /// Whether the member puts the card on the wire itself: nobody told a written image's own programs the lender's address.
+    #[serde(default)]
+    pub joins_the_wire: bool,
     /// The member's end of the tunnel.
     pub tunnel: TunnelSettings,
     /// The member's private key, base64, made on this server.

@@ -6,7 +6,9 @@ use crate::namespace::{Service, checked};
 use crate::network::{Network, REPOSITORY_ADDRESS};
 use anyhow::{Context as _, Result, ensure};
 use axum::Router;
-use std::path::PathBuf;
+use std::fs::OpenOptions;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
 use tokio::net::TcpListener;
 use tokio::process::Command;
 use tower_http::services::ServeDir;
@@ -78,6 +80,17 @@ impl Assets {
         let (service, ()) = network.repo.serve("packages", start).await?;
         Ok(service)
     }
+}
+
+/// Changes one bit in the middle of a file of the enterprise.
+pub fn flip_a_byte(path: &Path) -> Result<()> {
+    let failed = || format!("cannot change {}", path.display());
+    let file = OpenOptions::new().read(true).write(true).open(path);
+    let file = file.with_context(failed)?;
+    let middle = file.metadata().with_context(failed)?.len() / 2;
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, middle).with_context(failed)?;
+    file.write_all_at(&[byte[0] ^ 1], middle).with_context(failed)
 }
 
 /// An initrd in its parts and compressions, packed by the programs that distributions use.

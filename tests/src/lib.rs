@@ -12,6 +12,7 @@ pub mod bench;
 pub mod capture;
 pub mod daemon;
 pub mod debian_installer;
+pub mod disk_image;
 pub mod download;
 pub mod events;
 pub mod fai;
@@ -37,11 +38,12 @@ pub mod tiny_image;
 pub mod transcript;
 
 /// The Debian packages that the laboratory runs.
-pub const HOST_PACKAGES: [&str; 18] = [
+pub const HOST_PACKAGES: [&str; 19] = [
     "busybox-static",
     "cpio",
     "curl",
     "dnsmasq-base",
+    "gdisk",
     "gzip",
     "iproute2",
     "ipxe-qemu",

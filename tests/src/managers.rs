@@ -312,6 +312,13 @@ impl Organizer {
             .with_context(|| format!("cannot write image.toml in {}", folder.display()))
     }
 
+    /// `leaseboot-po image add` of a disk image; gives what it said.
+    pub async fn add_disk_image(&self, name: &str, raw: &Path) -> Result<String> {
+        let (config, raw) = (self.config_path(), raw.display().to_string());
+        self.run(&["image", "add", "--config", &config, name, "--disk", &raw])
+            .await
+    }
+
     /// The folder of its configuration.
     pub fn folder(&self) -> &Path {
         &self.folder

@@ -1,14 +1,12 @@
 //! Whatever is changed after the enterprise has agreed to it is refused before it is used, and the lender sees why.
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use leaseboot_protocol::lease::Step;
+use leaseboot_tests::assets::flip_a_byte;
 use leaseboot_tests::events::Tenant;
 use leaseboot_tests::lab::{CHAIN, Lab, Plan};
 use leaseboot_tests::machine::Power;
 use leaseboot_tests::tiny_image::{SEEN, TINY};
-use std::fs::OpenOptions;
-use std::os::unix::fs::FileExt as _;
-use std::path::Path;
 use std::time::Duration;
 
 const ORDERED: Duration = Duration::from_secs(60);
@@ -67,17 +65,4 @@ async fn tampered(name: &str, step: Step, tamper: impl AsyncFn(&Lab) -> Result<(
         Ok(())
     })
     .await
-}
-
-fn flip_a_byte(path: &Path) -> Result<()> {
-    let failed = || format!("cannot change {}", path.display());
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(path)
-        .with_context(failed)?;
-    let middle = file.metadata().with_context(failed)?.len() / 2;
-    let mut byte = [0];
-    file.read_exact_at(&mut byte, middle).with_context(failed)?;
-    file.write_all_at(&[byte[0] ^ 1], middle).with_context(failed)
 }

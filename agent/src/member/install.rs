@@ -5,7 +5,8 @@ use super::{AGENT_PATH, FACTS_PATH};
 use crate::backoff::Backoff;
 use crate::errors::{AnyError, chain};
 use crate::gateway::Gateway;
-use leaseboot_protocol::network::{LenderAddress, TunnelSettings, WireguardPublicKey};
+use leaseboot_protocol::gateway::MemberSettings;
+use leaseboot_protocol::network::{TunnelSettings, WireguardPublicKey};
 use leaseboot_protocol::stage2::{MemberFacts, RuntimeFacts};
 use leaseboot_protocol::{ARCHIVED_FACTS_PATH, RUNTIME_DIRECTORY};
 use leaseboot_tunnel::PrivateKey;
@@ -47,10 +48,15 @@ pub(crate) fn main(root: &Path) -> Result<(), AnyError> {
     })?;
     let runtime: RuntimeFacts = serde_json::from_slice(&facts)?;
     let key = PrivateKey::generate();
-    leave_files(root, &key, &runtime)?;
-    let settings = register(&runtime.tunnel, key.public())?;
-    if settings != runtime.tunnel {
-        leave_facts(root, &key, runtime.address, settings)?;
+    leave_files(root, &facts_of(&key, &runtime), &fs::read("/proc/self/exe")?)?;
+    let runtime_of_tokio = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let registered = runtime_of_tokio.block_on(register(&runtime.tunnel, key.public()))?;
+    if registered.tunnel != runtime.tunnel {
+        let mut facts = facts_of(&key, &runtime);
+        facts.tunnel = registered.tunnel;
+        leave_facts(root, &facts)?;
     }
     println!(
         "leaseboot: the member's tunnel is in place below {}",
@@ -59,9 +65,19 @@ pub(crate) fn main(root: &Path) -> Result<(), AnyError> {
     Ok(())
 }
 
-fn leave_files(root: &Path, key: &PrivateKey, runtime: &RuntimeFacts) -> Result<(), AnyError> {
-    leave_facts(root, key, runtime.address.clone(), runtime.tunnel.clone())?;
-    put(root, AGENT_PATH, 0o755, &fs::read("/proc/self/exe")?)?;
+fn facts_of(key: &PrivateKey, runtime: &RuntimeFacts) -> MemberFacts {
+    MemberFacts {
+        address: Some(runtime.address.clone()),
+        joins_the_wire: false,
+        tunnel: runtime.tunnel.clone(),
+        private_key: key.to_base64(),
+    }
+}
+
+/// The member's facts, the agent and its units, in the system below `root`. May be repeated.
+pub(super) fn leave_files(root: &Path, facts: &MemberFacts, agent: &[u8]) -> Result<(), AnyError> {
+    leave_facts(root, facts)?;
+    put(root, AGENT_PATH, 0o755, agent)?;
     put(
         root,
         MODULES_PATH,
@@ -80,23 +96,13 @@ fn leave_files(root: &Path, key: &PrivateKey, runtime: &RuntimeFacts) -> Result<
     Ok(())
 }
 
-fn leave_facts(
-    root: &Path,
-    key: &PrivateKey,
-    address: LenderAddress,
-    tunnel: TunnelSettings,
-) -> Result<(), AnyError> {
-    let facts = MemberFacts {
-        address: Some(address),
-        tunnel,
-        private_key: key.to_base64(),
-    };
-    let json = zeroize::Zeroizing::new(serde_json::to_vec_pretty(&facts)?);
+fn leave_facts(root: &Path, facts: &MemberFacts) -> Result<(), AnyError> {
+    let json = zeroize::Zeroizing::new(serde_json::to_vec_pretty(facts)?);
     put(root, FACTS_PATH, 0o600, &json)
 }
 
 /// Writes a file whole or not at all.
-fn put(root: &Path, path: &str, mode: u32, content: &[u8]) -> Result<(), AnyError> {
+pub(super) fn put(root: &Path, path: &str, mode: u32, content: &[u8]) -> Result<(), AnyError> {
     let path = inside(root, path);
     let failed = |error: std::io::Error| format!("cannot write {}: {error}", path.display());
     if let Some(folder) = path.parent() {
@@ -121,24 +127,23 @@ fn inside(root: &Path, path: &str) -> std::path::PathBuf {
     root.join(path.trim_start_matches('/'))
 }
 
-fn register(tunnel: &TunnelSettings, key: WireguardPublicKey) -> Result<TunnelSettings, AnyError> {
+/// Hands the public half of the member's key to the PO, which takes it as the sign that the installation is complete.
+pub(crate) async fn register(
+    tunnel: &TunnelSettings,
+    key: WireguardPublicKey,
+) -> Result<MemberSettings, AnyError> {
     let gateway = Gateway::new(tunnel.gateway_service);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
-        let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(10));
-        let mut attempt = 1;
-        loop {
-            match gateway.register_member(key).await {
-                Ok(settings) => return Ok(settings.tunnel),
-                Err(error) if attempt >= ATTEMPTS => return Err(error.into()),
-                Err(error) => println!("leaseboot: {}; trying again", chain(&error).join(": ")),
-            }
-            attempt += 1;
-            backoff.wait().await;
+    let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(10));
+    let mut attempt = 1;
+    loop {
+        match gateway.register_member(key).await {
+            Ok(settings) => return Ok(settings),
+            Err(error) if attempt >= ATTEMPTS => return Err(error.into()),
+            Err(error) => println!("leaseboot: {}; trying again", chain(&error).join(": ")),
         }
-    })
+        attempt += 1;
+        backoff.wait().await;
+    }
 }
 
 #[cfg(test)]
@@ -157,8 +162,9 @@ mod tests {
         )
         .unwrap();
         let key = PrivateKey::generate();
-        leave_files(root.path(), &key, &runtime).unwrap();
-        leave_files(root.path(), &key, &runtime).unwrap();
+        for _ in 0..2 {
+            leave_files(root.path(), &facts_of(&key, &runtime), b"agent").unwrap();
+        }
         let facts = inside(root.path(), FACTS_PATH);
         assert_eq!(fs::metadata(&facts).unwrap().permissions().mode() & 0o777, 0o600);
         let facts: MemberFacts = serde_json::from_slice(&fs::read(facts).unwrap()).unwrap();

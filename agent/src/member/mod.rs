@@ -1,10 +1,11 @@
 //! The member: a lent server that has become part of the enterprise. `install` runs in the installer's `%post` and leaves the tunnel
-//! behind; `run` carries it in the installed system; `announce` tells the enterprise that the system's services can be used.
+//! behind, or [`plant`] does it in a disk image that was written; `run` carries it in the installed system; `announce` tells the enterprise that the system's services can be used.
 //!
 //! The member's private key is made on the server, goes to its disk, and nowhere else.
 
 pub(crate) mod announce;
 pub(crate) mod install;
+pub(crate) mod plant;
 pub(crate) mod run;
 
 use crate::errors::AnyError;

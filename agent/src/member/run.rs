@@ -19,8 +19,17 @@ pub(crate) fn main(facts: &Path) -> Result<(), AnyError> {
         .build()?;
     runtime.block_on(async {
         let mut stop = signal(SignalKind::terminate())?;
+<<<<<<< HEAD
         close_the_wire(&facts).await;
         let tunnel = Plane::by_tun(&key, &facts.tunnel).await?;
+=======
+        if facts.joins_the_wire {
+            join_the_wire(&facts).await?;
+        } else {
+            close_the_wire(&facts).await;
+        }
+        let tunnel = dial(&key, &facts.tunnel).await?;
+>>>>>>> b5a4930 (Write a tenant's disk image from stage 1: every piece checked before it is decoded, the first megabyte last, the member left in it)
         println!(
             "the tunnel {} to {} is up",
             facts.tunnel.address, facts.tunnel.gateway_endpoint
@@ -33,6 +42,16 @@ pub(crate) fn main(facts: &Path) -> Result<(), AnyError> {
         drop(tunnel);
         Ok(())
     })
+}
+
+/// Nobody else does it in a written image. systemd starts the tunnel anew when it fails: the cable may come later.
+async fn join_the_wire(facts: &MemberFacts) -> Result<(), AnyError> {
+    let address = facts.address.clone();
+    let address = address.ok_or("the member's facts do not say where on the lender's wire it stands")?;
+    let on_the_wire = address.address;
+    Wire::join_as_member(address, facts.tunnel.gateway_endpoint.ip()).await?;
+    println!("the lender's wire has {on_the_wire}, and is closed to other tenants' servers");
+    Ok(())
 }
 
 /// A member that cannot do it is still a member: the enterprise may have taken the wire into its own hands.

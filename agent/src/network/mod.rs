@@ -120,6 +120,24 @@ async fn card(drivers: &mut Drivers, mac: MacAddress) -> Result<String, NetworkE
     }
 }
 
+/// The card of an installed system, with a link and without an address of our making. Its drivers are the system's own affair.
+async fn member_card(address: &LenderAddress) -> Result<String, NetworkError> {
+    let deadline = Instant::now() + CARD_DEADLINE;
+    let name = loop {
+        let nics = crate::hardware::report(std::path::Path::new("/")).nics;
+        match nics.iter().find(|nic| nic.mac == address.mac) {
+            Some(nic) => break nic.name.clone(),
+            None if Instant::now() > deadline => return Err(NetworkError::no_card(address.mac, &nics)),
+            None => sleep(POLL).await,
+        }
+    };
+    isolation::without_ipv6(&name)?;
+    let mtu = (address.mtu != ETHERNET_MTU).then_some(address.mtu);
+    Netlink::open()?.set_up(&name, mtu).await?;
+    carrier(&name).await?;
+    Ok(name)
+}
+
 async fn carrier(name: &str) -> Result<(), NetworkError> {
     let path = format!("/sys/class/net/{name}/carrier");
     let up = async {

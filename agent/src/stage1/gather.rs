@@ -15,12 +15,12 @@ use leaseboot_protocol::lease::Step;
 use leaseboot_protocol::marks;
 use leaseboot_protocol::network::MacAddress;
 use leaseboot_protocol::secret::Secret;
-use leaseboot_protocol::settings::Blob;
+use leaseboot_protocol::settings::{Blob, BootImage};
 use leaseboot_protocol::stage2::Stage2Facts;
 use leaseboot_protocol::{STAGE2_FACTS_PATH, WRAPPER_PATH};
 
 const REQUEST_ATTEMPTS: u32 = 30;
-const FETCH_ATTEMPTS: u32 = 3;
+pub(super) const FETCH_ATTEMPTS: u32 = 3;
 const DEFAULT_INIT: &str = "/init";
 
 /// What came from the lender is not what the enterprise agreed to.
@@ -35,15 +35,20 @@ struct ForeignKickstart {
 
 impl Tunnelled {
     /// Gathers everything and loads the second kernel.
-    pub(super) async fn chain(&self, install: &InstallTask, welcomed: &Welcomed) -> Result<(), StepFailed> {
+    pub(super) async fn chain(
+        &self,
+        install: &InstallTask,
+        image: &BootImage,
+        welcomed: &Welcomed,
+    ) -> Result<(), StepFailed> {
         let steps = &welcomed.steps;
         let merged = self.kickstart(welcomed).await?;
         let kickstart = self.fill(steps, &merged).await?;
         let kernel = self
-            .fetch(steps, Step::Kernel, &self.manifest.image.kernel)
+            .fetch(steps, Step::Kernel, &image.kernel)
             .await?;
         let initrd = self
-            .fetch(steps, Step::Initrd, &self.manifest.image.initrd)
+            .fetch(steps, Step::Initrd, &image.initrd)
             .await?;
         let mut parts = Some((kernel, initrd));
         steps
@@ -52,14 +57,14 @@ impl Tunnelled {
                 let Some((kernel, initrd)) = parts.take() else {
                     return Err(failed("loaded twice".into()));
                 };
-                let archive = self.archive(install, welcomed, &kickstart).map_err(failed)?;
+                let archive = self.archive(install, image, welcomed, &kickstart).map_err(failed)?;
                 let ramdisk = initrd
                     .with_archive(&archive)
                     .map_err(|error| failed(error.into()))?;
                 let command_line = command_line(
                     self.manifest.installer,
                     install.address.mac,
-                    &self.manifest.image.command_line,
+                    &image.command_line,
                     &install.lender_command_line,
                 );
                 kexec::load(&kernel, &ramdisk, &command_line).map_err(|error| failed(error.into()))
@@ -67,7 +72,7 @@ impl Tunnelled {
             .await
     }
 
-    async fn kickstart(&self, welcomed: &Welcomed) -> Result<String, StepFailed> {
+    pub(super) async fn kickstart(&self, welcomed: &Welcomed) -> Result<String, StepFailed> {
         let agreed = self.manifest.kickstart_sha256;
         welcomed
             .steps
@@ -84,7 +89,7 @@ impl Tunnelled {
             .await
     }
 
-    async fn fill(&self, steps: &Steps, merged: &str) -> Result<Secret, StepFailed> {
+    pub(super) async fn fill(&self, steps: &Steps, merged: &str) -> Result<Secret, StepFailed> {
         steps
             .run(Step::Sealed, REQUEST_ATTEMPTS, async |_| {
                 let sealed = self
@@ -110,6 +115,7 @@ impl Tunnelled {
     fn archive(
         &self,
         install: &InstallTask,
+        image: &BootImage,
         welcomed: &Welcomed,
         kickstart: &Secret,
     ) -> Result<Vec<u8>, crate::errors::AnyError> {
@@ -120,7 +126,7 @@ impl Tunnelled {
             lm_ca_pem: welcomed.facts.lm_ca_pem.clone(),
             session_token: welcomed.session.token().clone(),
             clock: clock::now(),
-            init: image_init(&self.manifest.image.command_line),
+            init: image_init(&image.command_line),
             address: install.address.clone(),
             tunnel: install.tunnel.clone(),
             private_key: self.private_key.to_base64(),

@@ -5,6 +5,7 @@
 //! Booted ─drivers, network, clock─► OnWire ─hello─► Welcomed ─key, tunnel─► Tunnelled ─kickstart … kexec─► the second kernel
 //!    │                                │                 │                      │
 //!    └────────────── a step failed for good: reported, then the LM cycles the power ─────┘
+//!                                                       │                      └─ a disk image: written, member left in it (`image`), reboot
 //!                                                       ├─ task "wipe": every disk is erased, reported, power off (`wipe`)
 //!                                                       └─ task "power off", or the lease is over: power off
 //! ```
@@ -12,6 +13,7 @@
 //! When nobody orders a cycle in time, the agent reboots by itself: a server must never stand still in silence.
 
 mod gather;
+mod image;
 mod tunnelled;
 mod welcome;
 
@@ -29,6 +31,7 @@ use leaseboot_protocol::BOOT_FACTS_PATH;
 use leaseboot_protocol::agent::{BootFacts, InstallTask, Task};
 use leaseboot_protocol::erasure::WipeTask;
 use leaseboot_protocol::lease::Step;
+use leaseboot_protocol::settings::TenantImage;
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 use welcome::Welcomed;
@@ -40,6 +43,8 @@ const NETWORK_ATTEMPTS: u32 = 5;
 /// How stage 1 ends when it does not fail.
 enum End {
     EnterLoadedKernel,
+    /// The disk has a system now.
+    BootFromDisk,
     PowerOff,
 }
 
@@ -65,6 +70,7 @@ pub(crate) fn main() -> ! {
     match ready {
         Ok(runtime) => match runtime.block_on(run(begun)) {
             Some(End::EnterLoadedKernel) => power::enter_loaded_kernel(),
+            Some(End::BootFromDisk) => power::cycle(),
             Some(End::PowerOff) => power::off(),
             None => power::cycle(),
         },
@@ -110,16 +116,28 @@ async fn install(welcomed: &Welcomed, task: &InstallTask, begun: Instant) -> Res
     let delivery = &welcomed.delivery;
     let chain = async {
         let tunnelled = welcomed.tunnel(task).await?;
-        tunnelled.chain(task, welcomed).await
+        // The enterprise's word; the lender's was compared with it.
+        match &tunnelled.manifest.image {
+            TenantImage::Installer(image) => {
+                let chained = tunnelled.chain(task, image, welcomed).await;
+                chained.map(|()| End::EnterLoadedKernel)
+            }
+            TenantImage::Disk(image) => {
+                let written = tunnelled.write_image(task, image, welcomed).await;
+                written.map(|()| End::BootFromDisk)
+            }
+        }
     };
-    // Goal: the second kernel is loaded, or the lease is over. Dropping the chain drops the tunnel and what was fetched.
+    // Goal: the second kernel is loaded or the disk written, or the lease is over. Dropping the chain drops the tunnel and what was fetched.
     tokio::select! {
         done = chain => match done {
-            Ok(()) => {
+            Ok(End::EnterLoadedKernel) => {
                 tell_own_time(begun, welcomed.steps.waited());
                 delivery.flush().await;
                 Ok(End::EnterLoadedKernel)
             }
+            // The LM has closed the session: it takes no reports any more.
+            Ok(end) => Ok(end),
             Err(failed) => failed_for_good(delivery, failed).await,
         },
         () = delivery.told_to_power_off() => {

@@ -8,6 +8,7 @@ use crate::report::{Fault, StepFailed};
 use leaseboot_protocol::agent::InstallTask;
 use leaseboot_protocol::gateway::SessionManifest;
 use leaseboot_protocol::lease::Step;
+use leaseboot_protocol::settings::{Blob, TenantImage};
 use leaseboot_tunnel::PrivateKey;
 
 const KEY_ATTEMPTS: u32 = 30;
@@ -86,24 +87,24 @@ impl Welcomed {
 }
 
 fn agree(install: &InstallTask, manifest: &SessionManifest) -> Result<(), Disagreement> {
-    let pairs = [
-        ("lease", install.lease.to_string(), manifest.lease.to_string()),
-        (
-            "kernel",
-            install.image.kernel.sha256.to_string(),
-            manifest.image.kernel.sha256.to_string(),
-        ),
-        (
-            "initrd",
-            install.image.initrd.sha256.to_string(),
-            manifest.image.initrd.sha256.to_string(),
-        ),
-        (
-            "command line",
-            install.image.command_line.clone(),
-            manifest.image.command_line.clone(),
-        ),
-    ];
+    let mut pairs = vec![("lease", install.lease.to_string(), manifest.lease.to_string())];
+    match (&install.image, &manifest.image) {
+        (TenantImage::Installer(lender), TenantImage::Installer(enterprise)) => pairs.extend([
+            ("kernel", digest(&lender.kernel), digest(&enterprise.kernel)),
+            ("initrd", digest(&lender.initrd), digest(&enterprise.initrd)),
+            (
+                "command line",
+                lender.command_line.clone(),
+                enterprise.command_line.clone(),
+            ),
+        ]),
+        (TenantImage::Disk(lender), TenantImage::Disk(enterprise)) => pairs.extend([
+            ("disk image", digest(&lender.stream), digest(&enterprise.stream)),
+            ("disk image's list of digests", digest(&lender.chunks), digest(&enterprise.chunks)),
+            ("disk image's length", lender.size.to_string(), enterprise.size.to_string()),
+        ]),
+        (lender, enterprise) => pairs.push(("kind of image", kind(lender), kind(enterprise))),
+    }
     match pairs
         .into_iter()
         .find(|(_, lender, enterprise)| lender != enterprise)
@@ -115,4 +116,16 @@ fn agree(install: &InstallTask, manifest: &SessionManifest) -> Result<(), Disagr
         }),
         None => Ok(()),
     }
+}
+
+fn digest(blob: &Blob) -> String {
+    blob.sha256.to_string()
+}
+
+fn kind(image: &TenantImage) -> String {
+    let kind = match image {
+        TenantImage::Installer(_) => "an installer",
+        TenantImage::Disk(_) => "a disk image",
+    };
+    kind.to_owned()
 }

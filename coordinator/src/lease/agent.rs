@@ -184,6 +184,7 @@ impl Driver {
             address: server.place.clone(),
             tunnel: kickstart.settings.tunnel,
             image: kickstart.settings.image,
+            disk: kickstart.disk,
             lender_command_line: crate::merge::console_words(server.console.as_ref()),
         })))
     }

@@ -17,6 +17,12 @@ pub(super) struct Need<'a> {
 }
 
 impl<'a> Need<'a> {
+    /// That of a whole image, which no line tells.
+    pub(super) fn of_image(bytes: u64) -> Self {
+        let mib = bytes.div_ceil(MIB);
+        Self { mib, largest: None }
+    }
+
     /// Adds a partition of `mib` that is said in this line.
     pub(super) fn add(&mut self, mib: u64, number: usize, text: &'a str) {
         self.mib = self.mib.saturating_add(mib);

@@ -5,8 +5,8 @@
 //! that is written and why it stands there ([`MergedLine`]).
 //!
 //! ```text
-//! settings ─► limits, marks ─► kickstart │ preseed │ autoinstall │ FAI: read, check ownership, place ─┐
-//! hardware ─► disk, memory, machine, card, address ──────────────────────────────────────────────────┴─► Merged, or every problem
+//! settings ─► limits, marks ─► kickstart │ preseed │ autoinstall │ FAI │ disk image: read, check, place ─┐
+//! hardware ─► disk, memory, machine, card, address ─────────────────────────────────────────────────────┴─► Merged, or every problem
 //! ```
 //!
 //! Nothing is ever overridden: a clash is a problem that names both lines, and all problems are told at once, before any power goes
@@ -15,6 +15,7 @@
 mod autoinstall;
 mod checks;
 mod disk;
+mod disk_image;
 mod fai;
 mod kickstart;
 mod preseed;
@@ -93,6 +94,7 @@ pub fn merge(lender: &Lender<'_>, settings: &InstallSettings) -> Result<Merged, 
         Installer::Kickstart { syntax } => kickstart::merge(lender, settings, syntax, &origin, &mut problems),
         Installer::Preseed {} => preseed::merge(lender, settings, &origin, &mut problems),
         Installer::Autoinstall {} => autoinstall::merge(lender, settings, &origin, &mut problems),
+        Installer::DiskImage {} => disk_image::merge(lender, settings, &origin, &mut problems),
         Installer::Fai {} => fai::merge(lender, settings, &origin, &mut problems),
     };
     match merged {

@@ -29,6 +29,7 @@ pub mod merged;
 mod telling;
 pub mod view;
 
+use crate::config::ImageFiles;
 use leaseboot_protocol::settings::{InstallSettings, Requirements};
 use leaseboot_protocol::timestamp::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -82,10 +83,9 @@ pub struct Order {
     /// The lenders that may be asked, in this order; empty for all.
     #[serde(default)]
     pub lenders: Vec<String>,
-    /// The kernel's file.
-    pub kernel: PathBuf,
-    /// The initrd's file.
-    pub initrd: PathBuf,
+    /// The image's files.
+    #[serde(flatten)]
+    pub files: ImageFiles,
     /// The sealed values' files, by name.
     pub sealed: BTreeMap<String, PathBuf>,
     /// For how many seconds the server is wanted; without it, the lender's default.
@@ -125,9 +125,9 @@ impl Order {
         named.is_none_or(|names| names.iter().any(|known| known == name))
     }
 
-    /// The name of the boot image: that of the folder which its kernel lies in.
+    /// The name of the image: that of the folder which its files lie in.
     pub fn image(&self) -> Option<String> {
-        let folder = self.kernel.parent()?.file_name()?;
+        let folder = self.files.folder()?.file_name()?;
         Some(folder.to_string_lossy().into_owned())
     }
 }

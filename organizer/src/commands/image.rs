@@ -4,19 +4,21 @@ use super::{ConfigArg, block_on};
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use leaseboot_po::borrowing::Order;
-use leaseboot_po::config::PoConfig;
+use leaseboot_po::config::{Content, Image, PoConfig};
 use leaseboot_po::control::client::ClientError;
 use leaseboot_po::error_chain;
 use leaseboot_po::images::intake::{self, Signatures, Wanted};
-use leaseboot_po::images::record::{self, Record};
+use leaseboot_po::images::disk::{self, DiskRecord, WantedDisk};
+use leaseboot_po::images::record::{self, Record, VerifyError};
 use leaseboot_po::images::shelf::{self, Listed};
+use leaseboot_po::images::signature::Kind;
 use leaseboot_po::store::Store;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Boot images: add, list, verify, remove
 #[derive(Args)]
-pub(crate) struct Image {
+pub(crate) struct ImageCommand {
     #[command(subcommand)]
     command: Command,
 }
@@ -29,22 +31,31 @@ enum Command {
     Remove(Remove),
 }
 
-/// Copy an installer's kernel and initrd here, and find out what they can do
+/// Copy an installer's kernel and initrd here, or a whole disk, and find out what they can do
 #[derive(Args)]
 struct Add {
     #[command(flatten)]
     config: ConfigArg,
     /// The image's name, which profiles give as `image`.
     name: String,
+    /// A whole disk instead of an installer: raw, or raw behind zstd. It is written to the server's disk.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["kernel", "initrd", "command_line", "modules", "anyway"])]
+    disk: Option<PathBuf>,
+    /// The maker's signature of the disk image, which is behind zstd.
+    #[arg(long, value_name = "FILE", requires = "public_key", requires = "disk")]
+    disk_signature: Option<PathBuf>,
+    /// The machine that the disk image is built for, as `uname -m` names it; of a kernel it is found out.
+    #[arg(long, value_name = "MACHINE", requires = "disk")]
+    architecture: Option<String>,
     /// The kernel, such as vmlinuz.
-    #[arg(long, value_name = "FILE")]
-    kernel: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "disk")]
+    kernel: Option<PathBuf>,
     /// The initrd.
-    #[arg(long, value_name = "FILE")]
-    initrd: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "disk")]
+    initrd: Option<PathBuf>,
     /// The command line that the image's makers want, without what leaseboot adds.
-    #[arg(long, value_name = "WORDS")]
-    command_line: String,
+    #[arg(long, value_name = "WORDS", required_unless_present = "disk")]
+    command_line: Option<String>,
     /// A cpio archive with further modules, such as tun, and new lists of all; it goes behind the initrd.
     #[arg(long, value_name = "FILE")]
     modules: Option<PathBuf>,
@@ -63,7 +74,7 @@ struct Add {
     #[arg(long, value_name = "FILE", requires = "kernel_signature")]
     initrd_signature: Option<PathBuf>,
     /// The maker's public key: minisign's .pub file, or ed25519 in PEM.
-    #[arg(long, value_name = "FILE", requires = "kernel_signature")]
+    #[arg(long, value_name = "FILE")]
     public_key: Option<PathBuf>,
     /// Add it although this version cannot use it.
     #[arg(long)]
@@ -101,7 +112,7 @@ struct Remove {
     name: String,
 }
 
-impl Image {
+impl ImageCommand {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
             Command::Add(add) => add.run(),
@@ -117,8 +128,14 @@ fn images(config: &PoConfig) -> PathBuf {
 }
 
 impl Add {
-    fn run(self) -> anyhow::Result<ExitCode> {
+    fn run(mut self) -> anyhow::Result<ExitCode> {
         let config = self.config.load()?;
+        if let Some(disk) = self.disk.take() {
+            return self.add_disk(&config, disk);
+        }
+        let (Some(kernel), Some(initrd), Some(command_line)) = (self.kernel, self.initrd, self.command_line) else {
+            bail!("an image is --kernel, --initrd and --command-line, or --disk");
+        };
         let signatures = match (self.kernel_signature, self.initrd_signature, self.public_key) {
             (Some(kernel), Some(initrd), Some(public_key)) => Some(Signatures {
                 kernel,
@@ -129,10 +146,10 @@ impl Add {
         };
         let wanted = Wanted {
             name: self.name,
-            kernel: self.kernel,
-            initrd: self.initrd,
+            kernel,
+            initrd,
             modules: self.modules,
-            command_line: self.command_line,
+            command_line,
             min_memory_mib: self.memory,
             signatures,
             anyway: self.anyway,
@@ -177,6 +194,33 @@ impl Add {
         println!("image {} is added", wanted.name);
         Ok(ExitCode::SUCCESS)
     }
+
+    fn add_disk(self, config: &PoConfig, disk: PathBuf) -> anyhow::Result<ExitCode> {
+        let wanted = WantedDisk {
+            name: self.name,
+            disk,
+            architecture: self.architecture,
+            min_memory_mib: self.memory,
+            signature: self.disk_signature.zip(self.public_key),
+        };
+        let record = disk::add(&images(config), &wanted)?;
+        println!("disk: {}", about_disk(&record));
+        println!("profiles for it need no installer; their user_data, if any, is cloud-init's");
+        println!("image {} is added", wanted.name);
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn about_disk(record: &DiskRecord) -> String {
+    format!(
+        "{} MiB, {} MiB through the tunnel; {} partitions; {}",
+        record.size >> 20,
+        record.stream.size >> 20,
+        record.partitions,
+        record
+            .signed
+            .map_or("not signed".to_owned(), |kind| format!("signed ({kind})"))
+    )
 }
 
 impl List {
@@ -202,7 +246,11 @@ fn json(listed: &Listed) -> serde_json::Value {
     let image = listed.image.as_ref();
     serde_json::json!({
         "name": listed.name,
-        "command_line": image.map(|image| image.command_line.clone()).ok(),
+        "command_line": image.ok().and_then(|image| image.command_line()),
+        "disk": image.ok().and_then(|image| match &image.content {
+            Content::Disk(record) => Some(record),
+            Content::Installer { .. } => None,
+        }),
         "min_memory_mib": image.map(|image| image.min_memory_mib).ok(),
         "error": image.err().map(|error| error_chain(error)),
         "record": record,
@@ -213,6 +261,13 @@ fn line(listed: &Listed) -> String {
     let told = match (&listed.image, &listed.record) {
         (Err(error), _) => format!("cannot be used: {}", error_chain(error)),
         (_, Err(error)) => format!("cannot be used: {}", error_chain(error)),
+        (
+            Ok(Image {
+                content: Content::Disk(record),
+                ..
+            }),
+            _,
+        ) => format!("disk image; {}", about_disk(record)),
         (Ok(_), Ok(None)) => "made by hand: nothing is known of it".to_owned(),
         (Ok(image), Ok(Some(record))) => format!(
             "{}; Linux {}; data plane {}; {} MiB of memory; {}",
@@ -246,10 +301,9 @@ impl Verify {
             if !shelf::is_name(&name) || !images.join(&name).is_dir() {
                 bail!("there is no image {name:?}; `leaseboot-po image list` shows them");
             }
-            match record::verify(&images.join(&name), self.public_key.as_deref()) {
-                Ok(record) => {
-                    let signed = record
-                        .signed
+            match verify(&images.join(&name), self.public_key.as_deref()) {
+                Ok(signed) => {
+                    let signed = signed
                         .map_or("not signed".to_owned(), |kind| format!("signature good ({kind})"));
                     println!("{name}: as it was added; {signed}");
                 }
@@ -260,6 +314,16 @@ impl Verify {
             }
         }
         Ok(code)
+    }
+}
+
+fn verify(folder: &Path, trusted: Option<&Path>) -> Result<Option<Kind>, VerifyError> {
+    match Image::load(folder) {
+        Ok(Image {
+            content: Content::Disk(_),
+            ..
+        }) => disk::verify(folder, trusted).map(|record| record.signed),
+        _ => record::verify(folder, trusted).map(|record| record.signed),
     }
 }
 

@@ -25,7 +25,8 @@ mod source;
 
 pub use announce::{AnnounceConfig, DnsConfig};
 pub use events::EventsConfig;
-pub use image::Image;
+pub(crate) use image::DiskFile;
+pub use image::{Content, Image, ImageFiles};
 pub use lenders::LenderConfig;
 pub use period::{Period, PeriodError};
 pub use po::{GatewayConfig, PoConfig};

@@ -1,6 +1,6 @@
 //! Profiles: what kind of server is borrowed, and what is installed on it.
 
-use super::image::Image;
+use super::image::{Content, Image};
 use super::membership::{self, AnnounceTable, DrainTable, NetworkTable};
 use super::period::Period;
 use super::sealed::read_sealed;
@@ -8,6 +8,7 @@ use super::source::{ConfigError, Source};
 use crate::borrowing::membership::Membership;
 use crate::borrowing::merged;
 use crate::error_chain;
+use crate::images::arguments::{self, Objection, Verdict};
 use crate::passage::Passage;
 use leaseboot_protocol::ids::Hostname;
 use leaseboot_protocol::installer::Installer;
@@ -22,10 +23,9 @@ use toml::Spanned;
 #[serde(deny_unknown_fields)]
 struct ProfileFile {
     image: Spanned<String>,
-    #[serde(default)]
-    installer: Installer,
-    #[serde(alias = "preseed", alias = "autoinstall", alias = "variables")]
-    kickstart: Spanned<PathBuf>,
+    installer: Option<Installer>,
+    #[serde(alias = "preseed", alias = "autoinstall", alias = "variables", alias = "user_data")]
+    kickstart: Option<Spanned<PathBuf>>,
     hostname: Spanned<String>,
     #[serde(default)]
     requirements: Requirements,
@@ -108,7 +108,7 @@ impl Profile {
             "a profile is a folder with profile.toml and a kickstart",
         )?;
         let file: ProfileFile = source.parse()?;
-        let image = load_image(folder, &source, &file)?;
+        let (image, installer) = load_image(folder, &source, &file)?;
         let hostname = HostnamePattern::new(file.hostname.get_ref()).ok_or_else(|| {
             let problem = format!(
                 "hostname {:?} does not make host names; write one like \"web-{{n}}\"",
@@ -116,13 +116,13 @@ impl Profile {
             );
             source.at(file.hostname.span(), problem)
         })?;
-        let (kickstart, path) = load_kickstart(&source, &file)?;
+        let (kickstart, path) = load_text(&source, file.kickstart.as_ref(), installer)?;
         let sealed = load_sealed(&source, &file, &kickstart)?;
         let term_s = load_term(&source, file.term.as_ref())?;
         Ok(Self {
             name: name.to_owned(),
             image,
-            installer: file.installer,
+            installer,
             kickstart: kickstart.text().to_owned(),
             kickstart_origin: path.strip_prefix(folder).unwrap_or(&path).display().to_string(),
             hostname,
@@ -190,23 +190,35 @@ fn no_such_profile(profiles: &Path, name: &str) -> ConfigError {
     }
 }
 
-fn load_image(folder: &Path, source: &Source, file: &ProfileFile) -> Result<Image, ConfigError> {
+fn load_image(
+    folder: &Path,
+    source: &Source,
+    file: &ProfileFile,
+) -> Result<(Image, Installer), ConfigError> {
     let name = &file.image;
     let path = folder.join("images").join(name.get_ref());
     if is_folder_name(name.get_ref()) && path.is_dir() {
         let image = Image::load(&path)?;
-        let foreign = file.installer.foreign_arguments();
-        let mut words = image.command_line.split_whitespace();
+        let installer = installer_of(&image, file.installer)
+            .ok_or_else(|| source.at(name.span(), "installer and image do not go together: a disk image needs no installer, and nothing else is one"))?;
+        let foreign = installer.foreign_arguments();
+        let mut words = image.command_line().unwrap_or_default().split_whitespace();
         return match words.find(|word| foreign.iter().any(|foreign| word.starts_with(foreign))) {
             Some(word) => {
                 let problem = format!(
                     "the command line of image {:?} has {word:?}, by which {} would read another text than the merged one; remove it there",
                     name.get_ref(),
-                    file.installer
+                    installer
                 );
                 Err(source.at(name.span(), problem))
             }
-            None => Ok(image),
+            None => match refused_argument(installer, &image) {
+                Some(objection) => {
+                    let problem = format!("the command line of image {:?} has {objection}", name.get_ref());
+                    Err(source.at(name.span(), problem))
+                }
+                None => Ok((image, installer)),
+            },
         };
     }
     let problem = format!(
@@ -217,18 +229,60 @@ fn load_image(folder: &Path, source: &Source, file: &ProfileFile) -> Result<Imag
     Err(source.at(name.span(), problem))
 }
 
-fn load_kickstart(source: &Source, file: &ProfileFile) -> Result<(Source, PathBuf), ConfigError> {
-    let path = source.folder().join(file.kickstart.get_ref());
+/// The first word of an image's command line that its installer is known not to take.
+fn refused_argument(installer: Installer, image: &Image) -> Option<Objection> {
+    let Installer::Kickstart { syntax } = installer else {
+        return None;
+    };
+    let objections = arguments::examine(syntax, image.command_line().unwrap_or_default());
+    objections.into_iter().find(|objection| objection.verdict == Verdict::Refused)
+}
+
+/// A disk image says itself that it is one.
+fn installer_of(image: &Image, said: Option<Installer>) -> Option<Installer> {
+    let is_disk = matches!(image.content, Content::Disk(_));
+    let installer = match is_disk {
+        true => said.unwrap_or(Installer::DiskImage {}),
+        false => said.unwrap_or_default(),
+    };
+    (is_disk == matches!(installer, Installer::DiskImage {})).then_some(installer)
+}
+
+/// The profile's text with its place; a disk image may do without one.
+fn load_text(
+    source: &Source,
+    named: Option<&Spanned<PathBuf>>,
+    installer: Installer,
+) -> Result<(Source, PathBuf), ConfigError> {
+    match (named, installer) {
+        (Some(named), _) => load_kickstart(source, named, installer),
+        (None, Installer::DiskImage {}) => {
+            let path = source.folder().join("user-data");
+            Ok((Source::of_text(&path, ""), path))
+        }
+        (None, _) => {
+            let problem = "names no text for the installer: write kickstart = \"FILE\" (or preseed, or autoinstall)";
+            Err(source.whole(problem.to_owned()))
+        }
+    }
+}
+
+fn load_kickstart(
+    source: &Source,
+    named: &Spanned<PathBuf>,
+    installer: Installer,
+) -> Result<(Source, PathBuf), ConfigError> {
+    let path = source.folder().join(named.get_ref());
     if !path.is_file() {
         let problem = format!(
             "kickstart {:?} is not there; put the file at {}",
-            file.kickstart.get_ref().display().to_string(),
+            named.get_ref().display().to_string(),
             path.display()
         );
-        return Err(source.at(file.kickstart.span(), problem));
+        return Err(source.at(named.span(), problem));
     }
     let text = Source::read(&path, "it must be UTF-8 text")?;
-    merged::check_outline(file.installer, text.text())
+    merged::check_outline(installer, text.text())
         .map_err(|error| text.line(error.line, error.problem))?;
     Ok((text, path))
 }

@@ -4,6 +4,9 @@ use super::Finding;
 use crate::config::{Image, PoConfig, Profile};
 use crate::error_chain;
 use crate::gateway;
+use crate::images::arguments;
+use leaseboot_protocol::installer::Installer;
+use leaseboot_protocol::settings::{Blob, TenantImage};
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -19,8 +22,9 @@ pub(super) fn examine(config: &PoConfig) -> Vec<Finding> {
     for name in names {
         match Profile::load(&config.folder, &name) {
             Ok(profile) => {
-                findings.push(Finding::ok("profile", name));
-                if images.insert(profile.image.kernel.clone()) {
+                findings.push(Finding::ok("profile", &name));
+                findings.extend(doubtful_arguments(&name, &profile));
+                if images.insert(profile.image.files.clone()) {
                     findings.push(image(&profile.image));
                 }
             }
@@ -31,6 +35,19 @@ pub(super) fn examine(config: &PoConfig) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// Words of which nothing is known are no error: releases add some.
+fn doubtful_arguments(name: &str, profile: &Profile) -> Vec<Finding> {
+    let Installer::Kickstart { syntax } = profile.installer else {
+        return Vec::new();
+    };
+    let objections = arguments::examine(syntax, profile.image.command_line().unwrap_or_default());
+    let warning = |objection: arguments::Objection| {
+        let found = format!("the command line of {name}'s image has {objection}");
+        Finding::warning("command line", found, "look it up in docs/installers.md, or leave it")
+    };
+    objections.into_iter().map(warning).collect()
 }
 
 fn profiles(folder: &Path) -> BTreeSet<String> {
@@ -53,21 +70,19 @@ fn key(path: &Path) -> Finding {
 }
 
 fn image(image: &Image) -> Finding {
-    match image.measure() {
-        Ok(measured) if measured.kernel.size == 0 || measured.initrd.size == 0 => {
-            let found = format!("{} or its initrd is empty", image.kernel.display());
-            Finding::problem("image", found, "put the boot image's files there again")
+    let folder = image.files.folder().unwrap_or(Path::new("")).display();
+    let short = |blob: &Blob| blob.sha256.to_string().chars().take(12).collect::<String>();
+    let parts = match image.measure() {
+        Ok(TenantImage::Installer(image)) => [image.kernel, image.initrd],
+        Ok(TenantImage::Disk(image)) => [image.stream, image.chunks],
+        Err(error) => {
+            return Finding::problem("image", error_chain(&error), "put the boot image's files there");
         }
-        Ok(measured) => {
-            let short = |digest: String| digest.chars().take(12).collect::<String>();
-            let found = format!(
-                "{}: sha256 {}…, initrd {}…",
-                image.kernel.display(),
-                short(measured.kernel.sha256.to_string()),
-                short(measured.initrd.sha256.to_string())
-            );
-            Finding::ok("image", found)
-        }
-        Err(error) => Finding::problem("image", error_chain(&error), "put the boot image's files there"),
+    };
+    if parts.iter().any(|part| part.size == 0) {
+        let found = format!("a file in {folder} is empty");
+        return Finding::problem("image", found, "put the boot image's files there again");
     }
+    let found = format!("{folder}: sha256 {}…, {}…", short(&parts[0]), short(&parts[1]));
+    Finding::ok("image", found)
 }

@@ -7,7 +7,7 @@
 use crate::borrowing::driver::Denied;
 use crate::borrowing::machine::State;
 use crate::borrowing::{BorrowingId, Order};
-use crate::config::read_sealed;
+use crate::config::{ImageFiles, read_sealed};
 use crate::error_chain;
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Extension, Request, State as Shared};
@@ -71,6 +71,8 @@ pub fn router<I: Identities>(identities: Arc<I>) -> Router {
         .route("/v1/sealed", get(sealed::<I>))
         .route("/v1/image/kernel", get(kernel::<I>))
         .route("/v1/image/initrd", get(initrd::<I>))
+        .route("/v1/image/disk", get(disk::<I>))
+        .route("/v1/image/disk.chunks", get(chunks::<I>))
         .route("/v1/member/key", put(member_key::<I>))
         .route("/v1/member/hello", post(member_hello::<I>))
         .layer(DefaultBodyLimit::max(LONGEST_BODY))
@@ -133,6 +135,7 @@ async fn session<I: Identities>(
         kickstart_sha256: boot.kickstart_sha256,
         installer: tenant.order.settings.installer,
         image: tenant.order.settings.image.clone(),
+        member: Some(member_settings(&tenant)),
     }))
 }
 
@@ -176,7 +179,10 @@ async fn kernel<I: Identities>(
     request: Request,
 ) -> Result<Response, Refused> {
     let tenant = gathering(&*identities, source, "kernel").await?;
-    file(&tenant, &tenant.order.kernel, request).await
+    match &tenant.order.files {
+        ImageFiles::Installer { kernel, .. } => file(&tenant, kernel, request).await,
+        ImageFiles::Disk { .. } => Err(Refused(StatusCode::NOT_FOUND)),
+    }
 }
 
 async fn initrd<I: Identities>(
@@ -185,7 +191,34 @@ async fn initrd<I: Identities>(
     request: Request,
 ) -> Result<Response, Refused> {
     let tenant = gathering(&*identities, source, "initrd").await?;
-    file(&tenant, &tenant.order.initrd, request).await
+    match &tenant.order.files {
+        ImageFiles::Installer { initrd, .. } => file(&tenant, initrd, request).await,
+        ImageFiles::Disk { .. } => Err(Refused(StatusCode::NOT_FOUND)),
+    }
+}
+
+async fn disk<I: Identities>(
+    Shared(identities): Shared<Arc<I>>,
+    Extension(source): Extension<Source>,
+    request: Request,
+) -> Result<Response, Refused> {
+    let tenant = gathering(&*identities, source, "disk image").await?;
+    match &tenant.order.files {
+        ImageFiles::Disk { disk, .. } => file(&tenant, disk, request).await,
+        ImageFiles::Installer { .. } => Err(Refused(StatusCode::NOT_FOUND)),
+    }
+}
+
+async fn chunks<I: Identities>(
+    Shared(identities): Shared<Arc<I>>,
+    Extension(source): Extension<Source>,
+    request: Request,
+) -> Result<Response, Refused> {
+    let tenant = gathering(&*identities, source, "disk image's digests").await?;
+    match &tenant.order.files {
+        ImageFiles::Disk { chunks, .. } => file(&tenant, chunks, request).await,
+        ImageFiles::Installer { .. } => Err(Refused(StatusCode::NOT_FOUND)),
+    }
 }
 
 /// Streams a file from disk, from the asked byte on. Its digest is the server's to check: it was pinned when it was ordered.
@@ -213,14 +246,16 @@ async fn member_key<I: Identities>(
     })?;
     identities.register(source.0, key).await?;
     tracing::info!(borrowing = %tenant.id, %key, "the member's key is registered");
-    Ok(Json(MemberSettings {
-        hostname: tenant.order.settings.hostname.clone(),
-        tunnel: tenant
-            .order
-            .membership
-            .network
-            .tunnel(&tenant.order.settings.tunnel),
-    }))
+    Ok(Json(member_settings(&tenant)))
+}
+
+/// What the installed system is to be.
+fn member_settings(tenant: &Tenant) -> MemberSettings {
+    let settings = &tenant.order.settings;
+    MemberSettings {
+        hostname: settings.hostname.clone(),
+        tunnel: tenant.order.membership.network.tunnel(&settings.tunnel),
+    }
 }
 
 async fn member_hello<I: Identities>(

@@ -10,6 +10,7 @@ use super::record::{INITRD, INITRD_SIGNATURE, KERNEL, KERNEL_SIGNATURE, Pinned, 
 use super::shelf::{self, is_name};
 use super::signature::{Kind, PublicKey, SignatureError};
 use leaseboot_protocol::digest::Hasher;
+use leaseboot_protocol::gpt::GptError;
 use nix::fcntl::OFlag;
 use serde::Serialize;
 use std::fs::{self, File, OpenOptions};
@@ -117,6 +118,35 @@ pub enum AddError {
         #[source]
         source: InitrdError,
     },
+    /// Another format.
+    #[error("{} is {format}, and only raw disk images are taken, as they are or behind zstd: make it raw (qemu-img convert -O raw, or decompress it)", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        format: &'static str,
+    },
+    /// A signature over what is not kept.
+    #[error("the signature must be over the file that is kept: compress the raw image (zstd), and sign that")]
+    SignedRaw,
+    /// Not zstd.
+    #[error("the disk image {} cannot be decompressed: give it raw, or behind zstd with a window of at most 128 MiB", path.display())]
+    Decode {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// No partitions, or none that can be believed.
+    #[error("the disk image {} cannot be used", path.display())]
+    Table {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: GptError,
+    },
     /// This version has no way for it.
     #[error("this version of leaseboot cannot use the image, and it was not added (--anyway adds it): {}", list(.0))]
     Unusable(Vec<Obstacle>),
@@ -135,16 +165,57 @@ struct ImageToml<'a> {
     architecture: Option<&'a str>,
 }
 
-/// A folder that disappears unless it is kept.
-struct Nascent(Option<PathBuf>);
+/// The folder of an image in the making; it disappears unless it is kept. The folder of images must be locked.
+pub(super) struct Nascent {
+    fresh: PathBuf,
+    folder: PathBuf,
+    kept: bool,
+}
+
+impl Nascent {
+    /// Makes the hidden folder for an image that there is not yet.
+    pub(super) fn begin(images: &Path, name: &str) -> Result<Self, AddError> {
+        let (folder, fresh) = shelf::folder_of(images, name);
+        if folder.exists() {
+            return Err(AddError::Taken(name.to_owned()));
+        }
+        fs::create_dir(&fresh).map_err(FileError::of("make", &fresh))?;
+        let kept = false;
+        Ok(Self { fresh, folder, kept })
+    }
+
+    /// The hidden folder.
+    pub(super) fn folder(&self) -> &Path {
+        &self.fresh
+    }
+
+    /// Brings it to the disk and gives it its name.
+    pub(super) fn keep(mut self, images: &Path) -> Result<(), FileError> {
+        shelf::sync(&self.fresh)?;
+        fs::rename(&self.fresh, &self.folder).map_err(FileError::of("make", &self.folder))?;
+        self.kept = true;
+        shelf::sync(images)
+    }
+}
 
 impl Drop for Nascent {
     fn drop(&mut self) {
-        if let Some(folder) = &self.0 {
+        if !self.kept {
             // What stays is swept by the next intake.
-            let _ = fs::remove_dir_all(folder);
+            let _ = fs::remove_dir_all(&self.fresh);
         }
     }
+}
+
+pub(super) fn check_name(name: &str) -> Result<(), AddError> {
+    match is_name(name) {
+        true => Ok(()),
+        false => Err(AddError::Name(name.to_owned())),
+    }
+}
+
+pub(super) fn make_folder(images: &Path) -> Result<(), FileError> {
+    fs::create_dir_all(images).map_err(FileError::of("make", images))
 }
 
 /// Adds an image to the folder `images`. Blocks for as long as copying and reading take.
@@ -152,25 +223,15 @@ impl Drop for Nascent {
 /// # Errors
 /// [`AddError`]; there is no image of this name then.
 pub fn add(images: &Path, wanted: &Wanted) -> Result<Added, AddError> {
-    if !is_name(&wanted.name) {
-        return Err(AddError::Name(wanted.name.clone()));
-    }
+    check_name(&wanted.name)?;
     if wanted.command_line.contains(['\n', '\0']) {
         return Err(AddError::CommandLine);
     }
-    fs::create_dir_all(images).map_err(FileError::of("make", images))?;
+    make_folder(images)?;
     let _lock = shelf::lock(images)?;
-    let (folder, fresh) = shelf::folder_of(images, &wanted.name);
-    if folder.exists() {
-        return Err(AddError::Taken(wanted.name.clone()));
-    }
-    fs::create_dir(&fresh).map_err(FileError::of("make", &fresh))?;
-    let mut nascent = Nascent(Some(fresh.clone()));
-    let added = fill(&fresh, wanted)?;
-    shelf::sync(&fresh)?;
-    fs::rename(&fresh, &folder).map_err(FileError::of("make", &folder))?;
-    nascent.0 = None;
-    shelf::sync(images)?;
+    let nascent = Nascent::begin(images, &wanted.name)?;
+    let added = fill(nascent.folder(), wanted)?;
+    nascent.keep(images)?;
     Ok(added)
 }
 
@@ -264,7 +325,7 @@ fn examine(fresh: &Path, wanted: &Wanted) -> Result<(kernel::Kernel, initrd::Ini
     Ok((kernel, initrd, ways))
 }
 
-fn write(path: &Path, content: &[u8]) -> Result<(), FileError> {
+pub(super) fn write(path: &Path, content: &[u8]) -> Result<(), FileError> {
     let mut file = create(path)?;
     let written = file.write_all(content).and_then(|()| file.sync_all());
     written.map_err(FileError::of("write", path))
@@ -281,32 +342,97 @@ fn create(path: &Path) -> Result<File, FileError> {
 }
 
 /// A file in the making, hashed on its way.
-struct Copy {
+pub(super) struct Copy {
     path: PathBuf,
     file: File,
     hasher: Hasher,
     size: u64,
+    pieces: Option<Pieces>,
+}
+
+/// The digests of the pieces of a file in the making.
+struct Pieces {
+    length: usize,
+    /// Of the present piece, in bytes.
+    filled: usize,
+    hasher: Hasher,
+    digests: Vec<u8>,
+}
+
+impl Pieces {
+    fn update(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let (now, later) = bytes.split_at(bytes.len().min(self.length - self.filled));
+            self.hasher.update(now);
+            self.filled += now.len();
+            bytes = later;
+            if self.filled == self.length {
+                self.close();
+            }
+        }
+    }
+
+    fn close(&mut self) {
+        let hasher = std::mem::take(&mut self.hasher);
+        self.digests.extend(hasher.finish().as_bytes());
+        self.filled = 0;
+    }
+}
+
+impl Write for Copy {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let length = self.file.write(bytes)?;
+        let written = &bytes[..length];
+        self.hasher.update(written);
+        if let Some(pieces) = &mut self.pieces {
+            pieces.update(written);
+        }
+        self.size += length as u64;
+        Ok(length)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
 }
 
 impl Copy {
-    fn begin(path: &Path) -> Result<Self, FileError> {
+    pub(super) fn begin(path: &Path) -> Result<Self, FileError> {
         Ok(Self {
             path: path.to_owned(),
             file: create(path)?,
             hasher: Hasher::new(),
             size: 0,
+            pieces: None,
         })
     }
 
-    fn append(&mut self, from: &Path, limit: u64) -> Result<(), AddError> {
+    /// Also makes the digests of its pieces of `length` bytes.
+    pub(super) fn in_pieces(mut self, length: usize) -> Self {
+        self.pieces = Some(Pieces {
+            length,
+            filled: 0,
+            hasher: Hasher::new(),
+            digests: Vec::new(),
+        });
+        self
+    }
+
+    /// An ordinary file to copy from.
+    pub(super) fn source(from: &Path) -> Result<File, AddError> {
         // A FIFO would keep us waiting for its other end, and a device may have none.
         let nonblocking = OFlag::O_NONBLOCK.bits();
         let opened = OpenOptions::new().read(true).custom_flags(nonblocking).open(from);
-        let mut source = opened.map_err(FileError::of("open", from))?;
+        let source = opened.map_err(FileError::of("open", from))?;
         let metadata = source.metadata().map_err(FileError::of("read", from))?;
-        if !metadata.is_file() {
-            return Err(AddError::NotAFile(from.to_owned()));
+        match metadata.is_file() {
+            true => Ok(source),
+            false => Err(AddError::NotAFile(from.to_owned())),
         }
+    }
+
+    pub(super) fn append(&mut self, from: &Path, limit: u64) -> Result<(), AddError> {
+        let mut source = Self::source(from)?;
         let mut buffer = vec![0; 1 << 20];
         let mut left = limit;
         loop {
@@ -329,14 +455,20 @@ impl Copy {
     }
 
     fn put(&mut self, bytes: &[u8]) -> Result<(), FileError> {
-        let written: io::Result<()> = self.file.write_all(bytes);
-        written.map_err(FileError::of("write", &self.path))?;
-        self.hasher.update(bytes);
-        self.size += bytes.len() as u64;
-        Ok(())
+        self.write_all(bytes).map_err(FileError::of("write", &self.path))
     }
 
-    fn finish(self) -> Result<Pinned, FileError> {
+    pub(super) fn finish_with_pieces(mut self) -> Result<(Pinned, Vec<u8>), FileError> {
+        let digests = self.pieces.take().map(|mut pieces| {
+            if pieces.filled > 0 {
+                pieces.close();
+            }
+            pieces.digests
+        });
+        Ok((self.finish()?, digests.unwrap_or_default()))
+    }
+
+    pub(super) fn finish(self) -> Result<Pinned, FileError> {
         self.file.sync_all().map_err(FileError::of("write", &self.path))?;
         Ok(Pinned {
             size: self.size,

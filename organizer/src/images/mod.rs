@@ -10,12 +10,16 @@
 //!
 //! | module | does |
 //! |---|---|
+//! | [`arguments`] | what an installer makes of an image's command line, by release |
+//! | [`disk`] | the same for disk images, which have no kernel to examine |
 //! | [`examine`] | finds out what kernel and initrd can do |
 //! | [`signature`] | checks minisign and ed25519 signatures |
 //! | [`intake`] | adds |
 //! | [`record`] | what was added, and whether it still is |
 //! | [`shelf`] | lists and removes |
 
+pub mod arguments;
+pub mod disk;
 pub mod examine;
 pub mod intake;
 pub mod record;

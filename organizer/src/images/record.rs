@@ -152,7 +152,7 @@ pub fn verify(folder: &Path, trusted: Option<&Path>) -> Result<Record, VerifyErr
     Ok(record)
 }
 
-fn pin(path: &Path) -> Result<Pinned, FileError> {
+pub(super) fn pin(path: &Path) -> Result<Pinned, FileError> {
     let mut file = File::open(path).map_err(FileError::of("open", path))?;
     let mut hasher = Hasher::new();
     let mut buffer = vec![0; 1 << 20];

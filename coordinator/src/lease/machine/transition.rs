@@ -139,6 +139,14 @@ impl Transition<'_> {
                 let why = "kernel, initrd and kickstart are verified";
                 self.advance(Phase::Chained(boot), why, recorded)
             }
+            (AgentStep::Image, Outcome::Finished { .. }) => {
+                let why = "the disk image is verified, and on the disk but for its beginning";
+                self.advance(Phase::Chained(boot), why, recorded)
+            }
+            (AgentStep::Member, Outcome::Started) => {
+                let why = "the member is being left in the written disk";
+                self.advance(Phase::Installing(boot), why, recorded)
+            }
             (AgentStep::Wrapper, Outcome::Finished { .. }) => self.advance(
                 Phase::Installing(boot),
                 "the wrapper speaks from stage 2",
@@ -331,7 +339,7 @@ impl Transition<'_> {
     /// A step of the agent failed for good. What fails between server and enterprise would fail on the next server too.
     fn boot_failed(self, step: AgentStep, error: &str, recorded: Vec<Effect>) -> Step {
         let why = format!("{step} failed: {error}");
-        let is_enterprises = (AgentStep::Tunnel..=AgentStep::Initrd).contains(&step);
+        let is_enterprises = (AgentStep::Tunnel..AgentStep::Kexec).contains(&step);
         if is_enterprises && self.lease.phase.attempt() >= self.rules.attempts.get() {
             return self.send_back(&why, Some(why.clone())).preceded_by(recorded);
         }

@@ -115,5 +115,23 @@ pub(super) fn merge(
     })
 }
 
+/// Looks for secrets in the open in user data that belongs to no installer. What is not YAML cannot be looked at.
+pub(super) fn demand_seals(text: &str, problems: &mut Problems<'_>) {
+    let first = text.lines().next().unwrap_or_default();
+    if first.trim_end() != HEADER {
+        let message = format!(
+            "the tenant's terms demand that secrets are sealed, and only a text that begins with {HEADER} can be looked at"
+        );
+        return problems.line(1, first, message);
+    }
+    match yaml::parse(text) {
+        Ok(root) => secrets::check_tree(&root, problems),
+        Err(error) => {
+            let line = text.lines().nth(error.line.saturating_sub(1));
+            problems.line(error.line, line.unwrap_or_default(), error.problem);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests;

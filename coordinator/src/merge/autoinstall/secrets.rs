@@ -19,7 +19,12 @@ const KEYS: [&str; 10] = [
 ];
 
 pub(super) fn check(document: &Document<'_>, problems: &mut Problems<'_>) {
-    let mut waiting = vec![&document.root];
+    check_tree(&document.root, problems);
+}
+
+/// The same for a tree that is no autoinstall: cloud-init knows secrets by the same keys.
+pub(super) fn check_tree(root: &Node, problems: &mut Problems<'_>) {
+    let mut waiting = vec![root];
     while let Some(node) = waiting.pop() {
         waiting.extend(node.items());
         for (key, value) in node.entries() {

@@ -26,8 +26,10 @@ pub(crate) fn order() -> Order {
         requirements: leaseboot_protocol::settings::Requirements::default(),
         settings: serde_json::from_value(settings).unwrap(),
         lenders: Vec::new(),
-        kernel: "vmlinuz".into(),
-        initrd: "initrd.img".into(),
+        files: crate::config::ImageFiles::Installer {
+            kernel: "vmlinuz".into(),
+            initrd: "initrd.img".into(),
+        },
         sealed: BTreeMap::from([("root".to_owned(), "root.sealed".into())]),
         term_s: None,
         renew: false,

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | kickstart | commands about disks, boot loader place and network with the options that such a command needs, one `%post` for the tunnel |
 //! | preseed | answers to questions about the same, and the tunnel behind the enterprise's last command |
+//! | disk image | nothing |
 //! | autoinstall | `network`, the disk's `match` or action, and the tunnel as the last of the late commands |
 //! | FAI | variables that say the disk, the wire and the console, each with the one kind of value that it can have; no command |
 
@@ -66,6 +67,7 @@ pub fn check(settings: &InstallSettings, merged: &str) -> Result<usize, MergeObj
         Installer::Preseed {} => preseed::check(ours, merged, hostname),
         Installer::Autoinstall {} => autoinstall::check(ours, merged),
         Installer::Fai {} => fai::check(ours, merged, hostname),
+        Installer::DiskImage {} => untouched(ours, merged),
     }
 }
 
@@ -82,5 +84,50 @@ pub fn check_outline(installer: Installer, text: &str) -> Result<(), OutlineErro
             line: error.line,
             problem: error.problem,
         }),
+        // cloud-init takes scripts as well; YAML is what can be looked at.
+        Installer::DiskImage {} if text.starts_with("#cloud-config") => {
+            yaml::parse(text).map(drop).map_err(|error| OutlineError {
+                line: error.line,
+                problem: error.problem,
+            })
+        }
+        Installer::DiskImage {} => Ok(()),
+    }
+}
+
+/// A disk image has no installer, so the lender has nothing to add: the text is the enterprise's, line by line.
+fn untouched(ours: &str, merged: &str) -> Result<usize, MergeObjection> {
+    let mut theirs = (1..).zip(merged.lines());
+    for (line, text) in (1..).zip(ours.lines()) {
+        if theirs.next().is_none_or(|(_, found)| found != text) {
+            let text = text.to_owned();
+            return Err(MergeObjection::Lost { line, text });
+        }
+    }
+    match theirs.next() {
+        None => Ok(0),
+        Some((line, text)) => Err(MergeObjection::Added {
+            line,
+            text: text.to_owned(),
+            reason: "nothing is added to the text of a disk image".to_owned(),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_may_be_added_to_the_text_of_a_disk_image() {
+        let ours = "#cloud-config\npackages: [nginx]\n";
+        assert_eq!(untouched(ours, ours), Ok(0));
+        assert_eq!(untouched("", ""), Ok(0));
+        for theirs in ["", "#cloud-config\n", "#cloud-config\npackages: [sshd]\n", "#cloud-config\nruncmd: [x]\npackages: [nginx]\n"] {
+            assert!(matches!(untouched(ours, theirs), Err(MergeObjection::Lost { .. })), "{theirs:?}");
+        }
+        let more = format!("{ours}runcmd: [x]\n");
+        assert!(matches!(untouched(ours, &more), Err(MergeObjection::Added { line: 3, .. })));
+        assert!(untouched("", "runcmd: [x]\n").is_err());
     }
 }

@@ -4,7 +4,7 @@ use leaseboot_protocol::digest::Sha256;
 use leaseboot_protocol::hardware::{Cpu, Disk, DiskKind, Dmi, Firmware, HardwareReport, MemoryModule, Nic};
 use leaseboot_protocol::installer::Installer;
 use leaseboot_protocol::network::{MacAddress, TunnelSettings, WireguardPublicKey};
-use leaseboot_protocol::settings::{Blob, BootImage, InstallSettings};
+use leaseboot_protocol::settings::{Blob, BootImage, InstallSettings, TenantImage};
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 /// The Lease Manager.
@@ -142,11 +142,11 @@ pub(super) fn settings(lease: usize) -> InstallSettings {
             mtu: 1420,
             keepalive_s: 25,
         },
-        image: BootImage {
+        image: TenantImage::Installer(BootImage {
             kernel: blob("kernel", 8 << 20),
             initrd: blob("initrd", 32 << 20),
             command_line: "inst.text".to_owned(),
-        },
+        }),
         min_memory_mib: 2048,
         architecture: Some("x86_64".to_owned()),
     }
