@@ -87,7 +87,10 @@ fn what_init_and_people_write_is_read() {
     assert_eq!((pool.len(), pool[0].to_string()), (245, "10.99.0.10".to_owned()));
     let profile = Profile::load(folder.path(), "web").unwrap();
     assert_eq!(profile.kickstart_origin, "profiles/web/web.ks");
-    assert_eq!(profile.image.measure().unwrap().installer().unwrap().kernel.size, 6);
+    assert_eq!(
+        profile.image.measure().unwrap().installer().unwrap().kernel.size,
+        6
+    );
 }
 
 #[test]

@@ -20,7 +20,7 @@ impl Site {
     fn new() -> Self {
         let site = Self(tempfile::tempdir().unwrap());
         fs::write(site.path("po.toml"), support::PO_TOML).unwrap();
-        let packed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fuzz/corpus/disk/sgdisk-8mib.raw.zst");
+        let packed = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/disks/sgdisk-8mib.raw.zst");
         fs::copy(&packed, site.path("disk.zst")).unwrap();
         let raw = zstd::decode_all(fs::File::open(&packed).unwrap()).unwrap();
         assert_eq!(raw.len() as u64, SIZE);
@@ -59,22 +59,42 @@ fn raw_or_behind_zstd_every_piece_is_pinned() {
     let site = Site::new();
     for (name, file) in [("raw", "disk.raw"), ("packed", "disk.zst")] {
         let told = out(&site.po(&["add", name, "--disk", file, "--architecture", "x86_64"]));
-        assert!(told.contains("disk: 8 MiB") && told.contains("2 partitions"), "{told}");
+        assert!(
+            told.contains("disk: 8 MiB") && told.contains("2 partitions"),
+            "{told}"
+        );
         let image = Image::load(&site.path("images").join(name)).unwrap();
         assert_eq!(image.architecture.as_deref(), Some("x86_64"));
         let measured = image.measure().unwrap();
         let disk = measured.disk().unwrap();
         assert_eq!(disk.size, SIZE);
         let stream = fs::read(site.path(&format!("images/{name}/disk.raw.zst"))).unwrap();
-        assert_eq!((disk.stream.size, disk.stream.sha256), (stream.len() as u64, Sha256::of(&stream)));
+        assert_eq!(
+            (disk.stream.size, disk.stream.sha256),
+            (stream.len() as u64, Sha256::of(&stream))
+        );
         let list = fs::read(site.path(&format!("images/{name}/disk.chunks"))).unwrap();
         let list = ChunkList::read(&list, stream.len() as u64).unwrap();
-        assert!(stream.chunks(CHUNK).enumerate().all(|(number, chunk)| list.agrees(number, chunk)));
-        assert_eq!(zstd::decode_all(&stream[..]).unwrap(), fs::read(site.path("disk.raw")).unwrap());
+        assert!(
+            stream
+                .chunks(CHUNK)
+                .enumerate()
+                .all(|(number, chunk)| list.agrees(number, chunk))
+        );
+        assert_eq!(
+            zstd::decode_all(&stream[..]).unwrap(),
+            fs::read(site.path("disk.raw")).unwrap()
+        );
     }
     let listed = out(&site.po(&["list"]));
-    assert!(listed.starts_with("packed: disk image; 8 MiB, 0 MiB through the tunnel; 2 partitions; not signed\n"), "{listed}");
-    assert_eq!(out(&site.po(&["verify", "raw"])), "raw: as it was added; not signed\n");
+    assert!(
+        listed.starts_with("packed: disk image; 8 MiB, 0 MiB through the tunnel; 2 partitions; not signed\n"),
+        "{listed}"
+    );
+    assert_eq!(
+        out(&site.po(&["verify", "raw"])),
+        "raw: as it was added; not signed\n"
+    );
     fs::write(site.path("images/raw/disk.raw.zst"), "another").unwrap();
     assert!(err(&site.po(&["verify", "raw"])).contains("disk.raw.zst is not what was added"));
     assert!(Image::load(&site.path("images/raw")).unwrap().measure().is_err());
@@ -110,16 +130,25 @@ fn other_formats_and_disks_without_a_sound_table_are_refused_and_leave_nothing()
 fn a_signature_covers_what_is_kept() {
     let site = Site::new();
     let openssl = |arguments: &[&str]| {
-        let done = Command::new("openssl").current_dir(site.0.path()).args(arguments).output().unwrap();
+        let done = Command::new("openssl")
+            .current_dir(site.0.path())
+            .args(arguments)
+            .output()
+            .unwrap();
         assert!(done.status.success(), "{}", err(&done));
     };
     openssl(&["genpkey", "-algorithm", "ed25519", "-out", "key"]);
     openssl(&["pkey", "-in", "key", "-pubout", "-out", "maker.pub"]);
-    openssl(&["pkeyutl", "-sign", "-rawin", "-inkey", "key", "-in", "disk.zst", "-out", "disk.sig"]);
+    openssl(&[
+        "pkeyutl", "-sign", "-rawin", "-inkey", "key", "-in", "disk.zst", "-out", "disk.sig",
+    ]);
     let signed = ["--disk-signature", "disk.sig", "--public-key", "maker.pub"];
     let add = |name: &str, file: &str| site.po(&[&["add", name, "--disk", file], &signed[..]].concat());
     assert!(out(&add("signed", "disk.zst")).contains("signed (ed25519)"));
-    assert_eq!(out(&site.po(&["verify"])), "signed: as it was added; signature good (ed25519)\n");
+    assert_eq!(
+        out(&site.po(&["verify"])),
+        "signed: as it was added; signature good (ed25519)\n"
+    );
     assert!(err(&add("raw", "disk.raw")).contains("compress the raw image"));
     let other = zstd::encode_all(fs::File::open(site.path("disk.raw")).unwrap(), 1).unwrap();
     fs::write(site.path("other.zst"), other).unwrap();
@@ -132,11 +161,27 @@ fn a_profile_needs_neither_installer_nor_text_and_may_have_user_data() {
     out(&site.po(&["add", "disk", "--disk", "disk.zst"]));
     site.profile("image = \"disk\"\nhostname = \"web-{n}\"\n");
     let profile = Profile::load(site.0.path(), "web").unwrap();
-    assert_eq!((profile.installer, profile.kickstart.as_str()), (Installer::DiskImage {}, ""));
+    assert_eq!(
+        (profile.installer, profile.kickstart.as_str()),
+        (Installer::DiskImage {}, "")
+    );
     site.profile("image = \"disk\"\nhostname = \"web-{n}\"\nuser_data = \"user-data\"\n");
-    fs::write(site.path("profiles/web/user-data"), "#cloud-config\npackages: [nginx]\n").unwrap();
-    assert!(Profile::load(site.0.path(), "web").unwrap().kickstart.contains("nginx"));
-    fs::write(site.path("profiles/web/user-data"), "#cloud-config\npackages: [nginx\n").unwrap();
+    fs::write(
+        site.path("profiles/web/user-data"),
+        "#cloud-config\npackages: [nginx]\n",
+    )
+    .unwrap();
+    assert!(
+        Profile::load(site.0.path(), "web")
+            .unwrap()
+            .kickstart
+            .contains("nginx")
+    );
+    fs::write(
+        site.path("profiles/web/user-data"),
+        "#cloud-config\npackages: [nginx\n",
+    )
+    .unwrap();
     assert!(Profile::load(site.0.path(), "web").is_err());
     site.profile("image = \"disk\"\nhostname = \"web-{n}\"\ninstaller = { kind = \"kickstart\" }\n");
     let refused = Profile::load(site.0.path(), "web").unwrap_err();

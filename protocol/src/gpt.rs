@@ -134,14 +134,18 @@ impl Gpt {
         let backup = self.entry_sectors() + 1;
         let table_end = u64_at(&self.header, 72) + self.entry_sectors();
         if first_usable < table_end || last_usable >= self.sectors.saturating_sub(backup) {
-            return Err(GptError::Unsound("its usable sectors reach into the table itself"));
+            return Err(GptError::Unsound(
+                "its usable sectors reach into the table itself",
+            ));
         }
         let mut partitions = self.partitions();
         partitions.sort_by_key(|partition| partition.first);
         let mut free = first_usable;
         for partition in &partitions {
             if partition.first < free || partition.last < partition.first || partition.last > last_usable {
-                return Err(GptError::Unsound("partitions overlap or lie outside of the image"));
+                return Err(GptError::Unsound(
+                    "partitions overlap or lie outside of the image",
+                ));
             }
             free = partition.last + 1;
         }
@@ -177,7 +181,10 @@ impl Gpt {
         }
         let last_usable = disk - self.entry_sectors() - 2;
         let all = self.partitions();
-        let mut last = *all.iter().max_by_key(|partition| partition.last).expect("read() saw one");
+        let mut last = *all
+            .iter()
+            .max_by_key(|partition| partition.last)
+            .expect("read() saw one");
         let aligned = ((last_usable + 1) / ALIGNMENT * ALIGNMENT).saturating_sub(1);
         last.last = last.last.max(aligned);
         let entry = (last.number as usize - 1) * self.entry_size;

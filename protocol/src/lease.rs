@@ -24,7 +24,7 @@ pub enum LeaseState {
     Stage1,
     /// The agent has reached the PO through the tunnel.
     TunnelUp,
-    /// Kernel, initrd and kickstart are verified; the agent is about to enter stage 2.
+    /// Kernel, initrd and kickstart are verified and the agent is about to enter stage 2; or a disk image is verified and written.
     Chained,
     /// The wrapper has reported from stage 2; the enterprise's installer runs.
     Installing,

@@ -2,7 +2,9 @@
 
 use crate::folders::Folders;
 use crate::lab::Lab;
+use crate::machine::{Bus, Disk};
 use crate::namespace::checked;
+use crate::servers::Server;
 use anyhow::{Context as _, Result, ensure};
 use leaseboot_protocol::gpt::{Gpt, Partition};
 use std::fs::{self, File};
@@ -16,6 +18,13 @@ pub const DISK: &str = "disk";
 pub const PAGE: &str = "a disk image that was written";
 
 const HEAD: usize = 1 << 20;
+
+/// A server with a disk that is twice as large as the image, and no larger: it is filled before and erased afterwards.
+pub fn server() -> Server {
+    let mut server = Server::numbered(1);
+    server.hardware.disks = vec![Disk::new(Bus::Virtio, "LAB0001", 1 << 10)];
+    server
+}
 
 /// Makes the image, or finds it made, and takes it in as an operator would; the profile `disk` has no text at all.
 pub async fn add(lab: &Lab) -> Result<()> {
@@ -32,7 +41,9 @@ async fn make(folders: &Folders) -> Result<PathBuf> {
     let place = assets.join("disk-image");
     let mut command = Command::new(folders.sources().join("installer/build-disk-image"));
     command.arg(assets.join("debian")).arg(&place);
-    checked(&mut command).await.context("cannot make the disk image")?;
+    checked(&mut command)
+        .await
+        .context("cannot make the disk image")?;
     Ok(place.join("disk.raw"))
 }
 
@@ -58,7 +69,10 @@ pub fn ext4_bytes(disk: &Path, partition: &Partition) -> Result<u64> {
     let mut superblock = [0; 64];
     let file = File::open(disk).with_context(|| format!("cannot open {}", disk.display()))?;
     file.read_exact_at(&mut superblock, partition.bytes().start + 1024)?;
-    ensure!(superblock[56..58] == [0x53, 0xef], "there is no ext4 on {partition:?}");
+    ensure!(
+        superblock[56..58] == [0x53, 0xef],
+        "there is no ext4 on {partition:?}"
+    );
     let field = |at: usize| superblock[at..at + 4].try_into().map(u32::from_le_bytes);
     Ok(u64::from(field(4)?) << (10 + field(24)?))
 }
@@ -67,6 +81,9 @@ pub fn ext4_bytes(disk: &Path, partition: &Partition) -> Result<u64> {
 pub async fn verify_table(disk: &Path) -> Result<String> {
     let mut command = Command::new("sgdisk");
     command.arg("--verify").arg(disk);
-    let output = command.output().await.context("cannot run sgdisk (package gdisk)")?;
+    let output = command
+        .output()
+        .await
+        .context("cannot run sgdisk (package gdisk)")?;
     Ok(String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr))
 }

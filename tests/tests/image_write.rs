@@ -17,6 +17,7 @@ const ORDERED: Duration = Duration::from_secs(60);
 async fn is_in_service_from_a_grown_disk() -> Result<()> {
     Plan::named("image-write")
         .without_installer()
+        .servers(vec![disk_image::server()])
         .run(async |lab| {
             disk_image::add(lab).await?;
             // What was on the disk before must not show through where the image has zeros.
@@ -44,7 +45,11 @@ async fn grown(lab: &Lab) -> Result<()> {
     let size = std::fs::metadata(disk)?.len();
     let partitions = disk_image::table(disk)?.partitions();
     let root = partitions.last().context("the disk has no partitions")?.bytes();
-    assert!(size - root.end < 2 << 20, "the root ends at {} of {size}", root.end);
+    assert!(
+        size - root.end < 2 << 20,
+        "the root ends at {} of {size}",
+        root.end
+    );
     let file_system = disk_image::ext4_bytes(disk, partitions.last().context("no root")?)?;
     assert!(
         root.end - root.start - file_system < 1 << 20,
@@ -57,14 +62,22 @@ async fn grown(lab: &Lab) -> Result<()> {
 
 /// The numbers that this way is chosen for.
 async fn tell(lab: &Lab, seconds: f64) -> Result<()> {
-    let history = Tenant::of(lab).follow(ORDERED).await?;
-    let mut history = history;
+    let mut history = Tenant::of(lab).follow(ORDERED).await?;
     let written = history
         .wait_for("written image", ORDERED, |event| {
-            matches!(event.what, EventKind::StepFinished { step: Step::Image, .. })
+            matches!(
+                event.what,
+                EventKind::StepFinished {
+                    step: Step::Image,
+                    ..
+                }
+            )
         })
         .await?;
-    println!("image write: power-on to in service {seconds:.1} s; {:?}", written.what);
+    println!(
+        "image write: power-on to in service {seconds:.1} s; {:?}",
+        written.what
+    );
     let serial = lab.machine().serial().tail(usize::MAX);
     for line in serial.lines().filter(|line| line.contains("MiB/s")) {
         println!("image write: {}", line.trim());
@@ -76,6 +89,7 @@ async fn tell(lab: &Lab, seconds: f64) -> Result<()> {
 async fn one_flipped_byte_is_refused_and_the_disk_does_not_boot() -> Result<()> {
     Plan::named("image-write-tampered")
         .without_installer()
+        .servers(vec![disk_image::server()])
         .one_attempt()
         .run(async |lab| {
             disk_image::add(lab).await?;
@@ -93,9 +107,15 @@ async fn one_flipped_byte_is_refused_and_the_disk_does_not_boot() -> Result<()> 
             assert!(disk_image::does_not_boot(&disk)?, "the disk has a boot sector");
             borrowing.fails(CHAIN).await?;
             let status = lab.lm.status(&[]).await?;
-            assert!(status.contains("not used"), "the lender sees no reason:\n{status}");
+            assert!(
+                status.contains("not used"),
+                "the lender sees no reason:\n{status}"
+            );
             let serial = lab.machine().serial().tail(usize::MAX);
-            assert!(!serial.contains("rebooting") && !serial.contains("member: started"), "{serial}");
+            assert!(
+                !serial.contains("rebooting") && !serial.contains("member: started"),
+                "{serial}"
+            );
             Ok(())
         })
         .await

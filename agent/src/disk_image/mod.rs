@@ -57,6 +57,9 @@ pub(crate) enum ImageError {
     /// The list of digests.
     #[error("the list of the disk image's digests is not here")]
     List(#[source] BlobError),
+    /// The list, once it is here.
+    #[error("cannot read the list of the disk image's digests back from memory")]
+    Memory(#[source] io::Error),
     /// The list is another stream's.
     #[error("the list of the disk image's digests cannot be used")]
     Chunks(#[source] ChunkListError),
@@ -83,7 +86,9 @@ pub(crate) enum ImageError {
     #[error("the disk image cannot be decompressed")]
     Decode(#[source] io::Error),
     /// More or less than promised.
-    #[error("the disk image has {found} bytes where the enterprise promised {promised}; the disk was not made bootable")]
+    #[error(
+        "the disk image has {found} bytes where the enterprise promised {promised}; the disk was not made bootable"
+    )]
     Length {
         /// What the PO told.
         promised: u64,
@@ -140,7 +145,7 @@ pub(crate) async fn write(
     check_sizes(image)?;
     let list = blob::fetch(gateway, &image.chunks, progress).await;
     let list = list.map_err(ImageError::List)?.into_bytes();
-    let list = list.map_err(|source| ImageError::Decode(source))?;
+    let list = list.map_err(ImageError::Memory)?;
     let list = ChunkList::read(&list, image.stream.size).map_err(ImageError::Chunks)?;
     let target = Target::open(disk)?;
     target.holds(image.size)?;
@@ -163,7 +168,9 @@ fn check_sizes(image: &DiskImage) -> Result<(), ImageError> {
         _ if image.size > LARGEST || image.stream.size > LARGEST => "it is larger than any disk",
         _ if image.size < HEAD as u64 * 2 => "it is too small to hold a partition table and a partition",
         _ if !image.size.is_multiple_of(512) => "its length is not one of whole sectors",
-        _ if image.chunks.size != list_length(image.stream.size) => "its list of digests has the wrong length",
+        _ if image.chunks.size != list_length(image.stream.size) => {
+            "its list of digests has the wrong length"
+        }
         _ => return Ok(()),
     };
     Err(ImageError::Nonsense { what })
@@ -180,7 +187,11 @@ impl Written {
 impl Grown {
     /// The image's root file system, mounted.
     pub(crate) fn mount_root(&self) -> Result<Root, RootError> {
-        root::mount(&self.written.target, &self.written.table.partitions(), self.last.number)
+        root::mount(
+            &self.written.target,
+            &self.written.table.partitions(),
+            self.last.number,
+        )
     }
 
     /// Writes what was held back: the table's copy at the disk's end, then the first megabyte.

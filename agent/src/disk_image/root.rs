@@ -19,7 +19,10 @@ use std::path::Path;
 const PLACE: &str = "/leaseboot/image-root";
 /// Nothing on it is run, and none of its devices or privileges exist here.
 const FLAGS: MsFlags = MsFlags::from_bits_truncate(
-    MsFlags::MS_NOSUID.bits() | MsFlags::MS_NODEV.bits() | MsFlags::MS_NOEXEC.bits() | MsFlags::MS_NOATIME.bits(),
+    MsFlags::MS_NOSUID.bits()
+        | MsFlags::MS_NODEV.bits()
+        | MsFlags::MS_NOEXEC.bits()
+        | MsFlags::MS_NOATIME.bits(),
 );
 /// Signatures of what partitions hold: byte, bytes, name.
 const KINDS: [(u64, &[u8], &str); 6] = [
@@ -54,7 +57,9 @@ pub(crate) enum RootError {
         source: io::Error,
     },
     /// It cannot be mounted.
-    #[error("cannot mount partition {number} of the disk image, which holds {kind}: the file system may be newer than stage 1's kernel")]
+    #[error(
+        "cannot mount partition {number} of the disk image, which holds {kind}: the file system may be newer than stage 1's kernel"
+    )]
     Mount {
         /// Its number.
         number: u32,
@@ -89,7 +94,9 @@ pub(super) fn mount(target: &Target, partitions: &[Partition], last: u32) -> Res
     for partition in by_size {
         let kind = kind(target.disk(), &partition);
         found.push(format!("{}: {}", partition.number, kind.unwrap_or("unknown")));
-        let Some(kind) = kind.filter(|kind| MOUNTABLE.contains(kind) && partition.bytes().start >= HEAD as u64) else {
+        let Some(kind) =
+            kind.filter(|kind| MOUNTABLE.contains(kind) && partition.bytes().start >= HEAD as u64)
+        else {
             continue;
         };
         drivers.load(kind)?;
@@ -113,7 +120,13 @@ fn mount_one(target: &Target, partition: &Partition, kind: &'static str) -> Resu
     let number = partition.number;
     let shown = system_calls::show_partition(target.disk(), number, &partition.bytes());
     shown.map_err(|source| RootError::Show { number, source })?;
-    let mounted = mount_call(Some(&target.partition(number)), PLACE, Some(kind), FLAGS, None::<&str>);
+    let mounted = mount_call(
+        Some(&target.partition(number)),
+        PLACE,
+        Some(kind),
+        FLAGS,
+        None::<&str>,
+    );
     mounted.map_err(|error| RootError::Mount {
         number,
         kind,

@@ -37,7 +37,10 @@ pub(super) async fn run(
             Err(Interrupted::NobodyListens) => return Ok(()),
             Err(Interrupted::TooLong) => {
                 let found = stream.at + 1;
-                return Err(ImageError::Length { promised: size, found });
+                return Err(ImageError::Length {
+                    promised: size,
+                    found,
+                });
             }
             Err(Interrupted::Connection(source)) => Box::new(source),
         };
@@ -75,7 +78,11 @@ impl Stream<'_> {
         let response = opened.map_err(Interrupted::Connection)?;
         let broken = |path: &str, source| {
             let (what, service) = (format!("fetch {path}"), gateway.service());
-            Interrupted::Connection(GatewayError::Exchange { what, service, source })
+            Interrupted::Connection(GatewayError::Exchange {
+                what,
+                service,
+                source,
+            })
         };
         let ended_early = || HttpError::Status {
             status: StatusCode::PARTIAL_CONTENT,
@@ -85,7 +92,10 @@ impl Stream<'_> {
             return Err(broken(self.path, ended_early()));
         }
         let mut body = response.into_body();
-        while let Some(bytes) = http::piece(&mut body).await.map_err(|source| broken(self.path, source))? {
+        while let Some(bytes) = http::piece(&mut body)
+            .await
+            .map_err(|source| broken(self.path, source))?
+        {
             self.take(&bytes).await?;
             progress.bytes(self.at, Some(self.size));
         }

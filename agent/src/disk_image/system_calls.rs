@@ -64,7 +64,13 @@ pub(super) fn show_partition(disk: &File, number: u32, bytes: &Range<u64>) -> io
 /// Grows a mounted ext4 to so many of its blocks. `folder` is any open file or folder in it.
 pub(super) fn grow_ext4(folder: &File, blocks: u64) -> io::Result<()> {
     // SAFETY: the kernel reads one u64 at the pointer.
-    outcome(unsafe { libc::ioctl(folder.as_raw_fd(), EXT4_IOC_RESIZE_FS as libc::Ioctl, &raw const blocks) })
+    outcome(unsafe {
+        libc::ioctl(
+            folder.as_raw_fd(),
+            EXT4_IOC_RESIZE_FS as libc::Ioctl,
+            &raw const blocks,
+        )
+    })
 }
 
 fn outcome(result: libc::c_int) -> io::Result<()> {

@@ -76,7 +76,10 @@ impl Target {
     pub(crate) fn open(by_id: &str) -> Result<Self, TargetError> {
         let disks = hardware::report(Path::new("/")).disks;
         let Some(disk) = disks.iter().find(|disk| !by_id.is_empty() && disk.by_id == by_id) else {
-            let present: Vec<_> = disks.iter().map(|disk| format!("{} ({})", disk.name, disk.by_id)).collect();
+            let present: Vec<_> = disks
+                .iter()
+                .map(|disk| format!("{} ({})", disk.name, disk.by_id))
+                .collect();
             return Err(TargetError::Missing {
                 wanted: by_id.to_owned(),
                 present: present.join(", "),
@@ -124,7 +127,11 @@ impl Target {
 
     /// Where the kernel shows the partition of this number.
     pub(super) fn partition(&self, number: u32) -> PathBuf {
-        let p = if self.name.ends_with(|last: char| last.is_ascii_digit()) { "p" } else { "" };
+        let p = if self.name.ends_with(|last: char| last.is_ascii_digit()) {
+            "p"
+        } else {
+            ""
+        };
         PathBuf::from(format!("{}{p}{number}", self.path.display()))
     }
 
@@ -149,12 +156,16 @@ impl Target {
 
     /// Makes a range of bytes zeros, by the disk's own means where it has some.
     pub(super) fn zero(&self, range: Range<u64>) -> Result<(), TargetError> {
-        let (Ok(start), Ok(length)) = (i64::try_from(range.start), i64::try_from(range.end - range.start)) else {
+        let (Ok(start), Ok(length)) = (i64::try_from(range.start), i64::try_from(range.end - range.start))
+        else {
             return Err(failed("zero", &self.name)(io::ErrorKind::InvalidInput.into()));
         };
         let keep = FallocateFlags::FALLOC_FL_KEEP_SIZE;
         // blkdev_fallocate in the kernel: the first only where the disk promises zeros afterwards, the second also by writing them.
-        for how in [FallocateFlags::FALLOC_FL_PUNCH_HOLE, FallocateFlags::FALLOC_FL_ZERO_RANGE] {
+        for how in [
+            FallocateFlags::FALLOC_FL_PUNCH_HOLE,
+            FallocateFlags::FALLOC_FL_ZERO_RANGE,
+        ] {
             match fallocate(&self.file, how | keep, start, length) {
                 Ok(()) => return Ok(()),
                 Err(Errno::EOPNOTSUPP | Errno::EINVAL | Errno::ENODEV | Errno::ENOSYS) => {}
@@ -172,12 +183,16 @@ impl Target {
 
     /// Writes at a byte of the disk.
     pub(super) fn write(&self, at: u64, bytes: &[u8]) -> Result<(), TargetError> {
-        self.file.write_all_at(bytes, at).map_err(failed("write to", &self.name))
+        self.file
+            .write_all_at(bytes, at)
+            .map_err(failed("write to", &self.name))
     }
 
     /// Waits until all is on the disk.
     pub(super) fn sync(&self) -> Result<(), TargetError> {
-        self.file.sync_all().map_err(failed("finish writing to", &self.name))
+        self.file
+            .sync_all()
+            .map_err(failed("finish writing to", &self.name))
     }
 }
 

@@ -30,7 +30,10 @@ fn image() -> Vec<u8> {
 }
 
 fn list(stream: &[u8]) -> ChunkList {
-    let digests: Vec<u8> = stream.chunks(CHUNK).flat_map(|chunk| *Sha256::of(chunk).as_bytes()).collect();
+    let digests: Vec<u8> = stream
+        .chunks(CHUNK)
+        .flat_map(|chunk| *Sha256::of(chunk).as_bytes())
+        .collect();
     ChunkList::read(&digests, stream.len() as u64).unwrap()
 }
 
@@ -65,11 +68,19 @@ async fn zeros_are_zeros_the_rest_is_written_and_the_beginning_is_held_back() {
     let (image, path) = (image(), disk(folder.path()));
     let stream = zstd::encode_all(&image[..], 1).unwrap();
     assert!(stream.len() > CHUNK, "one piece only");
-    let (_, head) = write_to(&path, &stream, list(&stream), image.len()).await.unwrap();
+    let (_, head) = write_to(&path, &stream, list(&stream), image.len())
+        .await
+        .unwrap();
     assert_eq!(head[..], image[..MIB]);
     let found = std::fs::read(&path).unwrap();
-    assert!(found[..MIB].iter().all(|byte| *byte == 0), "the beginning is on the disk");
-    assert!(found[MIB..image.len()] == image[MIB..], "the image is not what it was");
+    assert!(
+        found[..MIB].iter().all(|byte| *byte == 0),
+        "the beginning is on the disk"
+    );
+    assert!(
+        found[MIB..image.len()] == image[MIB..],
+        "the image is not what it was"
+    );
     // What is behind the image is nobody's; the end of the disk, where a table's copy could be, is zeroed.
     assert!(found[15 * MIB..].iter().all(|byte| *byte == 0));
 }
@@ -83,7 +94,10 @@ async fn a_flipped_byte_in_any_piece_is_refused_and_the_disk_does_not_boot() {
         let mut tampered = stream.clone();
         tampered[at] ^= 1;
         let refused = write_to(&path, &tampered, list(&stream), image.len()).await;
-        assert!(matches!(refused, Err(ImageError::Digest { number }) if number == at / CHUNK), "byte {at}");
+        assert!(
+            matches!(refused, Err(ImageError::Digest { number }) if number == at / CHUNK),
+            "byte {at}"
+        );
         let found = std::fs::read(&path).unwrap();
         assert!(found[..MIB].iter().all(|byte| *byte == 0), "byte {at}");
     }
@@ -113,7 +127,10 @@ async fn serve(content: Vec<u8>, cut: usize) -> SocketAddr {
             let mut request = vec![0; 2048];
             let length = stream.read(&mut request).await.unwrap();
             let text = String::from_utf8_lossy(&request[..length]).to_lowercase();
-            let from = text.split("range: bytes=").nth(1).and_then(|rest| rest.split('-').next()?.parse().ok());
+            let from = text
+                .split("range: bytes=")
+                .nth(1)
+                .and_then(|rest| rest.split('-').next()?.parse().ok());
             let (from, all) = (from.unwrap_or(0usize), content.len());
             let head = format!(
                 "HTTP/1.1 206 Partial Content\r\ncontent-range: bytes {from}-{}/{all}\r\ncontent-length: {}\r\n\r\n",
@@ -142,11 +159,16 @@ async fn a_broken_stream_goes_on_where_it_broke() {
         size: 0,
     };
     let (pieces, mut received) = mpsc::channel(8);
-    stream::run(gateway, &image, pieces, &Progress::silent()).await.unwrap();
+    stream::run(gateway, &image, pieces, &Progress::silent())
+        .await
+        .unwrap();
     let mut found = Vec::new();
     while let Some(piece) = received.recv().await {
         found.push(piece);
     }
-    assert_eq!(found.iter().map(Vec::len).collect::<Vec<_>>(), [CHUNK, CHUNK, 100]);
+    assert_eq!(
+        found.iter().map(Vec::len).collect::<Vec<_>>(),
+        [CHUNK, CHUNK, 100]
+    );
     assert!(found.concat() == content);
 }

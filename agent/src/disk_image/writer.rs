@@ -153,5 +153,7 @@ impl Write for Blocks {
 
 fn is_zero(block: &[u8]) -> bool {
     // In pieces that the compiler compares as a whole.
-    block.chunks(4096).all(|piece| piece.iter().fold(0, |all, byte| all | byte) == 0)
+    block
+        .chunks(4096)
+        .all(|piece| piece.iter().fold(0, |all, byte| all | byte) == 0)
 }

@@ -55,7 +55,12 @@ pub(crate) fn plant(root: &Path, plant: Plant) -> Result<(), AnyError> {
 
 fn leave(root: &Path, plant: &Plant, agent: &[u8]) -> Result<(), AnyError> {
     leave_files(root, &plant.facts, agent)?;
-    put(root, "/etc/hostname", 0o644, format!("{}\n", plant.hostname).as_bytes())?;
+    put(
+        root,
+        "/etc/hostname",
+        0o644,
+        format!("{}\n", plant.hostname).as_bytes(),
+    )?;
     let text = plant.user_data.expose();
     if CLOUD_INIT.iter().any(|path| root.join(path).exists()) {
         leave_seed(root, plant)?;
@@ -75,10 +80,18 @@ fn leave_seed(root: &Path, plant: &Plant) -> Result<(), AnyError> {
         text if text.trim().is_empty() => "#cloud-config\n",
         text => text,
     };
-    let meta_data = format!("instance-id: leaseboot-{}\nlocal-hostname: {}\n", plant.lease, plant.hostname);
+    let meta_data = format!(
+        "instance-id: leaseboot-{}\nlocal-hostname: {}\n",
+        plant.lease, plant.hostname
+    );
     put(root, &format!("{SEED}/user-data"), 0o600, text.as_bytes())?;
     put(root, &format!("{SEED}/meta-data"), 0o600, meta_data.as_bytes())?;
-    put(root, &format!("{SEED}/network-config"), 0o600, network_config(&plant.address).as_bytes())
+    put(
+        root,
+        &format!("{SEED}/network-config"),
+        0o600,
+        network_config(&plant.address).as_bytes(),
+    )
 }
 
 /// cloud-init's network configuration, version 2: the card by its address, since its name is the image's own affair.
@@ -106,7 +119,8 @@ mod tests {
                 "gateway_service":"10.99.0.1:80","mtu":1420,"keepalive_s":15},"private_key":"a","joins_the_wire":true}"#,
         )
         .unwrap();
-        let address = r#"{"mac":"52:54:00:4c:42:01","address":"10.10.0.11/24","router":"10.10.0.1","mtu":1500}"#;
+        let address =
+            r#"{"mac":"52:54:00:4c:42:01","address":"10.10.0.11/24","router":"10.10.0.1","mtu":1500}"#;
         Plant {
             lease: "l-1".parse().unwrap(),
             hostname: "web-1".parse().unwrap(),
@@ -129,16 +143,28 @@ mod tests {
     #[test]
     fn cloud_init_finds_text_name_and_address_and_nobody_else_reads_them() {
         let root = system(&[("usr/bin/cloud-init", ""), ("etc/hostname", "localhost\n")]);
-        leave(root.path(), &example("#cloud-config\npackages: [nginx]\n"), b"agent").unwrap();
+        leave(
+            root.path(),
+            &example("#cloud-config\npackages: [nginx]\n"),
+            b"agent",
+        )
+        .unwrap();
         let read = |path: &str| fs::read_to_string(root.path().join(path)).unwrap();
         assert_eq!(read("etc/hostname"), "web-1\n");
-        assert_eq!(read("var/lib/cloud/seed/nocloud/user-data"), "#cloud-config\npackages: [nginx]\n");
+        assert_eq!(
+            read("var/lib/cloud/seed/nocloud/user-data"),
+            "#cloud-config\npackages: [nginx]\n"
+        );
         assert_eq!(
             read("var/lib/cloud/seed/nocloud/meta-data"),
             "instance-id: leaseboot-l-1\nlocal-hostname: web-1\n"
         );
         let network = read("var/lib/cloud/seed/nocloud/network-config");
-        assert!(network.contains("52:54:00:4c:42:01") && network.contains("10.10.0.11/24") && network.contains("10.10.0.1"));
+        assert!(
+            network.contains("52:54:00:4c:42:01")
+                && network.contains("10.10.0.11/24")
+                && network.contains("10.10.0.1")
+        );
         let mode = |path: &str| fs::metadata(root.path().join(path)).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode("var/lib/cloud/seed/nocloud/user-data"), 0o600);
         assert!(read("etc/leaseboot/member.json").contains("\"joins_the_wire\": true"));

@@ -44,12 +44,8 @@ impl Tunnelled {
         let steps = &welcomed.steps;
         let merged = self.kickstart(welcomed).await?;
         let kickstart = self.fill(steps, &merged).await?;
-        let kernel = self
-            .fetch(steps, Step::Kernel, &image.kernel)
-            .await?;
-        let initrd = self
-            .fetch(steps, Step::Initrd, &image.initrd)
-            .await?;
+        let kernel = self.fetch(steps, Step::Kernel, &image.kernel).await?;
+        let initrd = self.fetch(steps, Step::Initrd, &image.initrd).await?;
         let mut parts = Some((kernel, initrd));
         steps
             .run(Step::Kexec, 1, async |_| {
@@ -57,7 +53,9 @@ impl Tunnelled {
                 let Some((kernel, initrd)) = parts.take() else {
                     return Err(failed("loaded twice".into()));
                 };
-                let archive = self.archive(install, image, welcomed, &kickstart).map_err(failed)?;
+                let archive = self
+                    .archive(install, image, welcomed, &kickstart)
+                    .map_err(failed)?;
                 let ramdisk = initrd
                     .with_archive(&archive)
                     .map_err(|error| failed(error.into()))?;

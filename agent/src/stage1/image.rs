@@ -57,8 +57,12 @@ impl Tunnelled {
                 let (Some(written), Some(text)) = (written.take(), text.take()) else {
                     return Err(Fault::Final("the member was left twice".into()));
                 };
-                let member = self.leave_member(install, written, &key, text).map_err(Fault::Final)?;
-                self.announce_key(install, key.public(), &member).await.map_err(Fault::Final)
+                let member = self
+                    .leave_member(install, written, &key, text)
+                    .map_err(Fault::Final)?;
+                self.announce_key(install, key.public(), &member)
+                    .await
+                    .map_err(Fault::Final)
             })
             .await?;
         until_lm_knows(&welcomed.session).await;
@@ -104,7 +108,9 @@ impl Tunnelled {
         let registered = register(&install.tunnel, key).await?;
         match registered == *told {
             true => Ok(()),
-            false => Err("the enterprise changed the member's settings while its disk image was written".into()),
+            false => {
+                Err("the enterprise changed the member's settings while its disk image was written".into())
+            }
         }
     }
 }
@@ -130,6 +136,8 @@ async fn until_lm_knows(session: &Session) {
         }
     };
     if tokio::time::timeout(LM_KNOWS_DEADLINE, knows).await.is_err() {
-        say!("the lease manager does not know yet that the disk is written; it may send the server to stage 1 once more");
+        say!(
+            "the lease manager does not know yet that the disk is written; it may send the server to stage 1 once more"
+        );
     }
 }

@@ -100,8 +100,16 @@ fn agree(install: &InstallTask, manifest: &SessionManifest) -> Result<(), Disagr
         ]),
         (TenantImage::Disk(lender), TenantImage::Disk(enterprise)) => pairs.extend([
             ("disk image", digest(&lender.stream), digest(&enterprise.stream)),
-            ("disk image's list of digests", digest(&lender.chunks), digest(&enterprise.chunks)),
-            ("disk image's length", lender.size.to_string(), enterprise.size.to_string()),
+            (
+                "disk image's list of digests",
+                digest(&lender.chunks),
+                digest(&enterprise.chunks),
+            ),
+            (
+                "disk image's length",
+                lender.size.to_string(),
+                enterprise.size.to_string(),
+            ),
         ]),
         (lender, enterprise) => pairs.push(("kind of image", kind(lender), kind(enterprise))),
     }

@@ -45,7 +45,8 @@ mod tests {
     use leaseboot_protocol::leases::MergeProblem;
     use leaseboot_protocol::settings::{Blob, TenantImage};
 
-    const TEXT: &str = "#cloud-config\nchpasswd: {expire: false}\nusers:\n  - {name: web, passwd: \"$6$a$b\"}\n";
+    const TEXT: &str =
+        "#cloud-config\nchpasswd: {expire: false}\nusers:\n  - {name: web, passwd: \"$6$a$b\"}\n";
 
     fn merged(house: &House, text: &str, gib: u64) -> Result<Merged, Vec<MergeProblem>> {
         let mut settings = settings(text);
@@ -67,7 +68,12 @@ mod tests {
     fn the_text_goes_through_as_it_is_to_a_disk_that_holds_the_image() {
         let merged = merged(&House::new(), TEXT, 2).unwrap();
         assert_eq!(merged.kickstart, TEXT);
-        assert!(merged.lines.iter().all(|line| line.owner == LineOwner::Enterprise));
+        assert!(
+            merged
+                .lines
+                .iter()
+                .all(|line| line.owner == LineOwner::Enterprise)
+        );
         // The small disk has 1 GiB.
         assert_eq!(merged.disk, "virtio-LARGE");
     }

@@ -7,8 +7,8 @@ use leaseboot_po::borrowing::Order;
 use leaseboot_po::config::{Content, Image, PoConfig};
 use leaseboot_po::control::client::ClientError;
 use leaseboot_po::error_chain;
-use leaseboot_po::images::intake::{self, Signatures, Wanted};
 use leaseboot_po::images::disk::{self, DiskRecord, WantedDisk};
+use leaseboot_po::images::intake::{self, Added, Signatures, Wanted};
 use leaseboot_po::images::record::{self, Record, VerifyError};
 use leaseboot_po::images::shelf::{self, Listed};
 use leaseboot_po::images::signature::Kind;
@@ -133,7 +133,8 @@ impl Add {
         if let Some(disk) = self.disk.take() {
             return self.add_disk(&config, disk);
         }
-        let (Some(kernel), Some(initrd), Some(command_line)) = (self.kernel, self.initrd, self.command_line) else {
+        let (Some(kernel), Some(initrd), Some(command_line)) = (self.kernel, self.initrd, self.command_line)
+        else {
             bail!("an image is --kernel, --initrd and --command-line, or --disk");
         };
         let signatures = match (self.kernel_signature, self.initrd_signature, self.public_key) {
@@ -155,42 +156,7 @@ impl Add {
             anyway: self.anyway,
         };
         let added = intake::add(&images(&config), &wanted)?;
-        let Record {
-            found_kernel,
-            found_initrd,
-            signed,
-            ..
-        } = &added.record;
-        println!("kernel: {found_kernel}");
-        let parts: Vec<_> = found_initrd
-            .parts
-            .iter()
-            .map(|part| {
-                let kind = if part.microcode { " (early microcode)" } else { "" };
-                format!("{}{kind}", part.compression)
-            })
-            .collect();
-        println!(
-            "initrd: {}; {}; {} MiB unpacked",
-            parts.join(" + "),
-            found_initrd.kind,
-            found_initrd.unpacked >> 20
-        );
-        println!(
-            "memory: a server needs {} MiB (min_memory_mib in image.toml)",
-            added.min_memory_mib
-        );
-        match signed {
-            Some(kind) => println!("signature: good ({kind})"),
-            None => println!("signature: none was given"),
-        }
-        println!("{}", added.ways);
-        if let Some(installer) = added.ways.installer {
-            println!("profiles for it have installer = {installer:?}");
-        }
-        for obstacle in &added.ways.obstacles {
-            println!("not supported: {obstacle}");
-        }
+        tell(&added);
         println!("image {} is added", wanted.name);
         Ok(ExitCode::SUCCESS)
     }
@@ -208,6 +174,46 @@ impl Add {
         println!("profiles for it need no installer; their user_data, if any, is cloud-init's");
         println!("image {} is added", wanted.name);
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// What was found out.
+fn tell(added: &Added) {
+    let Record {
+        found_kernel,
+        found_initrd,
+        signed,
+        ..
+    } = &added.record;
+    println!("kernel: {found_kernel}");
+    let parts: Vec<_> = found_initrd
+        .parts
+        .iter()
+        .map(|part| {
+            let kind = if part.microcode { " (early microcode)" } else { "" };
+            format!("{}{kind}", part.compression)
+        })
+        .collect();
+    println!(
+        "initrd: {}; {}; {} MiB unpacked",
+        parts.join(" + "),
+        found_initrd.kind,
+        found_initrd.unpacked >> 20
+    );
+    println!(
+        "memory: a server needs {} MiB (min_memory_mib in image.toml)",
+        added.min_memory_mib
+    );
+    match signed {
+        Some(kind) => println!("signature: good ({kind})"),
+        None => println!("signature: none was given"),
+    }
+    println!("{}", added.ways);
+    if let Some(installer) = added.ways.installer {
+        println!("profiles for it have installer = {installer:?}");
+    }
+    for obstacle in &added.ways.obstacles {
+        println!("not supported: {obstacle}");
     }
 }
 
@@ -303,8 +309,8 @@ impl Verify {
             }
             match verify(&images.join(&name), self.public_key.as_deref()) {
                 Ok(signed) => {
-                    let signed = signed
-                        .map_or("not signed".to_owned(), |kind| format!("signature good ({kind})"));
+                    let signed =
+                        signed.map_or("not signed".to_owned(), |kind| format!("signature good ({kind})"));
                     println!("{name}: as it was added; {signed}");
                 }
                 Err(error) => {

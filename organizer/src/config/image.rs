@@ -77,7 +77,9 @@ impl ImageFiles {
     /// The image's folder.
     pub fn folder(&self) -> Option<&Path> {
         match self {
-            ImageFiles::Installer { kernel: first, .. } | ImageFiles::Disk { disk: first, .. } => first.parent(),
+            ImageFiles::Installer { kernel: first, .. } | ImageFiles::Disk { disk: first, .. } => {
+                first.parent()
+            }
         }
     }
 }

@@ -190,11 +190,7 @@ fn no_such_profile(profiles: &Path, name: &str) -> ConfigError {
     }
 }
 
-fn load_image(
-    folder: &Path,
-    source: &Source,
-    file: &ProfileFile,
-) -> Result<(Image, Installer), ConfigError> {
+fn load_image(folder: &Path, source: &Source, file: &ProfileFile) -> Result<(Image, Installer), ConfigError> {
     let name = &file.image;
     let path = folder.join("images").join(name.get_ref());
     if is_folder_name(name.get_ref()) && path.is_dir() {
@@ -235,7 +231,9 @@ fn refused_argument(installer: Installer, image: &Image) -> Option<Objection> {
         return None;
     };
     let objections = arguments::examine(syntax, image.command_line().unwrap_or_default());
-    objections.into_iter().find(|objection| objection.verdict == Verdict::Refused)
+    objections
+        .into_iter()
+        .find(|objection| objection.verdict == Verdict::Refused)
 }
 
 /// A disk image says itself that it is one.
@@ -261,7 +259,8 @@ fn load_text(
             Ok((Source::of_text(&path, ""), path))
         }
         (None, _) => {
-            let problem = "names no text for the installer: write kickstart = \"FILE\" (or preseed, or autoinstall)";
+            let problem =
+                "names no text for the installer: write kickstart = \"FILE\" (or preseed, or autoinstall)";
             Err(source.whole(problem.to_owned()))
         }
     }
@@ -282,8 +281,7 @@ fn load_kickstart(
         return Err(source.at(named.span(), problem));
     }
     let text = Source::read(&path, "it must be UTF-8 text")?;
-    merged::check_outline(installer, text.text())
-        .map_err(|error| text.line(error.line, error.problem))?;
+    merged::check_outline(installer, text.text()).map_err(|error| text.line(error.line, error.problem))?;
     Ok((text, path))
 }
 

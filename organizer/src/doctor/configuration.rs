@@ -45,7 +45,11 @@ fn doubtful_arguments(name: &str, profile: &Profile) -> Vec<Finding> {
     let objections = arguments::examine(syntax, profile.image.command_line().unwrap_or_default());
     let warning = |objection: arguments::Objection| {
         let found = format!("the command line of {name}'s image has {objection}");
-        Finding::warning("command line", found, "look it up in docs/installers.md, or leave it")
+        Finding::warning(
+            "command line",
+            found,
+            "look it up in docs/installers.md, or leave it",
+        )
     };
     objections.into_iter().map(warning).collect()
 }

@@ -90,11 +90,59 @@ const GONE: [(&str, &str); 13] = [
 ];
 /// Words of Anaconda's own, in some release.
 const KNOWN: [&str; 53] = [
-    "addrepo", "blscfg", "cmdline", "dd", "debug", "dhcpclass", "disklabel", "dmraid", "geoloc", "gpt", "graphical", "headless",
-    "kdump_addon", "keymap", "ks", "ks.all", "ks.sendmac", "ks.sendsn", "ksstrict", "lang", "loglevel", "memcheck", "multilib",
-    "nodmraid", "nokill", "nomemcheck", "nompath", "noninteractive", "nosave", "noshell", "notmux", "noverifyssl", "profile",
-    "proxy", "rdp", "rdp.password", "rdp.username", "repo", "rescue", "resolution", "selinux", "singlelang", "sshd", "stage2",
-    "stage2.all", "syslog", "text", "updates", "virtiolog", "vnc", "waitfornet", "xtimeout", "zram",
+    "addrepo",
+    "blscfg",
+    "cmdline",
+    "dd",
+    "debug",
+    "dhcpclass",
+    "disklabel",
+    "dmraid",
+    "geoloc",
+    "gpt",
+    "graphical",
+    "headless",
+    "kdump_addon",
+    "keymap",
+    "ks",
+    "ks.all",
+    "ks.sendmac",
+    "ks.sendsn",
+    "ksstrict",
+    "lang",
+    "loglevel",
+    "memcheck",
+    "multilib",
+    "nodmraid",
+    "nokill",
+    "nomemcheck",
+    "nompath",
+    "noninteractive",
+    "nosave",
+    "noshell",
+    "notmux",
+    "noverifyssl",
+    "profile",
+    "proxy",
+    "rdp",
+    "rdp.password",
+    "rdp.username",
+    "repo",
+    "rescue",
+    "resolution",
+    "selinux",
+    "singlelang",
+    "sshd",
+    "stage2",
+    "stage2.all",
+    "syslog",
+    "text",
+    "updates",
+    "virtiolog",
+    "vnc",
+    "waitfornet",
+    "xtimeout",
+    "zram",
 ];
 /// Further words that begin with one of these.
 const FAMILIES: [&str; 3] = ["vnc", "webui", "xdriver"];
@@ -120,16 +168,21 @@ fn look(syntax: KickstartSyntax, word: &str) -> Option<Objection> {
     match name {
         "ip" => told(address_form(value)),
         "BOOTIF" => told(card_form(value)),
-        "bootdev" | "nameserver" | "inst.proxy" | "proxy" | "inst.repo" | "inst.stage2" if value.is_empty() => {
+        "bootdev" | "nameserver" | "inst.proxy" | "proxy" | "inst.repo" | "inst.stage2"
+            if value.is_empty() =>
+        {
             Some(refused(word, "it needs a value"))
         }
-        "nameserver" if value.parse::<IpAddr>().is_err() => {
-            Some(refused(word, "dracut takes one address in each nameserver=, and no list"))
-        }
-        "inst.repo" | "inst.stage2" if value.starts_with("cdrom") || value.starts_with("hd:") => Some(doubtful(
+        "nameserver" if value.parse::<IpAddr>().is_err() => Some(refused(
             word,
-            "a lent server has neither a CD nor a disk with your files: name a place inside of your network, by http, https, ftp or nfs",
+            "dracut takes one address in each nameserver=, and no list",
         )),
+        "inst.repo" | "inst.stage2" if value.starts_with("cdrom") || value.starts_with("hd:") => {
+            Some(doubtful(
+                word,
+                "a lent server has neither a CD nor a disk with your files: name a place inside of your network, by http, https, ftp or nfs",
+            ))
+        }
         "rd.neednet" if !matches!(value, "" | "0" | "1") => Some(refused(word, "it is 0 or 1")),
         _ => anaconda(syntax, word, name, value),
     }
@@ -139,7 +192,10 @@ fn anaconda(syntax: KickstartSyntax, word: &str, name: &str, value: &str) -> Opt
     let own = name.strip_prefix("inst.");
     let plain = own.unwrap_or(name);
     if let Some((_, instead)) = GONE.iter().find(|(gone, _)| *gone == plain) {
-        return Some(refused(word, format!("Anaconda has it no more; instead of it: {instead}")));
+        return Some(refused(
+            word,
+            format!("Anaconda has it no more; instead of it: {instead}"),
+        ));
     }
     if plain == "ks" && value.starts_with("floppy") {
         return Some(refused(word, "Anaconda reads no floppy disks any more"));
@@ -147,7 +203,10 @@ fn anaconda(syntax: KickstartSyntax, word: &str, name: &str, value: &str) -> Opt
     let Some(own) = own else {
         let (_, instead) = BARE.iter().find(|(bare, _)| *bare == name)?;
         return needs_prefix(syntax).then(|| {
-            refused(word, format!("the installer of {syntax} takes no words without their prefix; write {instead}"))
+            refused(
+                word,
+                format!("the installer of {syntax} takes no words without their prefix; write {instead}"),
+            )
         });
     };
     let since = |rhel: u8, fedora: u8| match syntax.family {
@@ -157,16 +216,32 @@ fn anaconda(syntax: KickstartSyntax, word: &str, name: &str, value: &str) -> Opt
     let is_vnc = own.starts_with("vnc");
     let is_rdp = own.starts_with("rdp");
     if is_vnc && since(10, 43) {
-        return Some(refused(word, format!("the installer of {syntax} has no VNC; write inst.rdp, or inst.text")));
+        return Some(refused(
+            word,
+            format!("the installer of {syntax} has no VNC; write inst.rdp, or inst.text"),
+        ));
     }
     if is_rdp && !since(10, 42) {
-        return Some(refused(word, format!("the installer of {syntax} has no RDP; write inst.vnc, or inst.text")));
+        return Some(refused(
+            word,
+            format!("the installer of {syntax} has no RDP; write inst.vnc, or inst.text"),
+        ));
     }
     if matches!(own, "nompath" | "dmraid" | "nodmraid") && since(10, 43) {
-        return Some(refused(word, format!("the installer of {syntax} does not know it any more; take it away")));
+        return Some(refused(
+            word,
+            format!("the installer of {syntax} does not know it any more; take it away"),
+        ));
     }
-    let known = KNOWN.contains(&own) || own.ends_with("_addon") || FAMILIES.iter().any(|family| own.starts_with(family));
-    (!known).then(|| doubtful(word, "no release of Anaconda that we know of has it; is it written as it should be?"))
+    let known = KNOWN.contains(&own)
+        || own.ends_with("_addon")
+        || FAMILIES.iter().any(|family| own.starts_with(family));
+    (!known).then(|| {
+        doubtful(
+            word,
+            "no release of Anaconda that we know of has it; is it written as it should be?",
+        )
+    })
 }
 
 /// Fedora 34, and RHEL 9 which was made of it, ignore Anaconda's words without `inst.`.
@@ -190,7 +265,11 @@ fn address_form(value: &str) -> Option<String> {
         [address, peer, router, mask, _, _, way, ..] if fields.len() <= 10 => {
             let free = |text: &str| text.is_empty() || text.parse::<IpAddr>().is_ok();
             let prefix = mask.parse::<u8>().is_ok_and(|prefix| prefix <= 128);
-            free(address) && free(peer) && free(router) && (free(mask) || prefix) && (way.is_empty() || ways(way))
+            free(address)
+                && free(peer)
+                && free(router)
+                && (free(mask) || prefix)
+                && (way.is_empty() || ways(way))
         }
         _ => false,
     };
@@ -207,7 +286,10 @@ fn fields(value: &str) -> Vec<String> {
             '[' => depth += 1,
             ']' => depth = depth.saturating_sub(1),
             ':' if depth == 0 => fields.push(String::new()),
-            _ => fields.last_mut().expect("there is one from the start").push(character),
+            _ => fields
+                .last_mut()
+                .expect("there is one from the start")
+                .push(character),
         }
     }
     fields
@@ -246,7 +328,9 @@ mod tests {
     }
 
     fn is_refused(release: &str, word: &str) -> bool {
-        of(release, word).iter().any(|objection| objection.verdict == Verdict::Refused)
+        of(release, word)
+            .iter()
+            .any(|objection| objection.verdict == Verdict::Refused)
     }
 
     #[test]
@@ -284,7 +368,10 @@ mod tests {
         ] {
             assert_eq!(!is_refused(release, "inst.vncpassword=x"), vnc, "{release}");
             assert_eq!(!is_refused(release, "inst.rdp.username=x"), rdp, "{release}");
-            assert_eq!(is_refused(release, "inst.nompath"), release == "RHEL10" || release == "F43");
+            assert_eq!(
+                is_refused(release, "inst.nompath"),
+                release == "RHEL10" || release == "F43"
+            );
         }
     }
 
@@ -322,7 +409,7 @@ mod tests {
             "ip=2001:db8::2::2001:db8::1:64::eno1:none",
             "ip=bootif",
             "BOOTIF=eno1",
-            "BOOTIF=01-52-54-00-12-34",
+            "BOOTIF=01-52-54-00-12",
             "nameserver=10.0.0.1,10.0.0.2",
             "ip=a:dhcp ip=b:dhcp",
             "inst.repo=",
@@ -334,7 +421,11 @@ mod tests {
 
     #[test]
     fn what_nobody_knows_is_doubtful_and_no_more() {
-        for word in ["inst.kickstart=http://a", "inst.repo=cdrom", "inst.stage2=hd:LABEL=x"] {
+        for word in [
+            "inst.kickstart=http://a",
+            "inst.repo=cdrom",
+            "inst.stage2=hd:LABEL=x",
+        ] {
             let [objection] = &of("RHEL9", word)[..] else {
                 panic!("{word}")
             };

@@ -7,7 +7,9 @@ const MIB: u64 = 1 << 20;
 fn head(size: u64, partitions: &[(u64, u64)]) -> Vec<u8> {
     let mut head = vec![0; HEAD];
     let sectors = size / SECTOR;
-    head[446..462].copy_from_slice(&[0, 0, 2, 0, PROTECTIVE, 0xff, 0xff, 0xff, 1, 0, 0, 0, 0xff, 0xff, 0, 0]);
+    head[446..462].copy_from_slice(&[
+        0, 0, 2, 0, PROTECTIVE, 0xff, 0xff, 0xff, 1, 0, 0, 0, 0xff, 0xff, 0, 0,
+    ]);
     head[510..512].copy_from_slice(&[0x55, 0xaa]);
     for (number, (first, last)) in partitions.iter().enumerate() {
         let at = 1024 + ENTRY * number;
@@ -60,7 +62,10 @@ fn a_disk_of_the_images_own_size_is_enough_and_a_smaller_one_is_not() {
     assert_eq!(table.grow(8 * MIB).unwrap().last, 14_335);
     assert_eq!(
         table.grow(8 * MIB - 512),
-        Err(GptError::TooLarge { image: 16_384, disk: 16_383 })
+        Err(GptError::TooLarge {
+            image: 16_384,
+            disk: 16_383
+        })
     );
 }
 
@@ -85,7 +90,13 @@ fn partitions_that_overlap_or_lie_outside_are_refused() {
         &[(2048, 16_383)],
         &[],
     ] {
-        assert!(matches!(Gpt::read(&head(8 * MIB, wrong), 8 * MIB), Err(GptError::Unsound(_))), "{wrong:?}");
+        assert!(
+            matches!(
+                Gpt::read(&head(8 * MIB, wrong), 8 * MIB),
+                Err(GptError::Unsound(_))
+            ),
+            "{wrong:?}"
+        );
     }
 }
 

@@ -136,6 +136,58 @@ fn to_installing() -> Vec<Event> {
     events
 }
 
+fn to_writing() -> Vec<Event> {
+    let mut events = Vec::from(to_booting());
+    events.extend([
+        Event::PowerDone(PowerOrder::NetworkBootOnce),
+        Event::Hello,
+        Event::AgentKey(KEY),
+        finished(AgentStep::Tunnel),
+        finished(AgentStep::Kickstart),
+    ]);
+    events
+}
+
+#[test]
+fn a_written_disk_goes_on_without_a_second_stage() {
+    let mut life = Life::begin().on(to_writing());
+    let written = report(
+        AgentStep::Image,
+        Outcome::Progress {
+            bytes: 1,
+            total: None,
+        },
+    );
+    let before = life.lease.deadline;
+    life.try_on(written).unwrap();
+    assert!(life.lease.deadline > before, "what moves is given time");
+    assert_eq!(life.state(), LeaseState::TunnelUp);
+    for (event, state) in [
+        (finished(AgentStep::Image), LeaseState::Chained),
+        (
+            report(AgentStep::Member, Outcome::Started),
+            LeaseState::Installing,
+        ),
+        (Event::MemberRegistered, LeaseState::Installed),
+        (finished(AgentStep::Member), LeaseState::Installed),
+        (Event::MemberSeen, LeaseState::InService),
+    ] {
+        life.try_on(event).unwrap();
+        assert_eq!(life.state(), state);
+    }
+}
+
+#[test]
+fn an_image_that_is_not_what_was_promised_is_the_enterprises_own_failure() {
+    for step in [AgentStep::Image, AgentStep::Member] {
+        let mut life = Life::begin();
+        life.rules.attempts = std::num::NonZeroU32::MIN;
+        let life = life.on(to_writing()).on([failed(step, false)]);
+        assert_eq!(life.state(), LeaseState::Returning, "{step}");
+        assert_eq!(life.let_go(), None, "{step}");
+    }
+}
+
 #[test]
 fn a_smooth_transfer_goes_through_every_state() {
     let mut life = Life::begin();

@@ -134,19 +134,16 @@ impl Transition<'_> {
                 recorded,
             ),
             (AgentStep::Kexec, Outcome::Started | Outcome::Finished { .. })
-            | (AgentStep::Initrd, Outcome::Finished { .. })
+            | (AgentStep::Initrd | AgentStep::Image, Outcome::Finished { .. })
             | (AgentStep::Wrapper, Outcome::Started) => {
-                let why = "kernel, initrd and kickstart are verified";
+                let why = "all that the server is to run is verified";
                 self.advance(Phase::Chained(boot), why, recorded)
             }
-            (AgentStep::Image, Outcome::Finished { .. }) => {
-                let why = "the disk image is verified, and on the disk but for its beginning";
-                self.advance(Phase::Chained(boot), why, recorded)
-            }
-            (AgentStep::Member, Outcome::Started) => {
-                let why = "the member is being left in the written disk";
-                self.advance(Phase::Installing(boot), why, recorded)
-            }
+            (AgentStep::Member, Outcome::Started) => self.advance(
+                Phase::Installing(boot),
+                "the member is left in the written disk",
+                recorded,
+            ),
             (AgentStep::Wrapper, Outcome::Finished { .. }) => self.advance(
                 Phase::Installing(boot),
                 "the wrapper speaks from stage 2",

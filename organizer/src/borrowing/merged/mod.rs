@@ -123,11 +123,22 @@ mod tests {
         let ours = "#cloud-config\npackages: [nginx]\n";
         assert_eq!(untouched(ours, ours), Ok(0));
         assert_eq!(untouched("", ""), Ok(0));
-        for theirs in ["", "#cloud-config\n", "#cloud-config\npackages: [sshd]\n", "#cloud-config\nruncmd: [x]\npackages: [nginx]\n"] {
-            assert!(matches!(untouched(ours, theirs), Err(MergeObjection::Lost { .. })), "{theirs:?}");
+        for theirs in [
+            "",
+            "#cloud-config\n",
+            "#cloud-config\npackages: [sshd]\n",
+            "#cloud-config\nruncmd: [x]\npackages: [nginx]\n",
+        ] {
+            assert!(
+                matches!(untouched(ours, theirs), Err(MergeObjection::Lost { .. })),
+                "{theirs:?}"
+            );
         }
         let more = format!("{ours}runcmd: [x]\n");
-        assert!(matches!(untouched(ours, &more), Err(MergeObjection::Added { line: 3, .. })));
+        assert!(matches!(
+            untouched(ours, &more),
+            Err(MergeObjection::Added { line: 3, .. })
+        ));
         assert!(untouched("", "runcmd: [x]\n").is_err());
     }
 }
