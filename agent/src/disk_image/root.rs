@@ -33,6 +33,8 @@ const KINDS: [(u64, &[u8], &str); 6] = [
     (512, b"LABELONE", "LVM"),
     (82, b"FAT32", "FAT"),
 ];
+/// What both need for their checksums; the kernel would ask modprobe, which stage 1 has not.
+const CHECKSUMS: &str = "crc32c_generic";
 /// Those that stage 1 has drivers for.
 const MOUNTABLE: [&str; 2] = ["ext4", "xfs"];
 
@@ -99,6 +101,7 @@ pub(super) fn mount(target: &Target, partitions: &[Partition], last: u32) -> Res
         else {
             continue;
         };
+        drivers.load(CHECKSUMS)?;
         drivers.load(kind)?;
         let root = mount_one(target, &partition, kind)?;
         if is_system(Path::new(PLACE)) {
