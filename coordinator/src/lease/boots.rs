@@ -10,7 +10,8 @@
 //! Anybody on the wire can ask, so asking changes nothing: an attempt counts when the agent has spoken.
 //!
 //! A server that is to install is given the drivers of the hardware on record only, so that less crosses the wire. When such a boot stays silent, because a card is
-//! not the one on record, the lease's next boots bring every driver. A boot for a hardware report or an erasure always does: it must see what nobody wrote down.
+//! not the one on record, the lease's next boots bring every driver. A boot for a hardware report or an erasure always does: it must see what nobody wrote down. So does one
+//! for a disk image, whose file systems are in no archive of a driver.
 
 use super::driver::{Driver, DriverError, locked, now};
 use super::tokens;
@@ -99,9 +100,16 @@ impl Driver {
         Ok(match phase {
             phase if phase.boots_disk() => Purpose::Disk,
             phase if phase.wipes() => Purpose::Agent(Some(lease)),
+            phase if phase.boots_agent() && self.writes_a_disk(&lease).await? => Purpose::Agent(Some(lease)),
             phase if phase.boots_agent() => Purpose::Install(lease, hardware.unwrap_or_default().pci),
             _ => Purpose::Agent(None),
         })
+    }
+
+    /// The file systems of disk images are only in the whole stage 1: no record of hardware asks for them.
+    async fn writes_a_disk(&self, lease: &LeaseId) -> Result<bool, DriverError> {
+        let merged = self.store.kickstart(lease).await?;
+        Ok(merged.is_some_and(|merged| merged.settings.image.disk().is_some()))
     }
 
     async fn drivers(&self, mac: MacAddress, purpose: Purpose) -> Result<(DriverSet, Drivers), DriverError> {
