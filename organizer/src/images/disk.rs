@@ -109,7 +109,7 @@ pub fn add(images: &Path, wanted: &WantedDisk) -> Result<DiskRecord, AddError> {
     make_folder(images)?;
     let _lock = shelf::lock(images)?;
     let nascent = Nascent::begin(images, &wanted.name)?;
-    let record = fill(nascent.folder(), wanted)?;
+    let record = fill(nascent.fresh(), wanted)?;
     nascent.keep(images)?;
     Ok(record)
 }

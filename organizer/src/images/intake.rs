@@ -185,7 +185,7 @@ impl Nascent {
     }
 
     /// The hidden folder.
-    pub(super) fn folder(&self) -> &Path {
+    pub(super) fn fresh(&self) -> &Path {
         &self.fresh
     }
 
@@ -230,7 +230,7 @@ pub fn add(images: &Path, wanted: &Wanted) -> Result<Added, AddError> {
     make_folder(images)?;
     let _lock = shelf::lock(images)?;
     let nascent = Nascent::begin(images, &wanted.name)?;
-    let added = fill(nascent.folder(), wanted)?;
+    let added = fill(nascent.fresh(), wanted)?;
     nascent.keep(images)?;
     Ok(added)
 }
