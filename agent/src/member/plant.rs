@@ -42,12 +42,16 @@ pub(crate) struct Plant {
 /// Leaves the member in the system that is mounted at `root`.
 pub(crate) fn plant(root: &Path, plant: Plant) -> Result<(), AnyError> {
     let agent = fs::read("/proc/self/exe")?;
-    let root = root.to_owned();
+    let (root, outside) = (root.to_owned(), fs::File::open("/")?);
     let inside = move || -> Result<(), AnyError> {
         unshare(CloneFlags::CLONE_FS)?;
         nix::unistd::chroot(&root)?;
         std::env::set_current_dir("/")?;
-        leave(Path::new("/"), &plant, &agent)
+        let left = leave(Path::new("/"), &plant, &agent);
+        // A thread's context lives on for a moment after it was joined, and would keep the image's root busy.
+        nix::unistd::fchdir(&outside)?;
+        nix::unistd::chroot(".")?;
+        left
     };
     let ended = std::thread::spawn(inside).join();
     ended.unwrap_or_else(|_| Err("the thread that left the member in the disk image broke off".into()))
