@@ -19,17 +19,12 @@ pub(crate) fn main(facts: &Path) -> Result<(), AnyError> {
         .build()?;
     runtime.block_on(async {
         let mut stop = signal(SignalKind::terminate())?;
-<<<<<<< HEAD
-        close_the_wire(&facts).await;
-        let tunnel = Plane::by_tun(&key, &facts.tunnel).await?;
-=======
         if facts.joins_the_wire {
             join_the_wire(&facts).await?;
         } else {
             close_the_wire(&facts).await;
         }
-        let tunnel = dial(&key, &facts.tunnel).await?;
->>>>>>> b5a4930 (Write a tenant's disk image from stage 1: every piece checked before it is decoded, the first megabyte last, the member left in it)
+        let tunnel = Plane::by_tun(&key, &facts.tunnel).await?;
         println!(
             "the tunnel {} to {} is up",
             facts.tunnel.address, facts.tunnel.gateway_endpoint
