@@ -25,7 +25,7 @@ pub(crate) struct ImageCommand {
 
 #[derive(Subcommand)]
 enum Command {
-    Add(Add),
+    Add(Box<Add>),
     List(List),
     Verify(Verify),
     Remove(Remove),
