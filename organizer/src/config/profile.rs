@@ -24,7 +24,12 @@ use toml::Spanned;
 struct ProfileFile {
     image: Spanned<String>,
     installer: Option<Installer>,
-    #[serde(alias = "preseed", alias = "autoinstall", alias = "variables", alias = "user_data")]
+    #[serde(
+        alias = "preseed",
+        alias = "autoinstall",
+        alias = "variables",
+        alias = "user_data"
+    )]
     kickstart: Option<Spanned<PathBuf>>,
     hostname: Spanned<String>,
     #[serde(default)]
