@@ -22,6 +22,7 @@ mod errors;
 mod gateway;
 mod hardware;
 mod http;
+mod init_root;
 mod kernel_log;
 mod kexec;
 mod lm;

@@ -151,7 +151,8 @@ pub fn add_profile(po: &Organizer, name: &str, initrd: &[u8], labels: &[(&str, &
     add_profile_with_words(po, name, initrd, labels, "")
 }
 
-fn add_profile_with_words(
+/// As [`add_profile`], with these words on the kernel's command line as well.
+pub fn add_profile_with_words(
     po: &Organizer,
     name: &str,
     initrd: &[u8],

@@ -40,6 +40,8 @@ enum Which {
     Merge,
     /// 10,000 simulated servers boot, report and are installed against one Lease Manager, on SQLite and on PostgreSQL; about 18 minutes
     Fleet,
+    /// A download by each data plane of stage 2, on an emulated server; needs `cargo xtask image` and the boot image of `cargo xtask test`
+    Planes,
     /// TCP and 500 peers through our data plane, gotatun, boringtun-cli and wireguard-go
     Tunnel,
 }
@@ -93,6 +95,14 @@ impl Which {
                 of: ("leaseboot-lm", "merge"),
                 programs: &[],
                 installed: &[],
+                unpacked: &[],
+                crates: &[],
+            },
+            Which::Planes => Recipe {
+                name: "planes",
+                of: ("leaseboot-tests", "planes"),
+                programs: MANAGERS,
+                installed: &["iproute2", "qemu-system-x86", "zstd"],
                 unpacked: &[],
                 crates: &[],
             },

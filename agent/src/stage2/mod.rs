@@ -12,6 +12,7 @@
 //! The child's name begins with `@`, which systemd spares when it changes the root (systemd's "Root Storage Daemons"). The facts,
 //! which hold the key and the token, are gone from the file system before anybody else's program runs.
 
+mod installer_log;
 pub(crate) mod tunnel;
 mod upkeep;
 

@@ -1,13 +1,15 @@
 //! The wrapper's child: puts network and tunnel up in the second kernel, proves the tunnel, and then carries packets until the
-//! machine goes down. It knows nothing of the installer.
+//! machine goes down. It holds the lender's address meanwhile, and tells what the installer's log says; else it knows nothing of the installer.
 
 use super::READY;
+use super::installer_log::{self, Logs};
 use super::upkeep::{self, Held};
 use crate::clock;
 use crate::console::say;
 use crate::drivers::{Drivers, Wanted};
 use crate::errors::{AnyError, chain};
 use crate::gateway::Gateway;
+use crate::init_root::InitRoot;
 use crate::lm::{self, LeaseManager};
 use crate::network;
 use crate::path_mtu;
@@ -51,20 +53,23 @@ fn carry() -> Result<(), AnyError> {
         let lm = LeaseManager::new(&facts.lm_url, &facts.lm_others, &facts.lm_ca_pem)?;
         let session = lm.session(facts.session_token.clone());
         let delivery = steps.connect(session, 0);
-        let up = put_up(&steps, drivers, &facts, &key).await;
+        let command_line = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
+        let up = put_up(&steps, drivers, &facts, &key, &command_line).await;
         delivery.flush().await;
         let tunnel = up?;
         let mtu = path_mtu::driver::settle(&tunnel, &facts.tunnel, facts.tunnel.mtu).await;
         let changes = upkeep::listen()?;
+        let root = InitRoot::open()?;
         parent.write_all(READY)?;
         if let Some(url) = tunnel.proxy_url() {
             parent.write_all(url.as_bytes())?;
         }
         drop(parent);
         release_stdin();
-        // Goal: both until the machine goes down. Neither ends, so none is dropped.
+        // Goal: all three until the machine goes down. None ends, so none is dropped.
         tokio::select! {
             never = path_mtu::driver::keep(&tunnel, &facts.tunnel, mtu) => match never {},
+            never = installer_log::follow(root, Logs::on(&command_line), steps) => match never {},
             never = upkeep::keep(changes, &held, &tunnel) => match never {},
         }
     })
@@ -94,14 +99,14 @@ async fn put_up(
     mut drivers: Drivers,
     facts: &Stage2Facts,
     key: &PrivateKey,
+    command_line: &str,
 ) -> Result<Plane, StepFailed> {
     let mut running = None;
-    let command_line = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
     let gateway = Gateway::new(facts.tunnel.gateway_service);
     steps
         .run(Step::Wrapper, PROOF_ATTEMPTS, async |progress| {
             if running.is_none() {
-                let wish = Wish::on(&command_line).map_err(|error| Fault::Final(error.into()))?;
+                let wish = Wish::on(command_line).map_err(|error| Fault::Final(error.into()))?;
                 let plane = Plane::start(wish, &mut drivers, key, &facts.tunnel).await;
                 let plane = plane.map_err(|error| Fault::Again(error.into()))?;
                 progress.note(plane.describe());

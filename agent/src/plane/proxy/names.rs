@@ -1,14 +1,9 @@
 //! Names for the HTTP proxy, resolved as the installer would: by the `hosts` and `resolv.conf` of whatever is PID 1 now, and by servers behind the tunnel.
-//!
-//! This process keeps the root of the first initramfs, which a change of root empties; `/proc/1/root` leads to where the installer lives. The descriptor of
-//! `/proc/1` is opened while the wrapper has `/proc` mounted, and stays good.
 
 use super::Inside;
+use crate::init_root::InitRoot;
 use leaseboot_tunnel::userspace::names::{self, NameError};
-use nix::fcntl::{OFlag, openat};
-use nix::sys::stat::Mode;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 use tokio::time::timeout;
@@ -48,9 +43,7 @@ pub(super) enum LookupError {
 }
 
 /// Where PID 1 lives.
-pub(super) struct Root {
-    process: File,
-}
+pub(super) struct Root(InitRoot);
 
 /// What `resolv.conf` says (resolv.conf(5)).
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -62,25 +55,7 @@ struct Resolver {
 impl Root {
     /// Must be called while `/proc` is mounted.
     pub(super) fn of_init() -> io::Result<Self> {
-        Ok(Self {
-            process: File::open("/proc/1")?,
-        })
-    }
-
-    /// A file's beginning; empty when there is none.
-    fn read(&self, path: &str) -> String {
-        let inside = format!("root/{path}");
-        let mut text = String::new();
-        if let Ok(file) = openat(
-            &self.process,
-            inside.as_str(),
-            OFlag::O_RDONLY | OFlag::O_CLOEXEC,
-            Mode::empty(),
-        ) {
-            // What cannot be read is as if it were not there.
-            let _ = File::from(file).take(MOST).read_to_string(&mut text);
-        }
-        text
+        Ok(Self(InitRoot::open()?))
     }
 
     /// The first address of a host, which may be an address itself.
@@ -88,10 +63,10 @@ impl Root {
         if let Ok(address) = host.parse() {
             return Ok(address);
         }
-        if let Some(address) = in_hosts(&self.read("etc/hosts"), host) {
+        if let Some(address) = in_hosts(&self.0.read("/etc/hosts", MOST), host) {
             return Ok(address);
         }
-        let resolver = Resolver::parse(&self.read("etc/resolv.conf"));
+        let resolver = Resolver::parse(&self.0.read("/etc/resolv.conf", MOST));
         let servers = resolver.servers.iter().filter(|server| inside.contains(**server));
         let servers: Vec<_> = servers.copied().collect();
         let mut error = LookupError::NoServer {
@@ -199,14 +174,5 @@ mod tests {
         let hosts = "127.0.0.1 localhost\n::1 mirror\n172.20.0.2 repo Mirror # mine\n";
         assert_eq!(in_hosts(hosts, "mirror"), Some(Ipv4Addr::new(172, 20, 0, 2)));
         assert_eq!(in_hosts(hosts, "mine"), None);
-    }
-
-    #[test]
-    fn a_root_is_read_by_its_process() {
-        let own = Root {
-            process: File::open("/proc/self").unwrap(),
-        };
-        assert!(own.read("etc/passwd").contains("root"));
-        assert_eq!(own.read("etc/there-is-no-such-file"), "");
     }
 }
