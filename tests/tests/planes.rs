@@ -54,6 +54,7 @@ async fn proxy_where_it_has_neither_and_it_carries_a_whole_installation() -> Res
 async fn proxy_speaks_http_resolves_names_and_leads_nowhere_else() -> Result<()> {
     const SCRIPT: &str = r#"
 bb=/bin/busybox
+$bb mkdir -p /etc
 echo "nameserver 172.20.0.2" > /etc/resolv.conf
 echo "scenario: env $http_proxy"
 echo "scenario: absolute $($bb wget -q -O - http://mirror.corp.example:9123/ 2>&1)"

@@ -13,7 +13,7 @@ use leaseboot_protocol::ids::LeaseId;
 use leaseboot_protocol::installer::{Installer, SEED_FOLDER};
 use leaseboot_protocol::lease::Step;
 use leaseboot_protocol::marks;
-use leaseboot_protocol::network::MacAddress;
+use leaseboot_protocol::network::{MacAddress, TunnelSettings};
 use leaseboot_protocol::secret::Secret;
 use leaseboot_protocol::settings::{Blob, BootImage};
 use leaseboot_protocol::stage2::Stage2Facts;
@@ -126,7 +126,10 @@ impl Tunnelled {
             clock: clock::now(),
             init: image_init(&image.command_line),
             address: install.address.clone(),
-            tunnel: install.tunnel.clone(),
+            tunnel: TunnelSettings {
+                mtu: self.mtu,
+                ..install.tunnel.clone()
+            },
             private_key: self.private_key.to_base64(),
         };
         let mut archive = Archive::new();

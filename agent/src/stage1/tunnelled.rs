@@ -31,6 +31,8 @@ pub(super) struct Tunnelled {
     pub(super) private_key: PrivateKey,
     pub(super) gateway: Gateway,
     pub(super) manifest: SessionManifest,
+    /// The largest inner packet that the way to the gateway was found to carry: stage 2 need not begin anew, and on one of its planes could not look.
+    pub(super) mtu: u16,
     /// Held for as long as anything is fetched through it.
     _tunnel: Plane,
 }
@@ -63,11 +65,12 @@ impl Welcomed {
         let Some(tunnel) = running else {
             return Err(StepFailed(Step::Tunnel));
         };
-        path_mtu::driver::settle(&tunnel, &install.tunnel, install.tunnel.mtu).await;
+        let mtu = path_mtu::driver::settle(&tunnel, &install.tunnel, install.tunnel.mtu).await;
         Ok(Tunnelled {
             private_key,
             gateway,
             manifest,
+            mtu,
             _tunnel: tunnel,
         })
     }
