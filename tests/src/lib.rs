@@ -19,6 +19,7 @@ pub mod fai;
 pub mod folders;
 pub mod fuzz;
 mod guardian;
+pub mod guest;
 pub mod lab;
 pub mod machine;
 pub mod managers;

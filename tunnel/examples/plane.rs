@@ -1,13 +1,13 @@
 //! The data plane alone, for `cargo xtask bench tunnel` and for trying things out; nothing of it is shipped.
 //!
 //! ```sh
-//! plane INTERFACE KEY-FILE PORT ADDRESS/PREFIX MTU PEER...
+//! plane [kernel|user] INTERFACE KEY-FILE PORT ADDRESS/PREFIX MTU PEER...
 //! ```
 //!
-//! A peer is `PUBLIC-KEY,ALLOWED-IP[,ENDPOINT]`; keys are as wg(8) writes them. One with an endpoint is dialled. It runs until it is killed.
+//! Without a word for it, ours carries the packets. A peer is `PUBLIC-KEY,ALLOWED-IP[,ENDPOINT]`; keys are as wg(8) writes them. One with an endpoint is dialled. It runs until it is killed.
 
 use anyhow::{Context as _, Result};
-use leaseboot_tunnel::{InterfaceSettings, PeerSettings, PrivateKey, Tunnel};
+use leaseboot_tunnel::{InterfaceSettings, PeerSettings, Plane, PlaneChoice, PrivateKey};
 
 fn main() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -18,7 +18,11 @@ fn main() -> Result<()> {
 }
 
 async fn run() -> Result<()> {
-    let mut arguments = std::env::args().skip(1);
+    let mut arguments = std::env::args().skip(1).peekable();
+    let choice = match arguments.next_if(|word| matches!(word.as_str(), "kernel" | "user")) {
+        Some(word) if word == "kernel" => PlaneChoice::Kernel,
+        _ => PlaneChoice::User,
+    };
     let mut next = |what: &str| arguments.next().with_context(|| format!("{what} is missing"));
     let name = next("the interface")?;
     let key = next("the file of the private key")?;
@@ -35,7 +39,7 @@ async fn run() -> Result<()> {
         addresses: vec![address],
         mtu,
     };
-    let tunnel = Tunnel::start(settings).await?;
+    let tunnel = Plane::start(settings, choice).await?;
     for peer in arguments {
         tunnel.set_peer(parse(&peer)?).await?;
     }

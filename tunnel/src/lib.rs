@@ -23,6 +23,7 @@
 //! | `worker`, `tunnel` | the threads, and their owner |
 //! | [`kernel`] | the kernel's own WireGuard, by netlink |
 //! | [`userspace`] | the tunnel without a device, for kernels that have none |
+//! | `plane` | whichever of the two there is |
 
 pub mod allowed_ips;
 mod batch;
@@ -33,6 +34,7 @@ mod key;
 pub mod netlink;
 mod offload;
 pub mod packets;
+mod plane;
 pub mod router;
 mod tunnel;
 pub mod userspace;
@@ -40,4 +42,5 @@ mod worker;
 
 pub use kernel::{KernelError, KernelTunnel};
 pub use key::{PrivateKey, PrivateKeyError};
+pub use plane::{Plane, PlaneChoice};
 pub use tunnel::{InterfaceSettings, PeerSettings, PeerStatus, Shape, Tunnel, TunnelError};

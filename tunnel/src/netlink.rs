@@ -27,6 +27,12 @@ pub enum NetlinkError {
         /// The name.
         name: String,
     },
+    /// The kernel knows no such kind of device.
+    #[error("this kernel cannot {what}")]
+    Unsupported {
+        /// What was attempted.
+        what: String,
+    },
     /// A request failed.
     #[error("cannot {what}")]
     Request {
@@ -137,14 +143,16 @@ impl Netlink {
     /// Creates a WireGuard device of the kernel, at first without a key and down.
     ///
     /// # Errors
-    /// What the kernel said.
+    /// [`NetlinkError::Unsupported`], or what the kernel said.
     pub async fn add_wireguard(&self, name: &str) -> Result<(), NetlinkError> {
         let link = LinkWireguard::new(name).build();
-        let done = self.handle.link().add(link).execute().await;
-        done.map_err(|source| NetlinkError::Request {
-            what: format!("create the WireGuard device {name}"),
-            source,
-        })
+        let what = format!("create the WireGuard device {name}");
+        match self.handle.link().add(link).execute().await {
+            Err(rtnetlink::Error::NetlinkError(message)) if message.raw_code() == -libc::EOPNOTSUPP => {
+                Err(NetlinkError::Unsupported { what })
+            }
+            done => done.map_err(|source| NetlinkError::Request { what, source }),
+        }
     }
 
     /// Brings an interface up, and sets its largest packet in bytes when one is given.

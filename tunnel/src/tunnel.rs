@@ -4,6 +4,7 @@
 //! one peer to one socket (`SO_REUSEPORT`) and the packets of one connection to one queue, so nothing is reordered and peers are worked on at the same time.
 
 use crate::device::{self, Queue};
+use crate::kernel::KernelError;
 use crate::key::PrivateKey;
 use crate::netlink::{Netlink, NetlinkError};
 use crate::router::Router;
@@ -88,6 +89,9 @@ pub enum TunnelError {
     /// The device could not be configured.
     #[error("cannot configure the tunnel's device")]
     Netlink(#[from] NetlinkError),
+    /// The kernel's WireGuard was asked for, and does not do it.
+    #[error("the kernel's WireGuard cannot be used")]
+    Kernel(#[from] KernelError),
 }
 
 /// A running interface.

@@ -42,7 +42,7 @@ enum Which {
     Fleet,
     /// A download by each data plane of stage 2, on an emulated server; needs `cargo xtask image` and the boot image of `cargo xtask test`
     Planes,
-    /// TCP and 500 peers through our data plane, gotatun, boringtun-cli and wireguard-go
+    /// TCP and 500 peers through our data plane, gotatun, boringtun-cli and wireguard-go; in a virtual machine the kernel's
     Tunnel,
 }
 
@@ -114,9 +114,11 @@ impl Which {
                     Program::Example("leaseboot-tunnel", "swarm"),
                 ],
                 installed: &[
+                    "busybox-static",
                     "iperf3",
                     "iproute2",
                     "iputils-ping",
+                    "qemu-system-x86",
                     "wireguard-go",
                     "wireguard-tools",
                 ],

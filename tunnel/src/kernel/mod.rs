@@ -6,7 +6,7 @@
 //!                            └── set_peer, remove_peer, status                 one message or several, each answered at once
 //! ```
 //!
-//! [`message`] is pure: what is asked becomes bytes, and the kernel's bytes become peers. [`socket`] carries both. The kernel answers within the call that asks, so nothing here waits or needs
+//! [`message`] is pure: what is asked becomes bytes, and the kernel's bytes become peers. `socket` carries both. The kernel answers within the call that asks, so nothing here waits or needs
 //! a task.
 //!
 //! Failure paths: a kernel without WireGuard is told apart from one that refuses ([`KernelError::Absent`]); a device of the wanted name that has our own key was left by a process that was
@@ -20,13 +20,12 @@ mod attribute;
 pub mod message;
 mod socket;
 
-use crate::key::PrivateKey;
 use crate::netlink::{Netlink, NetlinkError};
 use crate::router::{PeerSettings, PeerStatus};
 use crate::tunnel::InterfaceSettings;
 use ipnet::IpNet;
 use leaseboot_protocol::network::WireguardPublicKey;
-use message::{DeviceChange, Malformed, PeerChange, PeerReport};
+use message::{DeviceChange, DeviceReport, Malformed, PeerChange, PeerReport};
 use socket::{Family, Socket};
 use std::io;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -189,9 +188,23 @@ impl KernelTunnel {
     /// [`KernelError`], when the device is gone or its peers change all the time.
     pub fn status(&self) -> Result<Vec<PeerStatus>, KernelError> {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let report = self.device.read()?;
         let status = |peer: PeerReport| peer.status(since_1970);
-        Ok(report.peers.into_iter().map(status).collect())
+        Ok(self.report()?.peers.into_iter().map(status).collect())
+    }
+
+    /// All that the kernel tells of the device.
+    ///
+    /// # Errors
+    /// As [`KernelTunnel::status`].
+    pub fn report(&self) -> Result<DeviceReport, KernelError> {
+        let Device {
+            socket,
+            family,
+            index,
+            name,
+            ..
+        } = &self.device;
+        socket.device(*family, *index, name)
     }
 
     /// Sets the largest inner packet, in bytes.
@@ -228,10 +241,15 @@ impl Device {
         let family = socket.wireguard()?;
         let route = Socket::route()?;
         let netlink = Netlink::open()?;
-        if let Some(index) = netlink.find(&name).await? {
-            remove_leftover(&socket, family, &route, index, &name, &settings.private_key)?;
+        if let Some(index) = netlink.find(&name).await?
+            && !remove_if_ours(&socket, family, index, settings)?
+        {
+            return Err(KernelError::Taken { name });
         }
-        netlink.add_wireguard(&name).await?;
+        match netlink.add_wireguard(&name).await {
+            Err(NetlinkError::Unsupported { .. }) => return Err(KernelError::Absent),
+            done => done?,
+        }
         let index = netlink.index(&name).await?;
         Ok(Self {
             name,
@@ -249,10 +267,6 @@ impl Device {
         }
         Ok(())
     }
-
-    fn read(&self) -> Result<message::DeviceReport, KernelError> {
-        self.socket.device(self.family, self.index, &self.name)
-    }
 }
 
 impl Drop for Device {
@@ -266,22 +280,36 @@ impl Drop for Device {
     }
 }
 
-/// Removes a device that was left by a process that was killed, which is one that has our key.
-fn remove_leftover(
+/// Removes the device of this name that an earlier process left, if there is one with our key; any other is let be.
+///
+/// # Errors
+/// [`KernelError`], but not for a kernel without WireGuard.
+pub(crate) async fn remove_leftover(settings: &InterfaceSettings) -> Result<(), KernelError> {
+    let socket = Socket::generic()?;
+    let family = match socket.wireguard() {
+        Err(KernelError::Absent) => return Ok(()),
+        family => family?,
+    };
+    match Netlink::open()?.find(&settings.name).await? {
+        Some(index) => remove_if_ours(&socket, family, index, settings).map(drop),
+        None => Ok(()),
+    }
+}
+
+/// Whether the device was ours, and is removed.
+fn remove_if_ours(
     socket: &Socket,
     family: Family,
-    route: &Socket,
     index: u32,
-    name: &str,
-    ours: &PrivateKey,
-) -> Result<(), KernelError> {
+    settings: &InterfaceSettings,
+) -> Result<bool, KernelError> {
+    let name = &settings.name;
     // Another kind of device gives an error here.
     let found = socket.device(family, index, name).ok();
-    if found.and_then(|device| device.public_key) != Some(ours.public()) {
-        return Err(KernelError::Taken {
-            name: name.to_owned(),
-        });
+    let is_ours = found.and_then(|device| device.public_key) == Some(settings.private_key.public());
+    if is_ours {
+        tracing::info!(name, "removing the device that an earlier process left");
+        Socket::route()?.remove_link(index, name)?;
     }
-    tracing::info!(name, "removing the device that an earlier process left");
-    route.remove_link(index, name)
+    Ok(is_ours)
 }

@@ -15,8 +15,10 @@
 //! | `planes` | the processes at both ends |
 //! | `load` | iperf3 and ping |
 //! | `crowd` | 500 peers at one gateway |
+//! | `guest` | the kernel's WireGuard, in a virtual machine |
 
 mod crowd;
+mod guest;
 mod load;
 mod planes;
 mod wire;
@@ -26,7 +28,7 @@ use anyhow::{Context as _, Result};
 use load::Round;
 use planes::{Places, Plane};
 use std::path::PathBuf;
-use wire::Wire;
+use wire::{End, Wire};
 
 const ROUNDS: usize = 3;
 const SECONDS: u32 = 5;
@@ -36,7 +38,7 @@ const SECONDS: u32 = 5;
 /// # Errors
 /// When a plane cannot be run, or carries nothing.
 pub fn run(parts: &[String]) -> Result<()> {
-    let wanted = super::parts(parts, &["tcp", "crowd"])?;
+    let wanted = super::parts(parts, &["tcp", "crowd", "guest"])?;
     let scratch = tempfile::tempdir().context("cannot make a folder for the bench")?;
     let wire = Wire::lay()?;
     let places = Places {
@@ -52,6 +54,11 @@ pub fn run(parts: &[String]) -> Result<()> {
     }
     if wanted("crowd") {
         crowd_rows(&places)?;
+    }
+    if wanted("guest") {
+        let [near, far] = End::BOTH.map(|end| (places.key(end), places.public(end)));
+        let keys = [(near.0.as_path(), &*near.1?), (far.0.as_path(), &*far.1?)];
+        guest::row(&folder_of("LEASEBOOT_BIN_DIR")?, keys)?;
     }
     Ok(())
 }
