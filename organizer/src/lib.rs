@@ -39,6 +39,7 @@ pub mod lender;
 pub mod organizer;
 pub mod passage;
 pub mod policy;
+mod program;
 pub mod progress;
 pub mod sealing;
 pub mod store;

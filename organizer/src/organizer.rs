@@ -56,6 +56,14 @@ pub enum BorrowError {
     /// There is no place for it.
     #[error(transparent)]
     Create(#[from] CreateError),
+    /// A lender was named that po.toml does not know.
+    #[error("the po.toml that is served has no lender {name:?}; it has {known}")]
+    Lender {
+        /// What was named.
+        name: String,
+        /// The names that there are.
+        known: String,
+    },
 }
 
 /// What cannot be released or followed.
@@ -184,6 +192,13 @@ impl<P: Peers> Organizer<P> {
             want,
             ..
         } = wish;
+        // A policy's were looked at with po.toml, and one of them may be gone since.
+        if want.is_none()
+            && let Some(name) = self.surroundings.lenders.unknown(&lenders)
+        {
+            let (name, known) = (name.clone(), self.surroundings.lenders.names());
+            return Err(BorrowError::Lender { name, known });
+        }
         let (profile, image) = self.measured(&wish.profile).await?;
         profile.check_install_servers(&self.folder, &self.surroundings.passage)?;
         let pattern = profile.hostname.clone();

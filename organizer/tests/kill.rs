@@ -7,6 +7,8 @@ mod support;
 use hickory_proto::rr::RecordType;
 use leaseboot_po::borrowing::view::BorrowingView;
 use leaseboot_po::control::BorrowRequest;
+use leaseboot_po::events::{Labels, Status};
+use leaseboot_po::policy::control::RaiseRequest;
 use leaseboot_po::progress::Progress;
 use leaseboot_protocol::lease::LeaseState;
 use proptest::prelude::*;
@@ -20,6 +22,8 @@ use support::{Enterprise, key};
 use tokio::net::{TcpListener, TcpStream};
 
 const LEASE: &str = "l-1";
+/// Lives of the PO whose policy acts; together they are longer than its `for`.
+const MOST_LIVES: u64 = 45;
 const SHOP: &str = "shop.borrowed.example.";
 
 #[test]
@@ -80,6 +84,53 @@ async fn killed_after(lives: &[u64]) {
             println!("{} kills", po.kills());
         });
     });
+}
+
+const POLICY: &str = r#"
+[[policy]]
+name = "shop"
+event = "Load"
+profile = "web"
+servers = 2
+for = "1s"
+quiet = "1h"
+cooldown = "1s"
+"#;
+
+/// Each process lives a millisecond longer than the one before, so that some kills come between the decision, what is written of it, and each of the two borrowings.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_po_that_is_killed_while_its_policy_acts_borrows_what_was_decided_and_no_more() {
+    let enterprise = Enterprise::new().await;
+    std::fs::write(enterprise.folder.path().join("policies.toml"), POLICY).unwrap();
+    let po = Killable::start(enterprise, "");
+    let raise = RaiseRequest {
+        event: "Load".to_owned(),
+        labels: Labels::default(),
+        status: Status::Firing,
+    };
+    po.client().raise(&raise).await.unwrap();
+    for life in 1..=MOST_LIVES {
+        tokio::time::sleep(Duration::from_millis(life)).await;
+        po.kill_and_start();
+        let borrowings = po.list().await.map_or(0, |list| list.len());
+        assert!(borrowings <= 2, "{borrowings} borrowings after {life} kills");
+    }
+    let both = async || matches!(po.list().await.as_deref(), Some([_, _]));
+    po.until("both borrowings", &both).await;
+    for lease in ["boot l-1", "boot l-2"] {
+        let ordered = async || po.enterprise.lender.orders().iter().any(|order| order == lease);
+        po.until(lease, ordered).await;
+    }
+    // Whoever asks again has the same names, so nothing was wanted twice.
+    let told = po.client().explain(None).await.unwrap().text();
+    assert_eq!(told.matches("decided").count(), 1, "{told}");
+    assert_eq!(
+        po.enterprise.lender.granted(),
+        2,
+        "{:?}",
+        po.enterprise.lender.orders()
+    );
+    assert!(both().await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -217,6 +268,7 @@ impl Life<'_> {
                 let request = BorrowRequest {
                     profile: "web".to_owned(),
                     hostname: None,
+                    lenders: Vec::new(),
                 };
                 self.po.client().begin(&request).await.is_ok()
             }

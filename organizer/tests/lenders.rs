@@ -4,11 +4,15 @@
 mod support;
 
 use leaseboot_po::borrowing::BorrowingId;
+use leaseboot_po::control::client::ControlClient;
+use leaseboot_po::control::{BorrowRequest, server};
 use leaseboot_po::organizer::Wish;
 use leaseboot_po::progress::Note;
 use leaseboot_protocol::leases::{Refusal, SearchAnswer};
+use std::sync::Arc;
 use support::lender::{ScriptedLender, one_server};
 use support::{Enterprise, Running};
+use tokio_util::sync::CancellationToken;
 
 async fn borrow(po: &Running, lenders: &[&str]) -> BorrowingId {
     let wish = Wish {
@@ -119,5 +123,33 @@ async fn a_lender_whose_answer_was_lost_may_have_granted_and_is_asked_again() {
     po.until(&id, granted).await;
     assert_eq!(lender_of(&po, &id).await.as_deref(), Some("north"));
     assert_eq!(requests(enterprise.second()), 0, "nothing is lent twice");
+    po.stop().await;
+}
+
+#[tokio::test]
+async fn who_borrows_may_name_the_lender_but_no_other_than_there_are() {
+    let enterprise = Enterprise::with_two_lenders().await;
+    let po = enterprise.serve().await;
+    let socket = enterprise.folder.path().join("po.sock");
+    let control = server::bind(socket.clone()).await.unwrap();
+    let stop = CancellationToken::new();
+    tokio::spawn(server::run(control, Arc::clone(&po.organizer), stop.clone()));
+    let config = enterprise.folder.path().join("po.toml");
+    let client = ControlClient::new(socket, &config).unwrap();
+    let request = |lender: &str| BorrowRequest {
+        profile: "web".to_owned(),
+        hostname: None,
+        lenders: vec![lender.to_owned()],
+    };
+    let refused = client.begin(&request("east")).await.unwrap_err().to_string();
+    assert!(
+        refused.contains("no lender \"east\"; it has north, south"),
+        "{refused}"
+    );
+    let view = client.begin(&request("south")).await.unwrap();
+    po.until(&view.id, granted).await;
+    assert_eq!(lender_of(&po, &view.id).await.as_deref(), Some("south"));
+    assert_eq!(requests(&enterprise.lender), 0, "the other one is not asked");
+    stop.cancel();
     po.stop().await;
 }

@@ -7,6 +7,7 @@
 use super::Roster;
 use super::plan::{Act, Step, Subject, Wanted};
 use super::reconcile::Channel;
+use crate::program::Program;
 use crate::store::{Store, StoreError};
 use std::collections::BTreeMap;
 use std::io;
@@ -55,7 +56,8 @@ pub enum HookError {
     Store(#[from] StoreError),
 }
 
-/// Runs a program (with its arguments) with `words` after them; an empty command succeeds. The program is killed when this is dropped.
+/// Runs a program (with its arguments) with `words` after them; an empty command succeeds. The program is killed, with all that it
+/// started, when its time is over or this is dropped.
 ///
 /// # Errors
 /// [`HookError`] unless it ends with status 0 in time.
@@ -64,13 +66,13 @@ pub async fn run(command: &[String], words: &[&str], deadline: Duration) -> Resu
         return Ok(());
     };
     let program = || program.clone();
-    let ended = Command::new(program())
+    let mut command = Command::new(program());
+    command
         .args(arguments)
         .args(words)
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .kill_on_drop(true)
-        .status();
+        .stdout(Stdio::null());
+    let ended = async { Program::start(&mut command)?.ended().await };
     match timeout(deadline, ended).await {
         Ok(Ok(status)) if status.success() => Ok(()),
         Ok(Ok(status)) => Err(HookError::Failed {

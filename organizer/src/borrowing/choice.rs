@@ -39,6 +39,18 @@ impl Lenders {
         }
     }
 
+    /// The first of `names` that is no lender of po.toml.
+    pub fn unknown<'a>(&self, names: &'a [String]) -> Option<&'a String> {
+        let is_known = |name: &&String| self.0.iter().any(|(known, _)| known == *name);
+        names.iter().find(|name| !is_known(name))
+    }
+
+    /// All names, for people.
+    pub fn names(&self) -> String {
+        let names: Vec<_> = self.0.iter().map(|(name, _)| name.as_str()).collect();
+        names.join(", ")
+    }
+
     /// The lender that a lease is with. Leases of before there were several are with the first.
     ///
     /// # Errors

@@ -28,6 +28,9 @@ pub(crate) struct Borrow {
     /// The server's name; without it, one by the profile's pattern.
     #[arg(long)]
     hostname: Option<Hostname>,
+    /// A lender to ask, by its name in po.toml; given several times, they are asked in this order. Without it, all, and the best offer is taken.
+    #[arg(long = "lender", value_name = "NAME")]
+    lenders: Vec<String>,
     /// Progress as JSON lines, with a summary of each server as its last one.
     #[arg(long)]
     json: bool,
@@ -62,6 +65,7 @@ impl Borrow {
         let request = BorrowRequest {
             profile: self.profile.clone(),
             hostname: self.hostname.clone(),
+            lenders: self.lenders.clone(),
         };
         for nth in 1..=self.count.get() {
             match client.begin(&request).await {

@@ -29,6 +29,9 @@ pub struct BorrowRequest {
     pub profile: String,
     /// The server's name; absent for one by the profile's pattern.
     pub hostname: Option<Hostname>,
+    /// The lenders to ask, in this order; empty for all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lenders: Vec<String>,
 }
 
 /// What went wrong.

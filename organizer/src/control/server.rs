@@ -7,7 +7,7 @@ use crate::borrowing::view::BorrowingView;
 use crate::error_chain;
 use crate::gateway::Peers;
 use crate::lender::LenderError;
-use crate::organizer::{BorrowError, LookupError, Organizer};
+use crate::organizer::{BorrowError, LookupError, Organizer, Wish};
 use crate::progress::estimate::Course;
 use crate::progress::{Note, Progress};
 use crate::store::{CreateError, StoreError};
@@ -134,7 +134,7 @@ impl From<BorrowError> for Failure {
             BorrowError::Create(CreateError::Store(_)) => StatusCode::INTERNAL_SERVER_ERROR,
             // The same request may be good once something else was given back.
             BorrowError::Create(_) => StatusCode::CONFLICT,
-            BorrowError::Profile(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            BorrowError::Profile(_) | BorrowError::Lender { .. } => StatusCode::UNPROCESSABLE_ENTITY,
         };
         Self(status, error_chain(&error))
     }
@@ -156,9 +156,13 @@ async fn begin<P: Peers>(
     State(organizer): State<Arc<Organizer<P>>>,
     Json(request): Json<BorrowRequest>,
 ) -> Result<(StatusCode, Json<BorrowingView>), Failure> {
-    let view = organizer
-        .borrow_server(&request.profile, request.hostname)
-        .await?;
+    let wish = Wish {
+        profile: request.profile,
+        hostname: request.hostname,
+        lenders: request.lenders,
+        want: None,
+    };
+    let view = organizer.borrow(wish).await?;
     Ok((StatusCode::CREATED, Json(view)))
 }
 

@@ -1,6 +1,7 @@
 //! Runs the enterprise's own program that takes a server out of use, or back into it. It may be run again after a kill, so it must not mind.
 
 use super::Drain;
+use crate::program::Program;
 use std::process::Stdio;
 use tokio::io::AsyncReadExt as _;
 use tokio::process::{ChildStderr, Command};
@@ -37,18 +38,16 @@ pub(super) async fn run(drain: Drain, word: Word, server: [String; 2]) -> Result
         .args(&server)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
+        .stderr(Stdio::piped());
     let run = async {
-        let mut child = command
-            .spawn()
-            .map_err(|error| format!("{program} cannot be run: {error}"))?;
-        let words = match child.stderr.take() {
+        let mut running =
+            Program::start(&mut command).map_err(|error| format!("{program} cannot be run: {error}"))?;
+        let words = match running.stderr() {
             Some(stderr) => last_words(stderr).await,
             None => String::new(),
         };
-        let status = child
-            .wait()
+        let status = running
+            .ended()
             .await
             .map_err(|error| format!("{program} is lost: {error}"))?;
         match (status.success(), words.is_empty()) {

@@ -14,6 +14,7 @@ use leaseboot_po::files;
 use leaseboot_po::gateway::{KeyClaims, Peers, listener, service};
 use leaseboot_po::lender::Lender;
 use leaseboot_po::organizer::Organizer;
+use leaseboot_po::policy;
 use leaseboot_po::store::Store;
 use leaseboot_protocol::network::WireguardPublicKey;
 use leaseboot_tunnel::TunnelError;
@@ -56,21 +57,29 @@ async fn serve(folder: &Path, inside: SocketAddr) {
         peers: FilePeers::new(folder),
         claims: KeyClaims::new(GATEWAY_KEY),
         passage: leaseboot_po::passage::Passage::unguarded(),
-        announcer: Announcer::new(folder.join("hosts"), config.announce),
+        announcer: Announcer::new(folder.join("hosts"), config.announce.clone()),
     };
     let stop = CancellationToken::new();
     let (organizer, stopped) = (folder.to_owned(), stop.clone());
-    let organizer = Organizer::start(organizer, config.gateway, GATEWAY_KEY, surroundings, stopped)
+    let gateway = config.gateway.clone();
+    let organizer = Organizer::start(organizer, gateway, GATEWAY_KEY, surroundings, stopped)
         .await
         .unwrap();
+    let desk = organizer.desk(&config);
     let socket = listener::bind(inside, None).unwrap();
     tokio::spawn(listener::run(
         socket,
         service::router(Arc::clone(&organizer)),
         stop.clone(),
     ));
+    tokio::spawn(policy::driver::run(
+        Arc::clone(&desk),
+        Arc::clone(&organizer),
+        stop.clone(),
+    ));
     println!("{READY}");
-    server::run(control, organizer, stop).await.unwrap();
+    let further = policy::control::router(desk);
+    server::run_with(control, organizer, further, stop).await.unwrap();
 }
 
 /// Peers in a file: a line for each, its number and its address.
