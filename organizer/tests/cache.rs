@@ -3,6 +3,9 @@
 
 mod support;
 
+#[path = "cache/apt.rs"]
+mod apt;
+
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State as Shared};
@@ -22,6 +25,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use support::{PATIENCE, key};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -186,7 +190,12 @@ impl Site {
             name: "debian".to_owned(),
             url: format!("http://{}/debian", self.upstream),
             max_bytes,
+            ca: None,
         };
+        self.open_as(upstream)
+    }
+
+    fn open_as(&self, upstream: Upstream) -> Client {
         let cache = Arc::new(Cache::open(self.folder.path(), &[upstream]).unwrap());
         let socket = listener::bind("127.0.0.1:0".parse().unwrap(), None).unwrap();
         let url = format!("http://{}/cache", socket.local_addr().unwrap());
@@ -426,4 +435,56 @@ async fn only_what_runs_our_software_gets_packages() {
         .await
         .unwrap();
     assert_eq!(answer.status(), 403);
+}
+
+/// Takes TLS off connections in front of an upstream that speaks none; gives its port and its CA.
+async fn behind_tls(upstream: SocketAddr) -> (u16, String) {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let key = made.signing_key.serialize_der();
+    let config = rustls::ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![made.cert.der().clone()],
+            rustls::pki_types::PrivatePkcs8KeyDer::from(key).into(),
+        )
+        .unwrap();
+    let tls = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let tls = tls.clone();
+            tokio::spawn(async move {
+                // Who does not trust us goes away.
+                let Ok(mut client) = tls.accept(stream).await else {
+                    return;
+                };
+                let mut behind = TcpStream::connect(upstream).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut client, &mut behind).await;
+            });
+        }
+    });
+    (port, made.cert.pem())
+}
+
+#[tokio::test]
+async fn an_upstream_by_tls_is_who_its_ca_says() {
+    let site = Site::new(&[(DEB, b"package")]).await;
+    let (port, pem) = behind_tls(site.upstream).await;
+    let (_, strangers) = behind_tls(site.upstream).await;
+    let client = |name: &str, pem: &str| {
+        let ca = site.folder.path().join(format!("{name}.pem"));
+        std::fs::write(&ca, pem).unwrap();
+        site.open_as(Upstream {
+            name: name.to_owned(),
+            url: format!("https://localhost:{port}/debian"),
+            max_bytes: ROOM,
+            ca: Some(ca),
+        })
+    };
+    let path = |name: &str| format!("{name}/{DEB}");
+    assert_eq!(client("strange", &strangers).get(&path("strange")).await.0, 502);
+    assert_eq!(site.asked(), [""; 0], "nothing is asked of who is somebody else");
+    let (status, body) = client("known", &pem).get(&path("known")).await;
+    assert_eq!((status, body.as_deref()), (200, Some(&b"package"[..])));
 }

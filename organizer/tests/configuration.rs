@@ -1,8 +1,12 @@
 //! Mistakes in configuration files: each is told with file, line, value and remedy.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+#[path = "configuration/packages.rs"]
+mod packages;
+
 use leaseboot_po::config::{PoConfig, Profile};
 use leaseboot_po::error_chain;
+use leaseboot_tunnel::PlaneChoice;
 use proptest::prelude::*;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -83,6 +87,7 @@ fn what_init_and_people_write_is_read() {
     let folder = folder();
     let po = PoConfig::load(&folder.path().join("po.toml")).unwrap();
     assert_eq!(po.gateway.service().to_string(), "10.99.0.1:80");
+    assert_eq!(po.gateway.plane, PlaneChoice::Auto);
     let pool: Vec<_> = po.gateway.pool().collect();
     assert_eq!((pool.len(), pool[0].to_string()), (245, "10.99.0.10".to_owned()));
     let profile = Profile::load(folder.path(), "web").unwrap();
@@ -131,6 +136,13 @@ fn mistakes_are_told_with_file_line_and_value() {
             "first_server = \"10.98.0.1\"\nallowed",
             "po.toml:4: ",
             "10.98.0.1",
+        ),
+        (
+            "po.toml",
+            "allowed",
+            "plane = \"fpga\"\nallowed",
+            "po.toml:4: ",
+            "unknown variant `fpga`, expected one of `auto`, `kernel`, `user`",
         ),
         (
             "po.toml",

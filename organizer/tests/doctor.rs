@@ -74,6 +74,8 @@ async fn before_the_daemon_starts_all_is_well_but_that() {
         "port",
         "forwarding",
         "mtu",
+        "plane",
+        "nft",
         "lender",
         "clock",
         "our certificate",

@@ -340,13 +340,46 @@ fn a_start_takes_up_what_is_needed_and_takes_away_what_is_stale() {
             assert!(reaches("servers", FIRST, PACKAGES, "80"));
             stop.cancel();
             looked.await.unwrap();
+        },
+    );
+}
 
-            // Without install servers in po.toml there is no table.
-            Passage::prepare("leaseboot0", "10.99.0.1:80".parse().unwrap(), &[])
-                .await
-                .unwrap();
-            let tables = Command::new("nft").args(["list", "tables"]).output().unwrap();
-            assert_eq!(String::from_utf8(tables.stdout).unwrap(), "");
+#[test]
+fn without_install_servers_too_a_member_reaches_what_its_profile_says() {
+    in_a_namespace(
+        "without_install_servers_too_a_member_reaches_what_its_profile_says",
+        async || {
+            shell(WIRES);
+            let _echoes = [
+                echo("enterprise", &["80", "81", "3001"]),
+                echo("gateway", &["80", "22"]),
+                echo("servers", &["80"]),
+            ];
+            let prepared = Passage::prepare("leaseboot0", SERVICE.parse().unwrap(), &[]).await;
+            let passage = prepared.unwrap();
+            let mut narrow = order(FIRST);
+            narrow.membership.network.reach = Some(vec!["172.20.0.3/32".parse().unwrap()]);
+            let usual = order(SECOND);
+            let begin = [(&narrow, &state("searching")), (&usual, &state("searching"))];
+            passage.begin(begin.into_iter()).await.unwrap();
+            assert_eq!(reached(FIRST), [SERVICE], "nothing before it installs");
+
+            moves(&passage, &narrow, "searching", "chained").await;
+            moves(&passage, &usual, "searching", "in-service").await;
+            assert_eq!(reached(FIRST).len(), 7, "the installer has the tunnel's networks");
+            assert_eq!(reached(SECOND).len(), 7, "and so has who has no other ones");
+            moves(&passage, &narrow, "chained", "in-service").await;
+            assert_eq!(reached(FIRST), ["172.20.0.3:80", "10.99.0.1:22", SERVICE]);
+            assert!(reaches("enterprise", OFFICE, FIRST, "80"), "and is reached");
+            // Its answers go wherever the question came from.
+            assert!(reaches("enterprise", PACKAGES, FIRST, "80"));
+
+            // The next process knows it from the state.
+            let next = Passage::prepare("leaseboot0", SERVICE.parse().unwrap(), &[]).await;
+            let again = [(&narrow, &state("in-service"))];
+            next.unwrap().begin(again.into_iter()).await.unwrap();
+            assert_eq!(reached(FIRST), ["172.20.0.3:80", "10.99.0.1:22", SERVICE]);
+            assert_eq!(reached(SECOND), [SERVICE], "who is on no record reaches nothing");
         },
     );
 }

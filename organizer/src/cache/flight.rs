@@ -3,12 +3,12 @@
 //! byte, so that none takes half a file for a whole one.
 
 use super::shelf::{Description, Shelf};
-use super::{Upstream, is_immutable, promised};
+use super::{CacheError, Upstream, is_immutable, promised};
 use axum::http::StatusCode;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use leaseboot_protocol::digest::{Hasher, Sha256};
-use reqwest::{Client, Response, header, redirect};
+use reqwest::{Certificate, Client, Response, header, redirect};
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -109,25 +109,16 @@ struct Airline {
 }
 
 impl Flights {
-    pub(super) fn new(upstream: &Upstream, shelf: Shelf) -> Self {
-        let client = Client::builder()
-            .no_proxy()
-            .redirect(redirect::Policy::none())
-            // No TLS is spoken here: without this line the system's certificates would be loaded.
-            .tls_certs_only([])
-            .connect_timeout(CONNECT_TIME)
-            .read_timeout(SILENCE)
-            .build()
-            .expect("a client without TLS can always be made");
-        Self {
+    pub(super) fn new(upstream: &Upstream, shelf: Shelf) -> Result<Self, CacheError> {
+        Ok(Self {
             upstream: Arc::new(Airline {
                 url: upstream.url.clone(),
-                client,
+                client: upstream.client()?,
                 shelf,
                 permits: Semaphore::new(MOST_FLIGHTS),
             }),
             running: Arc::default(),
-        }
+        })
     }
 
     /// What is at `path` of the upstream.
@@ -179,6 +170,34 @@ impl Flights {
             all.lock().unwrap_or_else(PoisonError::into_inner).remove(&path);
         });
         stages
+    }
+}
+
+impl Upstream {
+    /// A client that asks it, and believes nobody else.
+    pub(crate) fn client(&self) -> Result<Client, CacheError> {
+        let builder = Client::builder()
+            .no_proxy()
+            .redirect(redirect::Policy::none())
+            .connect_timeout(CONNECT_TIME)
+            .read_timeout(SILENCE);
+        let tls = |source| CacheError::Tls {
+            url: self.url.clone(),
+            source,
+        };
+        let builder = match &self.ca {
+            Some(path) => {
+                let pem = std::fs::read(path).map_err(|source| CacheError::Ca {
+                    path: path.clone(),
+                    source,
+                })?;
+                builder.tls_certs_only(Certificate::from_pem_bundle(&pem).map_err(tls)?)
+            }
+            None if self.url.starts_with("https://") => builder,
+            // No TLS is spoken here: without this line the system's certificates would be loaded.
+            None => builder.tls_certs_only([]),
+        };
+        builder.build().map_err(tls)
     }
 }
 

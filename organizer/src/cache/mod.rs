@@ -54,17 +54,40 @@ pub struct Upstream {
     pub url: String,
     /// How many bytes are kept of it at most.
     pub max_bytes: u64,
+    /// The file with the CA of an upstream that is reached by TLS; without it, the system's.
+    pub ca: Option<PathBuf>,
 }
 
 /// A cache cannot be opened.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot use the cache's folder {}", path.display())]
-pub struct CacheError {
-    /// The folder.
-    pub path: PathBuf,
-    /// Why.
-    #[source]
-    pub source: io::Error,
+pub enum CacheError {
+    /// Its folder cannot be used.
+    #[error("cannot use the cache's folder {}", path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The upstream's CA cannot be read.
+    #[error("cannot read the CA of the cache's upstream in {}", path.display())]
+    Ca {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// There is no client for TLS.
+    #[error("cannot speak TLS with the cache's upstream {url}")]
+    Tls {
+        /// Its address.
+        url: String,
+        /// Why.
+        #[source]
+        source: reqwest::Error,
+    },
 }
 
 /// All caches.
@@ -81,8 +104,8 @@ impl Cache {
         let mut opened = BTreeMap::new();
         for upstream in upstreams {
             let path = folder.join(&upstream.name);
-            let shelf =
-                Shelf::open(&path, upstream.max_bytes).map_err(|source| CacheError { path, source })?;
+            let shelf = Shelf::open(&path, upstream.max_bytes)
+                .map_err(|source| CacheError::Folder { path, source })?;
             tracing::info!(
                 cache = upstream.name,
                 upstream = upstream.url,
@@ -90,7 +113,7 @@ impl Cache {
                 limit = upstream.max_bytes,
                 "the cache is open"
             );
-            opened.insert(upstream.name.clone(), Flights::new(upstream, shelf));
+            opened.insert(upstream.name.clone(), Flights::new(upstream, shelf)?);
         }
         Ok(Self { upstreams: opened })
     }
@@ -117,6 +140,7 @@ async fn package<I: Identities>(
     let not_found = || Refused(StatusCode::NOT_FOUND);
     let uri = request.uri().clone();
     let (name, path) = split(uri.path()).ok_or_else(not_found)?;
+    let path = path.as_str();
     let flights = cache.upstreams.get(name).ok_or_else(not_found)?;
     let answer = flights.answer(path).await.map_err(|error| {
         tracing::error!(borrowing = %tenant.id, cache = name, path, error = error_chain(&error), "a package does not come");
@@ -151,19 +175,19 @@ async fn kept(file: &Path, request: Request) -> io::Result<Response> {
     }
 }
 
-/// Name and path of `/cache/NAME/PATH`, when the path leads nowhere else.
-fn split(path: &str) -> Option<(&str, &str)> {
+/// Name and path of `/cache/NAME/PATH`, when the path leads nowhere else. Parts that say "here" are left out: apt asks a flat archive (`deb http://… ./`) for `./Packages`.
+fn split(path: &str) -> Option<(&str, String)> {
     let (name, path) = path.strip_prefix("/cache/")?.split_once('/')?;
     let plain = |b: u8| b.is_ascii_alphanumeric() || PATH_CHARACTERS.contains(&b);
     // An escaped dot or slash would be one for the upstream.
     let lower = path.to_ascii_lowercase();
     let escapes = ["%2e", "%2f", "%5c", "%25", "%00"];
-    let fits = !path.is_empty()
-        && path.len() <= LONGEST_PATH
+    let fits = path.len() <= LONGEST_PATH
         && path.bytes().all(plain)
-        && path.split('/').all(|part| !matches!(part, "" | "." | ".."))
+        && path.split('/').all(|part| !matches!(part, "" | ".."))
         && !escapes.iter().any(|escape| lower.contains(escape));
-    fits.then_some((name, path))
+    let parts: Vec<_> = path.split('/').filter(|part| *part != ".").collect();
+    (fits && !parts.is_empty()).then(|| (name, parts.join("/")))
 }
 
 /// Whether what is at a path never changes.
@@ -189,14 +213,18 @@ mod tests {
             "pool/main/n/nginx/nginx_1%3a1.22.1-9+deb12u1~x_amd64.deb",
             "dists/bookworm/InRelease",
         ] {
-            assert_eq!(split(&format!("/cache/debian/{path}")), Some(("debian", path)));
+            let found = Some(("debian", path.to_owned()));
+            assert_eq!(split(&format!("/cache/debian/{path}")), found);
+            assert_eq!(split(&format!("/cache/debian/./{path}")), found);
         }
         for path in [
             "",
             "..",
             "a/../b",
             "a//b",
-            "a/./b",
+            ".",
+            "./",
+            "./..",
             "%2e%2e/x",
             "a%2Fb",
             "a%252fb",

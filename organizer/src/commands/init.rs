@@ -118,7 +118,9 @@ impl Init {
              allowed = [{}]\n\
              # interface = \"leaseboot0\"\n\
              # mtu = 1420\n\
-             # keepalive_s = 15\n\n\
+             # keepalive_s = 15\n\
+             # Who carries the packets: \"auto\" is the kernel where it has WireGuard; or \"kernel\", or \"user\".\n\
+             # plane = \"auto\"\n\n\
              [lender]\n\
              url = {:?}\n\
              ca = \"lender/lm-ca.pem\"\n\

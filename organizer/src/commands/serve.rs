@@ -17,7 +17,7 @@ use leaseboot_po::organizer::Organizer;
 use leaseboot_po::passage::Passage;
 use leaseboot_po::policy::{self, desk::Desk};
 use leaseboot_po::store::Store;
-use leaseboot_tunnel::Tunnel;
+use leaseboot_tunnel::Plane;
 use nix::sys::stat::{Mode, umask};
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -127,7 +127,7 @@ async fn serve(config: PoConfig) -> anyhow::Result<()> {
 async fn start(
     config: &PoConfig,
     stop: CancellationToken,
-) -> anyhow::Result<(Arc<Organizer<Tunnel>>, TcpListener, Passage)> {
+) -> anyhow::Result<(Arc<Organizer<Plane>>, TcpListener, Passage)> {
     let key = gateway::read_key(&config.gateway.private_key)?;
     let public_key = key.public();
     let mut lenders = Vec::new();
@@ -167,7 +167,7 @@ async fn start(
 }
 
 fn spawn(
-    organizer: &Arc<Organizer<Tunnel>>,
+    organizer: &Arc<Organizer<Plane>>,
     desk: &Arc<Desk>,
     cache: Arc<Cache>,
     inside: TcpListener,

@@ -4,6 +4,7 @@ use super::source::{ConfigError, Source};
 use crate::cache::Upstream;
 use bytesize::ByteSize;
 use serde::Deserialize;
+use std::path::PathBuf;
 use toml::Spanned;
 
 /// Less is no cache: a kernel's package alone has 70 MB.
@@ -16,6 +17,7 @@ pub(super) struct CacheTable {
     name: Spanned<String>,
     upstream: Spanned<String>,
     max_bytes: Spanned<String>,
+    ca: Option<Spanned<PathBuf>>,
 }
 
 /// Looks at all of them.
@@ -32,17 +34,28 @@ pub(super) fn caches(source: &Source, tables: Vec<CacheTable>) -> Result<Vec<Ups
             return Err(source.at(table.name.span(), problem));
         }
         let url = table.upstream.get_ref().trim_end_matches('/');
+        let is_tls = url.starts_with("https://");
         let host = url
             .strip_prefix("http://")
+            .or_else(|| url.strip_prefix("https://"))
             .and_then(|rest| rest.split('/').next());
         let parsed =
             reqwest::Url::parse(url).is_ok_and(|url| url.query().is_none() && url.fragment().is_none());
         if !parsed || host.is_none_or(str::is_empty) {
             let problem = format!(
-                "upstream {url:?} is not an address such as \"http://172.20.0.5/debian\"; packages are signed, and TLS to a cache is not spoken"
+                "upstream {url:?} is not an address such as \"http://172.20.0.5/debian\" or \"https://mirror.example/debian\""
             );
             return Err(source.at(table.upstream.span(), problem));
         }
+        let ca = table.ca.map(|ca| {
+            let path = source.folder().join(ca.get_ref());
+            let problem = match (is_tls, path.is_file()) {
+                (true, true) => return Ok(path),
+                (false, _) => format!("ca is for an upstream that begins with https://, and {url} does not"),
+                (true, false) => format!("ca {} is not there", path.display()),
+            };
+            Err(source.at(ca.span(), problem))
+        });
         let size = table.max_bytes.get_ref();
         let max_bytes = size.parse::<ByteSize>().ok().filter(|size| *size >= SMALLEST);
         let max_bytes = max_bytes.ok_or_else(|| {
@@ -54,6 +67,7 @@ pub(super) fn caches(source: &Source, tables: Vec<CacheTable>) -> Result<Vec<Ups
             name: name.clone(),
             url: url.to_owned(),
             max_bytes: max_bytes.as_u64(),
+            ca: ca.transpose()?,
         });
     }
     Ok(caches)

@@ -10,6 +10,7 @@ use crate::cache::Upstream;
 use crate::passage::InstallServer;
 use ipnet::{IpNet, Ipv4Net};
 use leaseboot_protocol::network::{TunnelSettings, WireguardPublicKey};
+use leaseboot_tunnel::PlaneChoice;
 use serde::Deserialize;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
@@ -52,6 +53,18 @@ struct GatewayTable {
     mtu: Spanned<u16>,
     #[serde(default = "keepalive_s")]
     keepalive_s: u16,
+    #[serde(default)]
+    plane: PlaneWord,
+}
+
+/// Who carries the packets.
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum PlaneWord {
+    #[default]
+    Auto,
+    Kernel,
+    User,
 }
 
 fn gateway_key() -> PathBuf {
@@ -108,6 +121,8 @@ pub struct GatewayConfig {
     pub mtu: u16,
     /// Seconds between the servers' keepalives.
     pub keepalive_s: u16,
+    /// Whether the kernel's WireGuard carries the packets, or this program.
+    pub plane: PlaneChoice,
 }
 
 impl PoConfig {
@@ -214,6 +229,11 @@ fn gateway(source: &Source, table: GatewayTable) -> Result<GatewayConfig, Config
         allowed: table.allowed,
         mtu: table.mtu.into_inner(),
         keepalive_s: table.keepalive_s.max(1),
+        plane: match table.plane {
+            PlaneWord::Auto => PlaneChoice::Auto,
+            PlaneWord::Kernel => PlaneChoice::Kernel,
+            PlaneWord::User => PlaneChoice::User,
+        },
     })
 }
 

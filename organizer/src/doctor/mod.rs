@@ -8,12 +8,16 @@
 //! | [`configuration`] | `po.toml`, profiles, images, keys |
 //! | [`gateway`] | device, UDP port, forwarding, routes, MTU |
 //! | [`lender`] | reachability, version, clock, certificates |
+//! | `packages` | nft, install servers, the cache's upstreams |
+//! | `plane` | who carries the tunnel's packets |
 //! | [`local`] | the store's folder, the control socket |
 
 pub mod configuration;
 pub mod gateway;
 pub mod lender;
 pub mod local;
+mod packages;
+mod plane;
 
 use crate::config::PoConfig;
 use crate::error_chain;
@@ -107,6 +111,8 @@ pub async fn examine(path: &Path) -> Vec<Finding> {
     findings.push(local::store(&config.folder));
     findings.extend(configuration::examine(&config));
     findings.extend(gateway::examine(&config, serves));
+    findings.push(plane::examine(&config.gateway, serves));
+    findings.extend(packages::examine(&config).await);
     for lender in &config.lenders {
         let of_this = |mut finding: Finding| {
             if config.lenders.len() > 1 {

@@ -12,9 +12,10 @@ pub mod service;
 use crate::borrowing::BorrowingId;
 use crate::borrowing::machine::Peer;
 use crate::config::{GatewayConfig, SealedError, read_sealed};
+use crate::error_chain;
 use ipnet::IpNet;
 use leaseboot_protocol::network::WireguardPublicKey;
-use leaseboot_tunnel::{InterfaceSettings, PeerSettings, PrivateKey, PrivateKeyError, Tunnel, TunnelError};
+use leaseboot_tunnel::{InterfaceSettings, PeerSettings, Plane, PrivateKey, PrivateKeyError, TunnelError};
 use std::collections::HashMap;
 use std::future::Future;
 use std::io;
@@ -36,7 +37,7 @@ pub trait Peers: Send + Sync + 'static {
     fn has_shaken_hands(&self, key: &WireguardPublicKey) -> bool;
 }
 
-impl Peers for Tunnel {
+impl Peers for Plane {
     async fn let_in(&self, peer: Peer, address: IpAddr) -> Result<(), TunnelError> {
         let addresses = peer.has_address.then(|| IpNet::from(address));
         self.set_peer(PeerSettings {
@@ -49,11 +50,17 @@ impl Peers for Tunnel {
     }
 
     fn drop_out(&self, key: &WireguardPublicKey) {
-        self.remove_peer(key);
+        // Only a device that is gone refuses, and then nobody is in.
+        if let Err(error) = self.remove_peer(key) {
+            tracing::error!(%key, error = error_chain(&error), "a peer cannot be dropped");
+        }
     }
 
     fn has_shaken_hands(&self, key: &WireguardPublicKey) -> bool {
-        let status = self.status();
+        let status = self.status().unwrap_or_else(|error| {
+            tracing::error!(error = error_chain(&error), "the peers cannot be looked at");
+            Vec::new()
+        });
         status
             .iter()
             .any(|peer| peer.public_key == *key && peer.last_handshake.is_some())
@@ -135,11 +142,11 @@ pub fn read_key(path: &Path) -> Result<PrivateKey, GatewayError> {
     })
 }
 
-/// Starts WireGuard on the endpoint's port, and lets the kernel forward between tunnel and enterprise.
+/// Starts WireGuard on the endpoint's port, in the kernel or in this process as `config` says, and lets the kernel forward between tunnel and enterprise.
 ///
 /// # Errors
 /// [`GatewayError::Tunnel`] and [`GatewayError::Forwarding`].
-pub async fn start(config: &GatewayConfig, private_key: PrivateKey) -> Result<Tunnel, GatewayError> {
+pub async fn start(config: &GatewayConfig, private_key: PrivateKey) -> Result<Plane, GatewayError> {
     let settings = InterfaceSettings {
         name: config.interface.clone(),
         private_key,
@@ -147,7 +154,10 @@ pub async fn start(config: &GatewayConfig, private_key: PrivateKey) -> Result<Tu
         addresses: vec![config.tunnel.into()],
         mtu: config.mtu,
     };
-    let tunnel = Tunnel::start(settings).await.map_err(GatewayError::Tunnel)?;
+    let tunnel = Plane::start(settings, config.plane)
+        .await
+        .map_err(GatewayError::Tunnel)?;
+    tracing::info!(plane = %tunnel, interface = config.interface, "WireGuard's packets are carried");
     // A container may give the value and not the right to write it.
     let forwards = tokio::fs::read(FORWARDING)
         .await

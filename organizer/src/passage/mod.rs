@@ -6,14 +6,15 @@
 //! everything else ────────────────────────────────► nothing; the gateway's own service answers by its own rules
 //! ```
 //!
+//! Where `po.toml` names no `[[install_server]]`, a server that installs has the networks of its tunnel open, as a member has. So the table is always there, and what AllowedIPs say to the
+//! member's side of the tunnel is what holds at ours, whatever the member routes.
+//!
 //! What has to be open is a function of a borrowing's state ([`openings`]), as its peers are: a PO that comes back reads the states and sets the
 //! whole table in one transaction, which also takes away what is stale. Between two states the difference is applied, in one transaction too. Doors
 //! that a change closes are closed before it is written down, doors that it opens are opened after; what nft refused is tried again, and a
 //! table that somebody flushed is made again, since without it the kernel forwards everything.
 //!
 //! Each packet of a server is checked, not only the first of a connection: what is closed ends there, whatever was going on.
-//!
-//! Where `po.toml` has no `[[install_server]]`, there is no table, and the kernel forwards as the host's own rules say.
 
 mod nft;
 mod ruleset;
@@ -23,6 +24,7 @@ use crate::borrowing::machine::State;
 use crate::error_chain;
 use ipnet::{IpNet, Ipv4Net};
 use leaseboot_protocol::lease::LeaseState;
+use leaseboot_protocol::network::TunnelSettings;
 pub use nft::NftError;
 use ruleset::Ruleset;
 use serde::{Deserialize, Serialize};
@@ -58,6 +60,14 @@ impl fmt::Display for Protocol {
     }
 }
 
+/// Whether there is an nft on this host.
+///
+/// # Errors
+/// [`NftError::Run`] when there is none.
+pub async fn nft_works() -> Result<(), NftError> {
+    nft::version().await
+}
+
 /// Ports from the first to the last, both included.
 pub type Ports = (u16, u16);
 
@@ -88,14 +98,14 @@ pub enum Opening {
         /// The ports.
         ports: Ports,
     },
-    /// A member reaches a network.
+    /// A member, or a server that installs where there are no install servers, reaches a network.
     Member {
         /// The member's address.
         from: Ipv4Addr,
         /// The network.
         to: Ipv4Net,
     },
-    /// A member is reached.
+    /// Such a server is reached.
     Serving {
         /// The member's address.
         member: Ipv4Addr,
@@ -107,30 +117,48 @@ pub fn openings(order: &Order, state: &State, servers: &[InstallServer]) -> BTre
     let IpAddr::V4(from) = order.address() else {
         return BTreeSet::new();
     };
+    let tunnel = &order.settings.tunnel;
     match state {
         State::Transferring {
             stage: LeaseState::Chained | LeaseState::Installing,
             agent: Some(_),
             ..
         }
-        | State::Installed { .. } => install_doors(order, servers)
-            .into_iter()
-            .flat_map(|((to, protocol), ports)| {
-                joined(ports).into_iter().map(move |ports| Opening::Install {
-                    from,
-                    to,
-                    protocol,
-                    ports,
-                })
-            })
-            .collect(),
-        State::Joining { .. } | State::InService { .. } | State::Draining { .. } => member_networks(order)
-            .into_iter()
-            .map(|to| Opening::Member { from, to })
-            .chain([Opening::Serving { member: from }])
-            .collect(),
+        | State::Installed { .. } => match servers {
+            [] => networks(from, tunnel),
+            servers => install_openings(from, order, servers),
+        },
+        State::Joining { .. } | State::InService { .. } | State::Draining { .. } => {
+            networks(from, &order.membership.network.tunnel(tunnel))
+        }
         _ => BTreeSet::new(),
     }
+}
+
+/// The networks of a tunnel, none within another, and the way to its end.
+fn networks(from: Ipv4Addr, tunnel: &TunnelSettings) -> BTreeSet<Opening> {
+    let v4 = tunnel.allowed_ips.iter().filter_map(|network| match network {
+        IpNet::V4(network) => Some(network.trunc()),
+        IpNet::V6(_) => None,
+    });
+    Ipv4Net::aggregate(&v4.collect())
+        .into_iter()
+        .map(|to| Opening::Member { from, to })
+        .chain([Opening::Serving { member: from }])
+        .collect()
+}
+
+fn install_openings(from: Ipv4Addr, order: &Order, servers: &[InstallServer]) -> BTreeSet<Opening> {
+    let doors = install_doors(order, servers).into_iter();
+    let opened = doors.flat_map(|((to, protocol), ports)| {
+        joined(ports).into_iter().map(move |ports| Opening::Install {
+            from,
+            to,
+            protocol,
+            ports,
+        })
+    });
+    opened.collect()
 }
 
 fn install_doors(order: &Order, servers: &[InstallServer]) -> BTreeMap<(Ipv4Addr, Protocol), Vec<Ports>> {
@@ -158,19 +186,6 @@ fn joined(mut ports: Vec<Ports>) -> Vec<Ports> {
     joined
 }
 
-/// The networks of a member's tunnel, as the profile says, none within another.
-fn member_networks(order: &Order) -> Vec<Ipv4Net> {
-    let tunnel = order.membership.network.tunnel(&order.settings.tunnel);
-    let v4 = tunnel
-        .allowed_ips
-        .into_iter()
-        .filter_map(|network| match network {
-            IpNet::V4(network) => Some(network.trunc()),
-            IpNet::V6(_) => None,
-        });
-    Ipv4Net::aggregate(&v4.collect())
-}
-
 /// The doors of this gateway.
 #[derive(Clone)]
 pub struct Passage(Option<Arc<Guarded>>);
@@ -190,7 +205,7 @@ struct Table {
 }
 
 impl Passage {
-    /// No table: everything passes that the host's own rules let pass.
+    /// No table: everything passes that the host's own rules let pass. For tests that have no tunnel.
     pub fn unguarded() -> Self {
         Self(None)
     }
@@ -204,10 +219,10 @@ impl Passage {
         })))
     }
 
-    /// Doors by the configuration. Without install servers, a table of an earlier run is taken away.
+    /// Doors by the configuration.
     ///
     /// # Errors
-    /// [`NftError`], when install servers are configured and there is no nft that works.
+    /// [`NftError`], when there is no nft that works.
     pub async fn prepare(
         interface: &str,
         service: SocketAddrV4,
@@ -215,16 +230,8 @@ impl Passage {
     ) -> Result<Self, NftError> {
         if servers.is_empty() {
             tracing::info!(
-                "po.toml names no [[install_server]]: lent servers reach whatever this host forwards to, in every state"
+                "po.toml names no [[install_server]]: servers that install reach all networks of their tunnel"
             );
-            if let Err(error) = nft::apply(&Ruleset::new(interface, service).removal()).await {
-                // Who never had a table needs no nft.
-                tracing::debug!(
-                    error = error_chain(&error),
-                    "no table of an earlier run was removed"
-                );
-            }
-            return Ok(Self::unguarded());
         }
         nft::version().await?;
         Ok(Self::guarded(interface, service, servers.to_vec()))

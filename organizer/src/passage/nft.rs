@@ -14,7 +14,7 @@ const LONGEST_WORDS: usize = 500;
 pub enum NftError {
     /// It cannot be run.
     #[error(
-        "cannot run nft, which opens the gateway for install servers: install the package nftables, or remove [[install_server]] from po.toml"
+        "cannot run nft, without which lent servers would reach whatever this host forwards to: install the package nftables"
     )]
     Run(#[source] io::Error),
     /// It refused.

@@ -38,11 +38,6 @@ impl Ruleset {
         &self.table
     }
 
-    /// Takes the table away, if there is one.
-    pub(super) fn removal(&self) -> Value {
-        json!({ "nftables": [self.add_table(), self.delete_table()] })
-    }
-
     /// Makes the table with all that is open, in place of whatever was there.
     pub(super) fn whole(&self, open: &BTreeSet<Opening>) -> Value {
         let mut commands = vec![self.add_table(), self.delete_table(), self.add_table()];

@@ -75,6 +75,37 @@ fn a_member_reaches_its_networks_and_is_reached() {
 }
 
 #[test]
+fn without_install_servers_who_installs_reaches_the_networks_of_the_tunnel_and_a_member_those_of_its_profile()
+{
+    let mut order = order();
+    order.membership.network.reach = Some(vec!["10.20.0.0/16".parse().unwrap()]);
+    let networks = |state: &State| -> Vec<String> {
+        let open = openings(&order, state, &[]);
+        let networks = open.iter().filter_map(|opening| match opening {
+            Opening::Member { to, .. } => Some(to.to_string()),
+            _ => None,
+        });
+        networks.collect()
+    };
+    assert_eq!(networks(&transferring("stage1")), [""; 0]);
+    for installing in [
+        transferring("chained"),
+        transferring("installing"),
+        member("installed"),
+    ] {
+        assert_eq!(networks(&installing), ["10.99.0.0/24"]);
+    }
+    for joined in ["joining", "in-service"] {
+        assert_eq!(
+            networks(&member(joined)),
+            ["10.20.0.0/16", "10.99.0.0/24"],
+            "{joined}"
+        );
+    }
+    assert_eq!(networks(&state(json!({ "state": "searching" }))), [""; 0]);
+}
+
+#[test]
 fn a_profile_may_name_its_install_servers_and_doors_that_meet_are_one() {
     let servers = [
         server("packages", 5, &[(80, 90), (443, 443)]),
