@@ -20,6 +20,7 @@ use crate::managers::{Borrowing, LeaseManager, Organizer, Profile};
 use crate::namespace::Service;
 use crate::network::{LM_ADDRESS, Network};
 use crate::redfish::Redfish;
+use crate::relay;
 use crate::servers::{Server, servers_toml};
 use crate::tiny_image;
 use anyhow::{Context as _, Result};
@@ -51,6 +52,10 @@ pub struct Plan {
     deadlines: Vec<(&'static str, i64)>,
     rival: bool,
     beside_dnsmasq: bool,
+    /// Words of dnsmasq's that [`Plan::beside_dnsmasq`] has not.
+    dnsmasq_words: Vec<&'static str>,
+    behind_relay: bool,
+    mtu: Option<u16>,
 }
 
 /// What the enterprise has its servers boot.
@@ -78,6 +83,7 @@ pub struct Lab {
     _redfish: Redfish,
     _packages: Option<Service>,
     _dnsmasq: Option<Daemon>,
+    _relay: Option<Daemon>,
     /// The wires.
     pub network: Network,
 }
@@ -96,6 +102,9 @@ impl Plan {
             deadlines: Vec::new(),
             rival: false,
             beside_dnsmasq: false,
+            dnsmasq_words: Vec::new(),
+            behind_relay: false,
+            mtu: None,
         }
     }
 
@@ -169,6 +178,30 @@ impl Plan {
         self
     }
 
+    /// That dnsmasq lets the agent, but not the firmware, wait for its offers.
+    #[must_use]
+    pub fn late_for_the_agent(mut self) -> Self {
+        self.dnsmasq_words = vec![
+            "--dhcp-vendorclass=set:agent,leaseboot",
+            "--dhcp-reply-delay=tag:agent,5",
+        ];
+        self.beside_dnsmasq()
+    }
+
+    /// The servers stand in a network of their own, [`relay::SUBNET`], behind a router that relays their DHCP.
+    #[must_use]
+    pub fn behind_relay(mut self) -> Self {
+        self.behind_relay = true;
+        self
+    }
+
+    /// The lender's wire carries packets of so many bytes.
+    #[must_use]
+    pub fn mtu(mut self, mtu: u16) -> Self {
+        self.mtu = Some(mtu);
+        self
+    }
+
     /// Builds the laboratory, runs the scenario in it, and takes it down. When the scenario fails, the last lines of everything
     /// that speaks go to standard error.
     pub async fn run(self, scenario: impl AsyncFnOnce(&mut Lab) -> Result<()>) -> Result<()> {
@@ -209,6 +242,12 @@ impl Plan {
             if self.beside_dnsmasq {
                 set(config, "dhcp", "mode", "proxy");
             }
+            if self.behind_relay {
+                relay::configure(config);
+            }
+            if let Some(mtu) = self.mtu {
+                config.insert("mtu".to_owned(), i64::from(mtu).into());
+            }
             if let Some(attempts) = self.attempts {
                 config.insert("attempts".to_owned(), attempts.into());
             }
@@ -220,9 +259,16 @@ impl Plan {
             BootImage::None => None,
         };
         let dnsmasq = match self.beside_dnsmasq {
-            true => Some(start_dnsmasq(&network, folder).await?),
+            true => Some(start_dnsmasq(&network, folder, &self.dnsmasq_words).await?),
             false => None,
         };
+        let relay = match self.behind_relay {
+            true => Some(relay::start(&network, &machines, folder).await?),
+            false => None,
+        };
+        if let Some(mtu) = self.mtu {
+            network.set_lender_mtu(mtu, &machines).await?;
+        }
         lm.start().await?;
         po.start().await?;
         let rival = match self.rival {
@@ -239,6 +285,7 @@ impl Plan {
             _redfish: redfish,
             _packages: packages,
             _dnsmasq: dnsmasq,
+            _relay: relay,
             network,
         })
     }
@@ -343,7 +390,7 @@ async fn start_rival(
 pub const DNSMASQ_ADDRESSES: &str = "10.10.0.2";
 
 /// A DHCP server by other authors, at a port of its own on the lender's bridge: 10.10.0.201 to 10.10.0.219, and not a word about booting.
-async fn start_dnsmasq(network: &Network, folder: &Path) -> Result<Daemon> {
+async fn start_dnsmasq(network: &Network, folder: &Path, more: &[&str]) -> Result<Daemon> {
     let namespace = network.add_lender_port("dhcp", "10.10.0.2/24").await?;
     let mut command = namespace.command("dnsmasq");
     command.args([
@@ -362,6 +409,7 @@ async fn start_dnsmasq(network: &Network, folder: &Path) -> Result<Daemon> {
         "--dhcp-range=10.10.0.201,10.10.0.219,255.255.255.0,1h",
         "--dhcp-option=option:router,10.10.0.1",
     ]);
+    command.args(more);
     let mut daemon = Daemon::start("dnsmasq", command, &folder.join("dnsmasq.log"))?;
     daemon
         .ready(

@@ -32,14 +32,16 @@ pub mod postgres;
 mod qemu;
 mod qmp;
 pub mod redfish;
+pub mod relay;
 pub mod residue;
 pub mod servers;
 pub mod standby;
+pub mod system_disk;
 pub mod tiny_image;
 pub mod transcript;
 
 /// The Debian packages that the laboratory runs.
-pub const HOST_PACKAGES: [&str; 19] = [
+pub const HOST_PACKAGES: [&str; 20] = [
     "busybox-static",
     "cpio",
     "curl",
@@ -48,6 +50,7 @@ pub const HOST_PACKAGES: [&str; 19] = [
     "gzip",
     "iproute2",
     "ipxe-qemu",
+    "mtools",
     "nftables",
     "ovmf",
     "prometheus",

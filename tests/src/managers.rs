@@ -324,6 +324,15 @@ impl Organizer {
         &self.folder
     }
 
+    /// Writes the largest packet inside the tunnel into `po.toml`, in bytes.
+    pub fn set_tunnel_mtu(&self, mtu: u16) -> Result<()> {
+        edit_toml(&self.folder.join("po.toml"), |config| {
+            if let Some(gateway) = config.get_mut("gateway").and_then(toml::Value::as_table_mut) {
+                gateway.insert("mtu".to_owned(), i64::from(mtu).into());
+            }
+        })
+    }
+
     /// The folder of a boot image.
     pub fn image(&self, name: &str) -> PathBuf {
         self.folder.join("images").join(name)

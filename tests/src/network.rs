@@ -17,6 +17,7 @@
 //! The names of the namespaces begin with a prefix of this run, so that laboratories stand side by side.
 
 use crate::guardian::Guardian;
+use crate::machine::Machine;
 use crate::namespace::{Namespace, checked, ip_batch};
 use anyhow::{Context as _, Result, ensure};
 use std::net::Ipv4Addr;
@@ -144,6 +145,22 @@ impl Network {
         self.lender.run("nft", &[rules]).await?;
         let lines = format!("link set lender mtu {mtu}\nlink set enterprise mtu {mtu}\n");
         self.transit.ip_batch(&lines).await
+    }
+
+    /// The lender's bridge and the servers' ports carry packets of `mtu` bytes; the transit stays as it is.
+    pub(crate) async fn set_lender_mtu(&self, mtu: u16, machines: &[Machine]) -> Result<()> {
+        let ports = machines.iter().map(Machine::port).chain([LENDER_BRIDGE]);
+        let lines: String = ports.map(|port| format!("link set {port} mtu {mtu}\n")).collect();
+        self.lender.ip_batch(&lines).await
+    }
+
+    /// The transit carries packets of `mtu` bytes, from the lender's router to the gateway.
+    pub async fn widen_transit(&self, mtu: u16) -> Result<()> {
+        let both = format!("link set lender mtu {mtu}\nlink set enterprise mtu {mtu}\n");
+        self.transit.ip_batch(&both).await?;
+        let end = format!("link set transit mtu {mtu}\n");
+        self.lender.ip_batch(&end).await?;
+        self.enterprise.ip_batch(&end).await
     }
 
     /// The transit loses so many of a hundred packets, by chance.
