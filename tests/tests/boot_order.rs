@@ -30,13 +30,13 @@ async fn bios_goes_on_to_the_disk_by_grub() -> Result<()> {
 
 /// The entry that the installer left is kept, and it alone finds the system.
 #[tokio::test]
-async fn uefi_goes_on_to_the_entry_of_the_installer() -> Result<()> {
+async fn uefi_goes_on_to_the_entry_of_the_installer_by_ipxe() -> Result<()> {
     goes_on_to_the_disk(uefi("boot-order-entry"), Loader::Entry, ENTRY_SAYS).await
 }
 
-/// The firmware has no entry but for the disk itself.
+/// Nobody left an entry: GRUB finds the loader on the disk.
 #[tokio::test]
-async fn uefi_goes_on_to_a_disk_without_an_entry() -> Result<()> {
+async fn uefi_goes_on_to_a_disk_without_an_entry_by_grub() -> Result<()> {
     goes_on_to_the_disk(uefi("boot-order-no-entry"), Loader::Fallback, STUB_SAYS).await
 }
 
@@ -50,6 +50,11 @@ async fn goes_on_to_the_disk(plan: Plan, loader: Loader, says: &str) -> Result<(
     plan.run(async |lab| {
         let folders = Folders::find()?;
         let machine = lab.machine().clone();
+        if loader == Loader::Entry {
+            lab.lm.stop().await?;
+            lab.lm.configure(first_loader_ipxe)?;
+            lab.lm.start().await?;
+        }
         let kernel = folders.image().join("vmlinuz");
         system_disk::prepare(&machine.disk_files()[0], &kernel, loader).await?;
         let mut image = tiny_image::archive_ending(&folders, 0, &ending(loader)).await?;
@@ -71,6 +76,14 @@ async fn goes_on_to_the_disk(plan: Plan, loader: Loader, says: &str) -> Result<(
         Ok(())
     })
     .await
+}
+
+/// UEFI's PXE client is sent iPXE instead of GRUB.
+fn first_loader_ipxe(config: &mut toml::Table) {
+    let dhcp = config.get_mut("dhcp").and_then(toml::Value::as_table_mut);
+    if let Some(dhcp) = dhcp {
+        dhcp.insert("first_loader".to_owned(), "ipxe".into());
+    }
 }
 
 /// The end of the installation, as lines of the image's init.
