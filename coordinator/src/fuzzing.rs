@@ -103,6 +103,7 @@ pub fn dhcp(bytes: &[u8]) {
         address: network("10.10.0.11/24"),
         router: None,
         mtu: 9000,
+        vlan: None,
     };
     let now = Instant::now();
     for mode in [DhcpMode::Authoritative, DhcpMode::Proxy] {
@@ -137,6 +138,7 @@ fn merged(settings: &InstallSettings) {
         address: network("10.10.0.11/24"),
         router: Some(LM),
         mtu: 1500,
+        vlan: None,
     };
     let hardware = hardware();
     let lender = Lender {

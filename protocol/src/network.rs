@@ -139,6 +139,9 @@ pub struct LenderAddress {
     pub router: Option<Ipv4Addr>,
     /// Largest IP packet in bytes.
     pub mtu: u16,
+    /// The tag that the network's frames carry on the card's cable (IEEE 802.1Q), 1 to 4094; none where they carry none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vlan: Option<u16>,
 }
 
 /// One end of the tunnel as the lent server sees it. The enterprise owns every field of it; none is secret.

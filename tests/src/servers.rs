@@ -17,6 +17,8 @@ pub struct Server {
     pub hardware: Hardware,
     /// Its address on the lender's wire.
     pub address: Ipv4Addr,
+    /// Its place behind a tag: the tag, its address with the prefix length, and the router.
+    pub tagged: Option<(u16, &'static str, &'static str)>,
     /// Labels.
     pub labels: BTreeMap<String, String>,
     /// The PCI functions that the lender wrote down, as vendor and device with the class; none is no word about them.
@@ -41,6 +43,7 @@ impl Server {
         Self {
             hardware,
             address: Ipv4Addr::new(10, 10, 0, 10 + number),
+            tagged: None,
             labels: BTreeMap::new(),
             functions: Vec::new(),
             on_record: true,
@@ -129,12 +132,21 @@ struct Entry {
     name: String,
     mac: MacAddress,
     address: Ipv4Addr,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tagged: Option<Tagged>,
     console: &'static str,
     labels: BTreeMap<String, String>,
     wiped: bool,
     power: Power,
     #[serde(skip_serializing_if = "Option::is_none")]
     hardware: Option<HardwareReport>,
+}
+
+#[derive(Serialize)]
+struct Tagged {
+    vlan: u16,
+    address: &'static str,
+    router: &'static str,
 }
 
 #[derive(Serialize)]
@@ -151,6 +163,11 @@ pub(crate) fn servers_toml(servers: &[Server], redfish: &Redfish) -> Result<Stri
         name: server.hardware.name.clone(),
         mac: server.hardware.mac,
         address: server.address,
+        tagged: server.tagged.map(|(vlan, address, router)| Tagged {
+            vlan,
+            address,
+            router,
+        }),
         console: "ttyS0,115200",
         labels: server.labels.clone(),
         wiped: true,

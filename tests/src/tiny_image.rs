@@ -43,7 +43,7 @@ exec /bin/busybox poweroff -f
 pub const BOOT_ENTRY: &str = "left by a tenant";
 
 /// What the wrapper needs of the image's kernel, the laboratory's cards and a TUN device, and what the init needs to reach NVRAM.
-const MODULES: [&str; 13] = [
+const MODULES: [&str; 18] = [
     "virtio",
     "virtio_ring",
     "virtio_pci",
@@ -56,6 +56,11 @@ const MODULES: [&str; 13] = [
     "rng-core",
     "e1000",
     "tun",
+    "8021q",
+    "garp",
+    "mrp",
+    "stp",
+    "llc",
     "efivarfs",
 ];
 

@@ -4,7 +4,7 @@ use futures_util::stream::BoxStream;
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
 use ipnet::{IpNet, Ipv4Net};
 use rtnetlink::packet_route::route::{RouteMessage, RouteScope, RouteType};
-use rtnetlink::{Handle, LinkUnspec, LinkWireguard, MulticastGroup, RouteMessageBuilder};
+use rtnetlink::{Handle, LinkUnspec, LinkVlan, LinkWireguard, MulticastGroup, RouteMessageBuilder};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use tokio::task::JoinHandle;
@@ -153,6 +153,22 @@ impl Netlink {
             }
             done => done.map_err(|source| NetlinkError::Request { what, source }),
         }
+    }
+
+    /// Creates an interface for the frames on `below` that carry this tag (IEEE 802.1Q), down at first; one that is there is kept.
+    ///
+    /// # Errors
+    /// As [`Netlink::index`].
+    pub async fn add_vlan(&self, name: &str, below: &str, tag: u16) -> Result<(), NetlinkError> {
+        if self.find(name).await?.is_some() {
+            return Ok(());
+        }
+        let link = LinkVlan::new(name, self.index(below).await?, tag).build();
+        let done = self.handle.link().add(link).execute().await;
+        done.map_err(|source| NetlinkError::Request {
+            what: format!("create the VLAN interface {name}"),
+            source,
+        })
     }
 
     /// Brings an interface up, and sets its largest packet in bytes when one is given.

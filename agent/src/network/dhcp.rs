@@ -191,6 +191,7 @@ impl Answer {
             address,
             router: self.router,
             mtu: self.mtu.unwrap_or(DEFAULT_MTU),
+            vlan: None,
         })
     }
 }

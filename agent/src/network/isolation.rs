@@ -98,7 +98,7 @@ impl Wire {
             return Err(NetworkError::no_card(address.mac, &nics));
         };
         without_ipv6(&card.name)?;
-        let name = card.name.clone();
+        let name = super::vlan::existing(&card.name, &address);
         let wire = Self { name, address };
         wire.shut().await?;
         Ok(wire.allow(gateway).await?)
@@ -183,6 +183,7 @@ mod tests {
             address: "10.10.0.11/24".parse().unwrap(),
             router: router.map(Ipv4Addr::from),
             mtu: 1500,
+            vlan: None,
         }
     }
 

@@ -1,14 +1,17 @@
 //! The lender's wire: the card that the firmware booted from, its link, and its address.
 //!
+//! Firmware speaks without a tag. Where the LM names one, the address is of an interface above the card that is for frames with this tag ([`vlan`]).
+//!
 //! The address comes, best first: from the site archive (the LM knows the server), from the command line
 //! (`leaseboot.address=10.10.0.11/24 leaseboot.router=10.10.0.1`), or by DHCP. Whom the server hears and answers on it is [`isolation`]'s.
 
 mod dhcp;
 mod isolation;
+mod vlan;
 
 use crate::backoff::Backoff;
 use crate::console::say;
-use crate::drivers::{Drivers, Wanted};
+use crate::drivers::{DriverError, Drivers, Wanted};
 use isolation::IsolationError;
 pub(crate) use isolation::Wire;
 use leaseboot_protocol::hardware::Nic;
@@ -60,6 +63,15 @@ pub(crate) enum NetworkError {
     /// The kernel refused.
     #[error("cannot configure the network")]
     Netlink(#[from] NetlinkError),
+    /// The frames of the wire carry a tag, and this kernel knows none.
+    #[error("the lender's wire has the VLAN {tag}, and its driver cannot be loaded")]
+    Vlan {
+        /// The tag.
+        tag: u16,
+        /// Why.
+        #[source]
+        source: DriverError,
+    },
     /// The wire cannot be closed to others, so it is not used.
     #[error("cannot keep others on the lender's wire away")]
     Isolation(#[from] IsolationError),
@@ -99,6 +111,7 @@ pub(crate) async fn bring_up(
     netlink
         .set_up(&name, (address.mtu != ETHERNET_MTU).then_some(address.mtu))
         .await?;
+    let name = vlan::above(&netlink, drivers, name, &address).await?;
     say!("network: {name} ({mac}) has {}", address.address);
     Ok(Wire::close(name, address).await?)
 }
@@ -186,6 +199,7 @@ fn from_command_line(command_line: &str, mac: MacAddress) -> Option<LenderAddres
         address: value("leaseboot.address=")?.parse().ok()?,
         router: value("leaseboot.router=").and_then(|text| text.parse::<Ipv4Addr>().ok()),
         mtu: ETHERNET_MTU,
+        vlan: None,
     })
 }
 

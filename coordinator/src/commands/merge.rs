@@ -183,7 +183,7 @@ async fn on_record(config: &ConfigPath, name: &ServerId) -> anyhow::Result<Facts
     };
     Ok(Facts {
         server: declared.name,
-        place: declared.place,
+        place: declared.lent_place().clone(),
         console: declared.console,
         hardware,
         requirements: Requirements::default(),

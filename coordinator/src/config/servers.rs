@@ -23,8 +23,11 @@ use toml::Spanned;
 pub struct Server {
     /// Its name.
     pub name: ServerId,
-    /// Its place on the lender's wire.
+    /// Its place on the lender's wire, as firmware finds it: in frames without a tag.
     pub place: LenderAddress,
+    /// Its place behind a tag, where all that comes after firmware stands.
+    #[serde(default)]
+    pub tagged: Option<LenderAddress>,
     /// Its console as the kernel's `console=` wants it.
     pub console: Option<KernelWord>,
     /// More words for the kernel command line of stage 1.
@@ -45,6 +48,23 @@ pub struct Server {
     pub line: usize,
 }
 
+impl Server {
+    /// Where it stands once firmware is done.
+    pub fn lent_place(&self) -> &LenderAddress {
+        self.tagged.as_ref().unwrap_or(&self.place)
+    }
+}
+
+/// `[server.tagged]`: a network whose frames carry a tag on the server's cable.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Tagged {
+    vlan: u16,
+    /// Address and prefix length.
+    address: Ipv4Net,
+    router: Option<Ipv4Addr>,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ServersFile {
@@ -59,6 +79,7 @@ struct Entry {
     mac: Spanned<MacAddress>,
     address: Spanned<Ipv4Addr>,
     router: Option<Spanned<Ipv4Addr>>,
+    tagged: Option<Spanned<Tagged>>,
     console: Option<KernelWord>,
     #[serde(default)]
     kernel_words: Vec<KernelWord>,
@@ -105,11 +126,17 @@ pub(super) fn parse(source: &Source, wire: &Wire) -> Result<BTreeMap<ServerId, S
             address: Ipv4Net::new_assert(*entry.address.get_ref(), subnet.network.prefix_len()),
             router: entry.router.map(Spanned::into_inner).or(subnet.router),
             mtu: wire.mtu,
+            vlan: None,
         };
+        let tagged = entry
+            .tagged
+            .map(|tagged| tagged_place(source, tagged, &place))
+            .transpose()?;
         let name = entry.name.into_inner();
         let server = Server {
             name: name.clone(),
             place,
+            tagged,
             console: entry.console,
             kernel_words: entry.kernel_words,
             labels: entry.labels,
@@ -122,6 +149,49 @@ pub(super) fn parse(source: &Source, wire: &Wire) -> Result<BTreeMap<ServerId, S
         servers.insert(name, server);
     }
     Ok(servers)
+}
+
+/// The place behind a tag, on the same card.
+fn tagged_place(
+    source: &Source,
+    tagged: Spanned<Tagged>,
+    untagged: &LenderAddress,
+) -> Result<LenderAddress, ConfigError> {
+    let span = tagged.span();
+    let Tagged {
+        vlan,
+        address,
+        router,
+    } = tagged.into_inner();
+    let problem = if !(1..=4094).contains(&vlan) {
+        Some(format!("the vlan {vlan} is not between 1 and 4094"))
+    } else if [address.network(), address.broadcast()].contains(&address.addr()) {
+        Some(format!(
+            "{address} is not a host's address in a network: write it as 10.30.0.11/24"
+        ))
+    } else if address.contains(&untagged.address.addr()) {
+        Some(format!(
+            "{address} is of the network that the server is in without a tag: a tagged network is another one"
+        ))
+    } else {
+        let outside = router.filter(|router| !address.contains(router));
+        outside.map(|router| {
+            format!(
+                "the router {router} is not in the server's tagged network {}",
+                address.trunc()
+            )
+        })
+    };
+    match problem {
+        Some(problem) => Err(source.problem(span, format!("in server.tagged: {problem}"))),
+        None => Ok(LenderAddress {
+            mac: untagged.mac,
+            address,
+            router,
+            mtu: untagged.mtu,
+            vlan: Some(vlan),
+        }),
+    }
 }
 
 fn check_labels(source: &Source, entry: &Entry) -> Result<(), ConfigError> {

@@ -163,6 +163,30 @@ fn a_server_behind_a_relay_stands_in_its_subnet() {
 }
 
 #[test]
+fn a_server_may_stand_behind_a_tag_once_firmware_is_done() {
+    let tagged = |words: &str| server(&format!("{GOOD}\n[server.tagged]\n{words}"));
+    let good = "vlan = 20\naddress = \"10.30.0.11/24\"\nrouter = \"10.30.0.1\"";
+    let config = load(LM, &tagged(good)).unwrap();
+    let server = &config.servers[&"a".parse().unwrap()];
+    let place = server.lent_place();
+    assert_eq!(
+        (place.address.to_string().as_str(), place.vlan, place.mac),
+        ("10.30.0.11/24", Some(20), server.place.mac)
+    );
+    assert_eq!(server.place.vlan, None);
+    for (from, to, words) in [
+        ("20", "4095", "not between 1 and 4094"),
+        ("10.30.0.11", "10.30.0.0", "not a host's address"),
+        ("10.30.0.11", "10.10.0.12", "without a tag"),
+        ("10.30.0.1\"", "10.31.0.1\"", "router 10.31.0.1"),
+        ("vlan", "vlann", "unknown field"),
+    ] {
+        let (file, _, problem) = refused(LM, &tagged(&good.replacen(from, to, 1)));
+        assert!(file == "servers.toml" && problem.contains(words), "{problem}");
+    }
+}
+
+#[test]
 fn a_missing_file_says_how_to_make_one() {
     let error = Config::load(Path::new("/nonexistent/lm.toml"))
         .unwrap_err()

@@ -181,7 +181,7 @@ impl Driver {
         let server = &member.server;
         Ok(Task::Install(Box::new(InstallTask {
             lease: id.clone(),
-            address: server.place.clone(),
+            address: server.lent_place().clone(),
             tunnel: kickstart.settings.tunnel,
             image: kickstart.settings.image,
             disk: kickstart.disk,

@@ -173,6 +173,11 @@ impl Driver {
             Purpose::Agent(lease) => lease,
             Purpose::Install(lease, _) => Some(lease),
         };
+        let tagged = server
+            .filter(|server| server.place.mac == mac)
+            .and_then(|server| server.tagged.clone());
+        // Where the hello will come from.
+        let speaks_from = tagged.as_ref().map_or(from, |place| place.address.addr().into());
         let token = tokens::make()?;
         let lifetime = Duration::from_secs(self.rules().deadlines.booting.get().into());
         self.store
@@ -183,7 +188,7 @@ impl Driver {
                     server: server.map(|server| server.name.clone()),
                     lease,
                 },
-                address: from,
+                address: speaks_from,
                 expires: now() + lifetime,
                 drivers,
             })
@@ -193,7 +198,7 @@ impl Driver {
             lm_others: self.config.other_urls(),
             lm_ca_pem: self.ca_pem.clone(),
             mac,
-            address: place,
+            address: tagged.or(place),
             own_drivers: drivers == DriverSet::Own,
             clock: now(),
             boot_token: token,

@@ -403,7 +403,7 @@ fn prepared(kickstart: &str) -> Prepared {
 fn lender<'a>(server: &'a Server, hardware: &'a HardwareReport, lease: &'a LeaseRecord) -> Lender<'a> {
     Lender {
         server: &server.name,
-        place: &server.place,
+        place: server.lent_place(),
         console: server.console.as_ref(),
         hardware,
         requirements: &lease.requirements,

@@ -47,6 +47,7 @@ impl House {
                 address: "10.10.0.11/24".parse().unwrap(),
                 router: Some("10.10.0.1".parse().unwrap()),
                 mtu: 1500,
+                vlan: None,
             },
             console: Some("ttyS0,115200".parse().unwrap()),
             hardware: HardwareReport {

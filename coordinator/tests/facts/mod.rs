@@ -29,6 +29,7 @@ impl Facts {
                 address: "10.10.0.11/24".parse().expect("an address"),
                 router: Some("10.10.0.1".parse().expect("an address")),
                 mtu: 9000,
+                vlan: None,
             },
             console: console.map(|console| console.parse().expect("a console")),
             hardware: HardwareReport {

@@ -72,6 +72,7 @@ fn directory(mac: MacAddress) -> Option<LenderAddress> {
         address: "10.10.0.11/24".parse().unwrap(),
         router: None,
         mtu: 9000,
+        vlan: None,
     })
 }
 

@@ -81,16 +81,19 @@ impl<'a> LenderKeys<'a> {
 /// netplan, version 2.
 fn network(lender: &Lender<'_>) -> String {
     let place = lender.place;
-    let mut line = format!(
-        "network: {{version: 2, ethernets: {{lender: {{match: {{macaddress: \"{}\"}}, dhcp4: false, dhcp6: false, addresses: [\"{}\"]",
-        place.mac, place.address
-    );
+    let mut settings = format!("dhcp4: false, dhcp6: false, addresses: [\"{}\"]", place.address);
     if let Some(router) = place.router {
-        let _ = write!(line, ", routes: [{{to: \"0.0.0.0/0\", via: \"{router}\"}}]");
+        let _ = write!(settings, ", routes: [{{to: \"0.0.0.0/0\", via: \"{router}\"}}]");
     }
     if place.mtu != USUAL_MTU {
-        let _ = write!(line, ", mtu: {}", place.mtu);
+        let _ = write!(settings, ", mtu: {}", place.mtu);
     }
-    line.push_str("}}}");
-    line
+    let card = format!("match: {{macaddress: \"{}\"}}", place.mac);
+    match place.vlan {
+        None => format!("network: {{version: 2, ethernets: {{lender: {{{card}, {settings}}}}}}}"),
+        Some(tag) => format!(
+            "network: {{version: 2, ethernets: {{card: {{{card}, dhcp4: false, dhcp6: false}}}}, \
+             vlans: {{lender: {{id: {tag}, link: card, {settings}}}}}}}"
+        ),
+    }
 }

@@ -177,6 +177,9 @@ fn network(lender: &Lender<'_>) -> String {
     if place.mtu != USUAL_MTU {
         let _ = write!(line, " --mtu={}", place.mtu);
     }
+    if let Some(tag) = place.vlan {
+        let _ = write!(line, " --vlanid={tag}");
+    }
     // The wrapper holds the card during the installation, so the installer must leave it alone.
     line.push_str(" --noipv6 --onboot=yes --no-activate");
     line

@@ -40,6 +40,10 @@ impl<'a> LenderAnswers<'a> {
                 NETWORK,
             ),
         ];
+        if let Some(tag) = place.vlan {
+            answers.push(("netcfg/use_vlan", "boolean true".to_owned(), NETWORK));
+            answers.push(("netcfg/vlan_id", format!("string {tag}"), NETWORK));
+        }
         if let Some(router) = place.router {
             answers.push(("netcfg/get_gateway", format!("string {router}"), NETWORK));
         }
