@@ -258,15 +258,26 @@ impl<'a> Table<'a> {
                 .and_then(|rest| rest.split_whitespace().next());
             module.is_some_and(chosen)
         };
+        let aliases: Vec<_> = self.texts.alias.lines().filter(alias).collect();
+        let companions = aliases.iter().filter_map(|line| {
+            let (alias, module) = line.rsplit_once(' ')?;
+            let (_, companion) = COMPANIONS.iter().find(|(of, _)| *of == canonical(module))?;
+            chosen(companion).then(|| format!("{alias} {companion}"))
+        });
+        let companions: Vec<_> = companions.collect();
+        let aliases = aliases.into_iter().chain(companions.iter().map(String::as_str));
         Selection {
             files: files.iter().map(|file| (*file).to_owned()).collect(),
             dep: sorted(self.texts.dep.lines().filter(dep)),
-            alias: sorted(self.texts.alias.lines().filter(alias)),
+            alias: sorted(aliases),
             softdep: sorted(self.texts.softdep.lines().filter(softdep)),
             builtin: sorted(self.texts.builtin.lines()),
         }
     }
 }
+
+/// Modules that another asks the kernel for by name once it is loaded. Without modprobe nobody answers, so they stand for its devices as well.
+const COMPANIONS: [(&str, &str); 1] = [("mlx4_core", "mlx4_en")];
 
 fn unknown(recipe: &Recipe, line: &Line) -> ModulesError {
     ModulesError::Unknown {
@@ -331,6 +342,22 @@ mod tests {
             ]
         );
         assert_eq!(chosen.softdep, "softdep libcrc32c pre: crc32c\n");
+    }
+
+    #[test]
+    fn a_module_that_is_asked_for_by_name_stands_for_the_same_devices() {
+        let texts = ModuleTexts {
+            dep: "kernel/net/mlx4_en.ko: kernel/net/mlx4_core.ko\nkernel/net/mlx4_core.ko:\n",
+            alias: "alias pci:v15B3d1003* mlx4_core\n",
+            softdep: "",
+            builtin: "",
+        };
+        let text = "[kernel]\npackage='linux'\n[drivers]\ndirectories=['net']";
+        let recipe = Recipe::parse(Path::new("recipe.toml"), text).unwrap();
+        assert_eq!(
+            select(texts, &recipe).unwrap().alias,
+            "alias pci:v15B3d1003* mlx4_core\nalias pci:v15B3d1003* mlx4_en\n"
+        );
     }
 
     #[test]
