@@ -178,12 +178,13 @@ async fn on_record(config: &ConfigPath, name: &ServerId) -> anyhow::Result<Facts
     let Some(declared) = declared else {
         bail!("there is no server {name}: `leaseboot-lm servers list` names them");
     };
+    let place = declared.lent_place().clone();
     let Some(hardware) = reported.or(declared.hardware) else {
         bail!("the hardware of {name} is not on record yet: boot it once, or name a file with --facts");
     };
     Ok(Facts {
         server: declared.name,
-        place: declared.lent_place().clone(),
+        place,
         console: declared.console,
         hardware,
         requirements: Requirements::default(),
