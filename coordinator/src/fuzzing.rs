@@ -3,7 +3,9 @@
 
 use crate::boot::fuzzing as boot;
 use crate::config::fuzzing as config;
-use crate::dhcp::{Dhcp, DhcpConfig, DhcpMode, DhcpSettings, PoolConfig, Request, SubnetConfig};
+use crate::dhcp::{
+    Card, Dhcp, DhcpConfig, DhcpMode, DhcpSettings, LoaderChoice, PoolConfig, Request, SubnetConfig,
+};
 use crate::merge::{Lender, TenantFacts, merge};
 use crate::search::{Candidate, Index, Query};
 use crate::tftp::{FromClient, Terms};
@@ -65,11 +67,6 @@ fn dhcp_server(mode: DhcpMode) -> Dhcp {
         ]
         .map(str::to_owned)
         .into(),
-        http_loaders: [(
-            "grub/core.efi".to_owned(),
-            "http://10.10.0.1/boot/files/ab/core.efi".to_owned(),
-        )]
-        .into(),
         subnets: vec![SubnetConfig {
             network: network("10.10.1.0/24"),
             router: None,
@@ -98,12 +95,15 @@ pub fn dhcp(bytes: &[u8]) {
     let Ok(request) = Request::parse(bytes) else {
         return;
     };
-    let known = LenderAddress {
-        mac: request.mac,
-        address: network("10.10.0.11/24"),
-        router: None,
-        mtu: 9000,
-        vlan: None,
+    let known = Card {
+        place: LenderAddress {
+            mac: request.mac,
+            address: network("10.10.0.11/24"),
+            router: None,
+            mtu: 9000,
+            vlan: None,
+        },
+        choice: LoaderChoice::default(),
     };
     let now = Instant::now();
     for mode in [DhcpMode::Authoritative, DhcpMode::Proxy] {

@@ -13,7 +13,8 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use tokio::sync::Mutex;
 
 /// The kernel of stage 1.
 pub const KERNEL: &str = "vmlinuz";
@@ -31,8 +32,19 @@ pub struct BootFile {
     pub sha256: Sha256,
     length: usize,
     file: Arc<NamelessFile>,
-    /// All bytes of a file that TFTP serves: a name with a folder in front.
+    /// All bytes of a first loader, which is a name with a folder in front: TFTP sends from memory.
     for_tftp: Option<Bytes>,
+    /// All bytes of any other, as long as somebody fetches them by TFTP.
+    lent: Arc<Mutex<Weak<Vec<u8>>>>,
+}
+
+/// Bytes in memory that many transfers share.
+struct Lent(Arc<Vec<u8>>);
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 /// All boot files by name.
@@ -143,8 +155,8 @@ impl BootFile {
             sha256,
             length,
             file: Arc::new(file),
-            // Kernel and image go by HTTP only: over TFTP they would take minutes.
             for_tftp: name.contains('/').then(|| content.into()),
+            lent: Arc::default(),
         })
     }
 
@@ -158,9 +170,30 @@ impl BootFile {
         self.length == 0
     }
 
-    /// All bytes, when TFTP may serve it.
+    /// All bytes of a first loader.
     pub fn for_tftp(&self) -> Option<&Bytes> {
         self.for_tftp.as_ref()
+    }
+
+    /// All bytes in memory. Kernel and image are fetched by TFTP only where HTTP fails, so they are read when that happens, once for all who
+    /// fetch them at the same time, and forgotten after.
+    ///
+    /// # Errors
+    /// Those of pread(2).
+    pub async fn bytes(&self) -> std::io::Result<Bytes> {
+        if let Some(bytes) = &self.for_tftp {
+            return Ok(bytes.clone());
+        }
+        // Held while the file is read, so that a storm reads it once.
+        let mut lent = self.lent.lock().await;
+        if let Some(content) = lent.upgrade() {
+            return Ok(Bytes::from_owner(Lent(content)));
+        }
+        let (file, length) = (self.file.clone(), self.length);
+        let read = tokio::task::spawn_blocking(move || file.read(length)).await;
+        let content = Arc::new(read.map_err(std::io::Error::other)??);
+        *lent = Arc::downgrade(&content);
+        Ok(Bytes::from_owner(Lent(content)))
     }
 
     /// Has the kernel send a part to a socket; gives the number of bytes that it took.
@@ -245,6 +278,12 @@ impl BootFiles {
     /// The file of this name.
     pub fn get(&self, name: &str) -> Option<&BootFile> {
         self.files.get(name)
+    }
+
+    /// The file of this name, if it is one of the small ones that come before the kernel: TFTP and HTTP serve those under their names, because
+    /// signed loaders look for the next one beside them.
+    pub fn loader(&self, name: &str) -> Option<&BootFile> {
+        self.get(name).filter(|file| file.for_tftp.is_some())
     }
 
     /// Names and files, sorted by name.

@@ -3,6 +3,7 @@
 //! | path | content |
 //! |---|---|
 //! | `/boot/files/<sha256>/<name>` | a boot file; ranges, ETag, to be kept forever |
+//! | `/<folder>/<name>`, such as `/grub/core.efi` | a first loader under the name that it has by TFTP; to be asked for each time |
 //! | `/boot/ipxe/<mac>.ipxe`, `/boot/grub/<mac>.cfg` | the server's script, rendered for this request |
 //! | `/boot/site/<id>.img` | the site archive of one boot |
 //!
@@ -26,18 +27,29 @@ static UNKNOWN: Seldom = Seldom::new();
 /// The answer to a request.
 pub(super) async fn respond(service: &BootService, request: &Request, from: SocketAddr) -> Response {
     let parts: Vec<&str> = request.path.split('/').collect();
-    let known = matches!(
-        parts[..],
-        ["", "boot", "files", _, _] | ["", "boot", "ipxe" | "grub" | "site", _]
-    );
+    let loader = request
+        .path
+        .strip_prefix('/')
+        .and_then(|name| service.files().loader(name));
+    let known = loader.is_some()
+        || matches!(
+            parts[..],
+            ["", "boot", "files", _, _] | ["", "boot", "ipxe" | "grub" | "site", _]
+        );
     if known && request.method == Method::Other {
         return Response {
             headers: vec![("Allow", "GET, HEAD".to_owned())],
             ..Status::MethodNotAllowed.into()
         };
     }
+    if let Some(loader) = loader {
+        return file(loader, &request.path, Keep::Asking, request, from);
+    }
     match parts[..] {
-        ["", "boot", "files", sha256, name] => file(service, sha256, name, request, from),
+        ["", "boot", "files", sha256, name] => match digested(service, sha256, name) {
+            Some(found) => file(found, name, Keep::Forever, request, from),
+            None => Status::NotFound.into(),
+        },
         ["", "boot", "ipxe", name] => script(service, Language::Ipxe, name.strip_suffix(".ipxe"), from).await,
         ["", "boot", "grub", name] => script(service, Language::Grub, name.strip_suffix(".cfg"), from).await,
         ["", "boot", "site", name] => site(service, name, from).await,
@@ -45,16 +57,26 @@ pub(super) async fn respond(service: &BootService, request: &Request, from: Sock
     }
 }
 
-fn file(service: &BootService, sha256: &str, name: &str, request: &Request, from: SocketAddr) -> Response {
-    let digest = sha256.parse().ok();
-    let Some(file) = digest.and_then(|digest: Sha256| service.files().at_path(&digest, name)) else {
-        return Status::NotFound.into();
-    };
+/// For how long a cache may keep a file.
+#[derive(Clone, Copy)]
+enum Keep {
+    /// Its path has the content's digest in it.
+    Forever,
+    /// Another version of the LM may have another file of this name.
+    Asking,
+}
+
+fn digested<'a>(service: &'a BootService, sha256: &str, name: &str) -> Option<&'a BootFile> {
+    let digest: Sha256 = sha256.parse().ok()?;
+    service.files().at_path(&digest, name)
+}
+
+fn file(file: &BootFile, name: &str, keep: Keep, request: &Request, from: SocketAddr) -> Response {
     let etag = format!("\"{}\"", file.sha256);
     let is_known = |tags: &String| tags.split(',').any(|tag| tag.trim() == etag || tag.trim() == "*");
     if request.if_none_match.as_ref().is_some_and(is_known) {
         return Response {
-            headers: kept_forever(etag),
+            headers: kept(etag, keep),
             ..Status::NotModified.into()
         };
     }
@@ -63,11 +85,11 @@ fn file(service: &BootService, sha256: &str, name: &str, request: &Request, from
     match range::parse(request.range.as_deref().filter(|_| same), length) {
         Wanted::Whole => {
             tracing::info!(%from, name, bytes = length, "http boot file");
-            content(Status::Ok, kept_forever(etag), file, 0..length)
+            content(Status::Ok, kept(etag, keep), file, 0..length)
         }
         Wanted::Part(part) => {
             tracing::info!(%from, name, ?part, "http boot file");
-            let mut headers = kept_forever(etag);
+            let mut headers = kept(etag, keep);
             headers.push((
                 "Content-Range",
                 format!("bytes {}-{}/{length}", part.start, part.end - 1),
@@ -94,12 +116,15 @@ fn content(
     }
 }
 
-/// The name has the content's digest in it, so any cache may keep it.
-fn kept_forever(etag: String) -> Vec<(&'static str, String)> {
+fn kept(etag: String, keep: Keep) -> Vec<(&'static str, String)> {
+    let control = match keep {
+        Keep::Forever => "public, max-age=31536000, immutable",
+        Keep::Asking => "public, no-cache",
+    };
     vec![
         ("Etag", etag),
         ("Accept-Ranges", "bytes".to_owned()),
-        ("Cache-Control", "public, max-age=31536000, immutable".to_owned()),
+        ("Cache-Control", control.to_owned()),
         ("Content-Type", "application/octet-stream".to_owned()),
     ]
 }

@@ -10,6 +10,7 @@ use std::fs::File;
 use std::io::{self, Write as _};
 use std::ops::Range;
 use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 
 /// For temporary files that are large and stay for long (file-hierarchy(7)); `TMPDIR` names another place.
@@ -35,6 +36,16 @@ impl NamelessFile {
         let mut file = tempfile::tempfile_in(Self::place())?;
         file.write_all(content)?;
         Ok(Self { file })
+    }
+
+    /// The first `length` bytes.
+    ///
+    /// # Errors
+    /// Those of pread(2).
+    pub(super) fn read(&self, length: usize) -> io::Result<Vec<u8>> {
+        let mut content = vec![0; length];
+        self.file.read_exact_at(&mut content, 0)?;
+        Ok(content)
     }
 
     /// Has the kernel send a part to a socket, as much as the socket takes now; gives the number of bytes.

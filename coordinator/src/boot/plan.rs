@@ -1,13 +1,14 @@
 //! What the boot services ask of the lease driver: the one narrow door between the two.
 //!
 //! DHCP, TFTP and HTTP answer anybody on the lender's wire, so they know nothing of leases. They ask a [`BootDirectory`] three
-//! questions – which address, which plan, which facts – and everything in the answers is already parsed: a [`KernelWord`] can
+//! questions – what is on record about a card, which plan, which facts – and everything in the answers is already parsed: a [`KernelWord`] can
 //! stand in a boot script without escaping, and a [`SiteArchiveId`] can stand in a path.
 
+use crate::dhcp::Card;
 use futures_util::future::BoxFuture;
 use leaseboot_protocol::agent::BootFacts;
 use leaseboot_protocol::hardware::PciDevice;
-use leaseboot_protocol::network::{LenderAddress, MacAddress};
+use leaseboot_protocol::network::MacAddress;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::IpAddr;
@@ -68,8 +69,8 @@ pub trait BootDirectory: Send + Sync + 'static {
         from: IpAddr,
     ) -> BoxFuture<'_, Result<Option<BootFacts>, BootError>>;
 
-    /// The fixed place of the card on the lender's wire; `None` for a card that nobody wrote down.
-    fn address(&self, mac: MacAddress) -> BoxFuture<'_, Result<Option<LenderAddress>, BootError>>;
+    /// The card's fixed place on the lender's wire, and the loaders that were chosen for its server; `None` for a card that nobody wrote down.
+    fn card(&self, mac: MacAddress) -> BoxFuture<'_, Result<Option<Card>, BootError>>;
 }
 
 /// The directory could not answer.

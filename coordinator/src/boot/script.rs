@@ -198,18 +198,20 @@ mod tests {
         let grub = render(Language::Grub, MAC, &plan, &places()).unwrap();
         let words = "panic=30 console=tty0 console=ttyS0,115200 loglevel=4";
         assert!(
-            grub.contains(&format!("linux (http,10.10.0.1)/boot/files/aa/vmlinuz {words};")),
+            grub.contains(&format!("linux ($way,10.10.0.1)/boot/files/aa/vmlinuz {words};")),
             "{grub}"
         );
         let site = site.as_str();
         assert!(grub.contains(&format!(
-            "initrd (http,10.10.0.1)/boot/files/bb/stage1.img (http,10.10.0.1)/boot/site/{site}.img;"
+            "initrd ($way,10.10.0.1)/boot/files/bb/stage1.img ($way,10.10.0.1)/boot/site/{site}.img;"
         )));
         let ipxe = render(Language::Ipxe, MAC, &plan, &places()).unwrap();
         assert!(ipxe.starts_with("#!ipxe\n"));
         assert!(ipxe.contains(&format!(
-            "initrd --name site.img http://10.10.0.1/boot/site/{site}.img ||"
+            "initrd --name site.img ${{way}}://10.10.0.1/boot/site/{site}.img ||"
         )));
+        // HTTP first: TFTP takes many times as long.
+        assert!(grub.contains("for way in http tftp;") && ipxe.contains("\nset way http\n:load\n"));
     }
 
     #[test]
@@ -223,7 +225,7 @@ mod tests {
         let (plan, site) = agent();
         let grub = render(Language::Grub, MAC, &plan, &places).unwrap();
         assert!(grub.contains(&format!(
-            "initrd (http,10.10.0.1)/boot/files/bb/base.img (http,10.10.0.1)/boot/files/cc/driver-igb.img (http,10.10.0.1)/boot/site/{}.img;",
+            "initrd ($way,10.10.0.1)/boot/files/bb/base.img ($way,10.10.0.1)/boot/files/cc/driver-igb.img ($way,10.10.0.1)/boot/site/{}.img;",
             site.as_str()
         )), "{grub}");
         let ipxe = render(Language::Ipxe, MAC, &plan, &places).unwrap();
@@ -231,8 +233,8 @@ mod tests {
             ipxe.contains("vmlinuz initrd=base.img initrd=driver-igb.img initrd=site.img panic=30"),
             "{ipxe}"
         );
-        let lines = "initrd --name base.img http://10.10.0.1/boot/files/bb/base.img || goto failed\n\
-                     initrd --name driver-igb.img http://10.10.0.1/boot/files/cc/driver-igb.img || goto failed\n\
+        let lines = "initrd --name base.img ${way}://10.10.0.1/boot/files/bb/base.img || goto failed\n\
+                     initrd --name driver-igb.img ${way}://10.10.0.1/boot/files/cc/driver-igb.img || goto failed\n\
                      initrd --name site.img ";
         assert!(ipxe.contains(lines), "{ipxe}");
     }

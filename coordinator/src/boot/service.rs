@@ -12,7 +12,7 @@ use leaseboot_protocol::agent::BootFacts;
 use leaseboot_protocol::archive::{Archive, ArchiveError};
 use leaseboot_protocol::network::MacAddress;
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -101,17 +101,6 @@ impl BootService {
         loaders.map(|(name, _)| name.to_owned()).collect()
     }
 
-    /// The URL of each boot program: [`DhcpSettings::http_loaders`](crate::dhcp::DhcpSettings::http_loaders).
-    pub fn http_loaders(&self) -> BTreeMap<String, String> {
-        let base = self.http_base();
-        let url = |name: String| Some((format!("{base}{}", self.files.path(&name)?), name));
-        self.loaders()
-            .into_iter()
-            .filter_map(url)
-            .map(|(url, name)| (name, url))
-            .collect()
-    }
-
     /// The script for a server, rendered now. When the plan cannot be had, it is a script that says so and restarts.
     ///
     /// # Errors
@@ -187,22 +176,47 @@ impl BootService {
     }
 }
 
+impl BootService {
+    /// What HTTP has under the same path, for loaders that cannot reach it.
+    async fn by_tftp(&self, name: &str, from: IpAddr) -> Option<Bytes> {
+        if let Some(file) = self.files.loader(name) {
+            return file.for_tftp().cloned();
+        }
+        let parts: Vec<&str> = name.split('/').collect();
+        let (language, card) = match parts[..] {
+            ["boot", "grub", name] => (Language::Grub, name.strip_suffix(".cfg")?),
+            ["boot", "ipxe", name] => (Language::Ipxe, name.strip_suffix(".ipxe")?),
+            ["boot", "files", sha256, last] => {
+                let bytes = self.files.at_path(&sha256.parse().ok()?, last)?.bytes().await;
+                return given(name, bytes);
+            }
+            ["boot", "site", archive] => {
+                let id = archive.strip_suffix(".img")?.parse().ok()?;
+                return given("a site archive", self.site_archive(&id, from).await).flatten();
+            }
+            _ => return None,
+        };
+        let script = self.script(language, card.parse().ok()?, from).await;
+        given(name, script).map(Bytes::from)
+    }
+}
+
+/// TFTP has no word for trouble inside the LM: the log has.
+fn given<T>(name: &str, outcome: Result<T, impl std::error::Error + 'static>) -> Option<T> {
+    outcome
+        .inspect_err(|error| {
+            tracing::error!(
+                name,
+                error = error as &dyn std::error::Error,
+                "a server gets no file"
+            );
+        })
+        .ok()
+}
+
 impl TftpNames for BootService {
     fn open<'a>(&'a self, name: &'a str, from: IpAddr) -> BoxFuture<'a, Option<Bytes>> {
-        async move {
-            if let Some(file) = self.files.get(name) {
-                return file.for_tftp().cloned();
-            }
-            let mac = name.strip_prefix("boot/grub/")?.strip_suffix(".cfg")?.parse().ok()?;
-            match self.script(Language::Grub, mac, from).await {
-                Ok(script) => Some(Bytes::from(script)),
-                Err(error) => {
-                    tracing::error!(%mac, error = &error as &dyn std::error::Error, "a server gets no script");
-                    None
-                }
-            }
-        }
-        .boxed()
+        self.by_tftp(name, from).boxed()
     }
 }
 

@@ -1,13 +1,14 @@
 //! The boot files as boot loaders fetch them: bytes on a TCP connection.
 
 use super::*;
+use crate::dhcp::Card;
 use crate::tftp::TftpNames;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use leaseboot_protocol::agent::BootFacts;
 use leaseboot_protocol::digest::Sha256;
-use leaseboot_protocol::network::{LenderAddress, MacAddress};
+use leaseboot_protocol::network::MacAddress;
 use leaseboot_protocol::secret::Secret;
 use leaseboot_protocol::timestamp::Timestamp;
 use std::collections::BTreeSet;
@@ -71,7 +72,7 @@ impl BootDirectory for Directory {
         async { Ok(facts) }.boxed()
     }
 
-    fn address(&self, _mac: MacAddress) -> BoxFuture<'_, Result<Option<LenderAddress>, BootError>> {
+    fn card(&self, _mac: MacAddress) -> BoxFuture<'_, Result<Option<Card>, BootError>> {
         async { Ok(None) }.boxed()
     }
 }
@@ -186,6 +187,21 @@ async fn files_are_served_under_their_digest_whole_and_in_part() {
 }
 
 #[tokio::test]
+async fn first_loaders_are_served_under_their_names_too() {
+    let site = site().await;
+    let loader = site.get("/grub/core.0").await;
+    assert!(loader.status == 200 && loader.body == b"core");
+    assert_eq!(loader.header("Cache-Control"), Some("public, no-cache"));
+    let etag = loader.header("Etag").unwrap();
+    let known = site
+        .request("GET", "/grub/core.0", &format!("If-None-Match: {etag}\r\n"))
+        .await;
+    assert_eq!(known.status, 304);
+    // Kernel and image are only found by who knows what they are to be.
+    assert_eq!(site.get(&format!("/{KERNEL}")).await.status, 404);
+}
+
+#[tokio::test]
 async fn what_is_not_there_is_not_found() {
     let site = site().await;
     let digest = Sha256::of(&kernel());
@@ -269,14 +285,22 @@ async fn a_server_is_told_its_disk_or_that_the_lease_manager_is_in_trouble() {
 }
 
 #[tokio::test]
-async fn tftp_has_the_small_files_and_grubs_script_only() {
+async fn tftp_has_what_http_has_under_the_same_paths() {
     let site = site().await;
-    let open = async |name| TftpNames::open(site.service.as_ref(), name, HERE).await;
+    let open = async |name: &str| TftpNames::open(site.service.as_ref(), name, HERE).await;
     assert_eq!(open("grub/core.0").await.unwrap(), "core");
-    assert!(
-        String::from_utf8_lossy(&open("boot/grub/02:00:00:00:00:01.cfg").await.unwrap())
-            .contains("linux (http,")
-    );
+    let path = site.service.files().path(KERNEL).unwrap();
+    let (first, second) = tokio::join!(open(&path[1..]), open(&path[1..]));
+    let (first, second) = (first.unwrap(), second.unwrap());
+    assert!(first == kernel() && second == kernel());
+    assert_eq!(first.as_ptr(), second.as_ptr(), "one copy for both");
+    let script = open("boot/grub/02:00:00:00:00:01.cfg").await.unwrap();
+    let script = String::from_utf8_lossy(&script);
+    assert!(script.contains("for way in http tftp"), "{script}");
+    let archive = archive_path(&script);
+    assert_eq!(open(&archive[1..]).await.unwrap(), site.get(&archive).await.body);
+    let ipxe = open("boot/ipxe/02:00:00:00:00:01.ipxe").await.unwrap();
+    assert!(ipxe.starts_with(b"#!ipxe\n"));
     for name in [
         KERNEL,
         STAGE1,
@@ -284,7 +308,8 @@ async fn tftp_has_the_small_files_and_grubs_script_only() {
         "grub",
         "manifest.json",
         "boot/grub/x.cfg",
-        "boot/ipxe/02:00:00:00:00:01.ipxe",
+        &format!("boot/files/{}/vmlinuz", Sha256::of(b"other")),
+        &format!("boot/site/{}.img", "0".repeat(32)),
     ] {
         assert!(open(name).await.is_none(), "{name}");
     }

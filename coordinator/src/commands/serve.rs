@@ -105,7 +105,6 @@ async fn prepare(config: Config, boot_files: Option<&Path>) -> anyhow::Result<Se
         router: wire.router,
         http_base: boot.http_base(),
         loaders: boot.loaders(),
-        http_loaders: boot.http_loaders(),
         subnets: wire.subnets.clone(),
         config: dhcp,
     };

@@ -4,7 +4,7 @@
 
 use super::{ConfigError, Source, Wire};
 use crate::boot::KernelWord;
-use crate::dhcp::SubnetConfig;
+use crate::dhcp::{FirstLoader, IpxeChain, LoaderChoice, SubnetConfig};
 use crate::power::PowerConfig;
 use ipnet::Ipv4Net;
 use leaseboot_protocol::hardware::HardwareReport;
@@ -32,6 +32,9 @@ pub struct Server {
     pub console: Option<KernelWord>,
     /// More words for the kernel command line of stage 1.
     pub kernel_words: Vec<KernelWord>,
+    /// The loaders that its firmware is sent, where they are not those of `lm.toml`.
+    #[serde(default)]
+    pub loaders: LoaderChoice,
     /// What tenants may ask for.
     pub labels: BTreeMap<String, String>,
     /// Whether its disks are known to be empty when the LM sees it first.
@@ -83,6 +86,8 @@ struct Entry {
     console: Option<KernelWord>,
     #[serde(default)]
     kernel_words: Vec<KernelWord>,
+    first_loader: Option<FirstLoader>,
+    ipxe_chain: Option<IpxeChain>,
     #[serde(default)]
     labels: BTreeMap<String, String>,
     #[serde(default = "yes")]
@@ -139,6 +144,10 @@ pub(super) fn parse(source: &Source, wire: &Wire) -> Result<BTreeMap<ServerId, S
             tagged,
             console: entry.console,
             kernel_words: entry.kernel_words,
+            loaders: LoaderChoice {
+                first_loader: entry.first_loader,
+                ipxe_chain: entry.ipxe_chain,
+            },
             labels: entry.labels,
             wiped: entry.wiped,
             power: entry.power,

@@ -1,4 +1,5 @@
 use super::*;
+use crate::dhcp::{FirstLoader, IpxeChain};
 
 const LM: &str = "interface = \"br0\"\naddress = \"10.10.0.1/24\"\nrouter = \"10.10.0.1\"\n";
 const POWER: &str = "[server.power]\nkind = \"command\"\non = [\"true\"]\noff = [\"true\"]\n";
@@ -138,6 +139,39 @@ fn errors_of_servers_toml_name_line_and_value() {
         if words != "telegraph" {
             assert_eq!(found, line, "{said}\n{servers}");
         }
+    }
+}
+
+#[test]
+fn loaders_are_chosen_for_all_by_architecture_by_label_and_by_server() {
+    let dhcp = "[dhcp]\nfirst_loader = \"ipxe\"\narchitecture = { efi64 = \"shim\" }\n\
+        [[dhcp.loader]]\nwhere = \"model = r640\"\nfirst_loader = \"ipxe-drivers\"\n";
+    let lm = format!("{LM}{dhcp}");
+    let config = load(&lm, &server(&format!("{GOOD}\nipxe_chain = \"grub\""))).unwrap();
+    assert_eq!(config.dhcp.first_loader, FirstLoader::Ipxe);
+    assert_eq!(config.dhcp.architecture.efi64, Some(FirstLoader::Shim));
+    assert_eq!(
+        config.dhcp.loader_rules[0].first_loader,
+        Some(FirstLoader::IpxeDrivers)
+    );
+    let loaders = config.servers[&"a".parse().unwrap()].loaders;
+    assert_eq!(
+        (loaders.first_loader, loaders.ipxe_chain),
+        (None, Some(IpxeChain::Grub))
+    );
+    for (from, to, words) in [
+        ("efi64", "efi128", "unknown field `efi128`"),
+        ("\"shim\"", "\"shin\"", "unknown variant `shin`"),
+        ("model = r640", "model = ", "model"),
+        (
+            "first_loader = \"ipxe-drivers\"",
+            "loader = \"ipxe\"",
+            "unknown field `loader`",
+        ),
+    ] {
+        let (file, _, said) = refused(&lm.replacen(from, to, 1), "");
+        assert_eq!(file, "lm.toml");
+        assert!(said.contains(words), "{said}");
     }
 }
 

@@ -11,8 +11,10 @@
 //! A client's network is the one that its relay stands in, or that its address is of, or else the LM's own. Answers go to the relay when there is one; else to the client's address when it has one and to everybody when not: a unicast to an address that the client does not
 //! answer ARP for would need a raw socket, and every client hears a broadcast.
 
+use super::Card;
 use super::bootfile::{self, BootProgram};
 use super::config::{DhcpMode, DhcpSettings, PoolConfig};
+use super::loader::LoaderChoice;
 use super::pool::Pool;
 use super::relay;
 use super::request::{Client, Request};
@@ -118,12 +120,7 @@ impl Dhcp {
     }
 
     /// Answers a message. `fixed` is what the directory has on record for the card.
-    pub fn answer(
-        &mut self,
-        request: &Request,
-        fixed: Option<&LenderAddress>,
-        now: Instant,
-    ) -> Option<Reply> {
+    pub fn answer(&mut self, request: &Request, fixed: Option<&Card>, now: Instant) -> Option<Reply> {
         if self.settings.config.mode == DhcpMode::Proxy {
             return self.proxy_offer(request);
         }
@@ -131,7 +128,7 @@ impl Dhcp {
         match request.kind {
             MessageType::Discover => self.discover(at, request, fixed, now),
             MessageType::Request => self.request(at, request, fixed, now),
-            MessageType::Inform => self.inform(at, request),
+            MessageType::Inform => self.inform(at, request, choice_of(fixed)),
             MessageType::Decline => {
                 if let (None, Some(pool)) = (fixed, &mut self.networks[at].pool) {
                     pool.decline(request.mac, now);
@@ -172,11 +169,11 @@ impl Dhcp {
         &mut self,
         at: usize,
         request: &Request,
-        fixed: Option<&LenderAddress>,
+        fixed: Option<&Card>,
         now: Instant,
     ) -> Option<Reply> {
         let place = match fixed {
-            Some(fixed) => self.fixed_place(at, request, fixed)?,
+            Some(card) => self.fixed_place(at, request, &card.place)?,
             None => {
                 let network = &mut self.networks[at];
                 let relay = request.relay.as_ref().map(|relay| relay.address);
@@ -188,16 +185,10 @@ impl Dhcp {
                 self.pool_place(at, address)
             }
         };
-        self.reply(request, MessageType::Offer, Some(&place))
+        self.reply(request, MessageType::Offer, Some(&place), choice_of(fixed))
     }
 
-    fn request(
-        &mut self,
-        at: usize,
-        request: &Request,
-        fixed: Option<&LenderAddress>,
-        now: Instant,
-    ) -> Option<Reply> {
+    fn request(&mut self, at: usize, request: &Request, fixed: Option<&Card>, now: Instant) -> Option<Reply> {
         let network = &mut self.networks[at];
         if request
             .server
@@ -211,8 +202,8 @@ impl Dhcp {
         let renewing = Some(request.ciaddr).filter(|address| !address.is_unspecified());
         let wanted = request.requested.or(renewing)?;
         let place = match fixed {
-            Some(fixed) => self
-                .fixed_place(at, request, fixed)
+            Some(card) => self
+                .fixed_place(at, request, &card.place)
                 .filter(|place| place.address == wanted),
             None => {
                 let relay = request.relay.as_ref().map(|relay| relay.address);
@@ -223,12 +214,12 @@ impl Dhcp {
             }
         };
         match place {
-            Some(place) => self.reply(request, MessageType::Ack, Some(&place)),
-            None => self.reply(request, MessageType::Nak, None),
+            Some(place) => self.reply(request, MessageType::Ack, Some(&place), choice_of(fixed)),
+            None => self.reply(request, MessageType::Nak, None, LoaderChoice::default()),
         }
     }
 
-    fn inform(&self, at: usize, request: &Request) -> Option<Reply> {
+    fn inform(&self, at: usize, request: &Request, choice: LoaderChoice) -> Option<Reply> {
         // The answer goes to the address in the message: nobody outside may be aimed at.
         self.networks[at]
             .network
@@ -238,7 +229,7 @@ impl Dhcp {
             lease_time: Duration::ZERO,
             ..self.pool_place(at, request.ciaddr)
         };
-        self.reply(request, MessageType::Ack, Some(&place))
+        self.reply(request, MessageType::Ack, Some(&place), choice)
     }
 
     /// `None` when the server on record has been moved to a network that its address is not of.
@@ -277,8 +268,14 @@ impl Dhcp {
         }
     }
 
-    fn reply(&self, request: &Request, kind: MessageType, place: Option<&Place>) -> Option<Reply> {
-        let program = place.and_then(|_| bootfile::choose(&self.settings, request));
+    fn reply(
+        &self,
+        request: &Request,
+        kind: MessageType,
+        place: Option<&Place>,
+        choice: LoaderChoice,
+    ) -> Option<Reply> {
+        let program = place.and_then(|_| bootfile::choose(&self.settings, request, choice));
         let address = place.map_or(Ipv4Addr::UNSPECIFIED, |place| place.address);
         let given = match request.kind {
             MessageType::Inform => Ipv4Addr::UNSPECIFIED,
@@ -366,6 +363,11 @@ impl Dhcp {
             options.insert(DhcpOption::InterfaceMtu(mtu));
         }
     }
+}
+
+/// What was decided for the card's server; for a stranger, nothing.
+fn choice_of(fixed: Option<&Card>) -> LoaderChoice {
+    fixed.map(|card| card.choice).unwrap_or_default()
 }
 
 /// Encodes an answer, no shorter than old relays and ROMs want it.

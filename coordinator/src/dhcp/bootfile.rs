@@ -4,17 +4,20 @@
 //! |---|---|---|---|---|
 //! | iPXE, `ipxe_chain = "script"` | the server's script by HTTP | the same | the same | the same |
 //! | iPXE, `ipxe_chain = "grub"` | `grub/core.0` | `grub/core.efi` | `grub/core-ia32.efi` | `grub/core-arm64.efi` |
-//! | PXE, `first_loader = "grub"` | `grub/core.0` | `grub/core.efi` | `grub/core-ia32.efi` | `grub/core-arm64.efi` |
-//! | PXE, `first_loader = "ipxe"` | `ipxe/undionly.kpxe` | `ipxe/snponly.efi` | `ipxe/snponly-ia32.efi` | `ipxe/snponly-arm64.efi` |
-//! | UEFI HTTP boot | – | the URL of GRUB | the URL of GRUB | the URL of GRUB |
+//! | firmware, `first_loader = "grub"` | `grub/core.0` | `grub/core.efi` | `grub/core-ia32.efi` | `grub/core-arm64.efi` |
+//! | firmware, `"ipxe"` | `ipxe/undionly.kpxe` | `ipxe/snponly.efi` | `ipxe/snponly-ia32.efi` | `ipxe/snponly-arm64.efi` |
+//! | firmware, `"ipxe-drivers"` | `ipxe/ipxe.pxe` | `ipxe/ipxe.efi` | `ipxe/ipxe-ia32.efi` | `ipxe/ipxe-arm64.efi` |
+//! | firmware, `"shim"` | `grub/core.0` | `shim/shimx64.efi` | `shim/shimia32.efi` | `shim/shimaa64.efi` |
 //!
-//! Operating systems and our own agent are sent none, and neither is a client whose program is not among the boot files: `cargo xtask image` makes the first two columns.
+//! Firmware is PXE, which is told a name for TFTP, and UEFI HTTP boot, which is told the same file's URL. What is not among the boot files, because Debian has none or
+//! the lender left it out, is replaced by GRUB; without that, and for operating systems and our own agent, nobody is sent anything.
 //! Names without a scheme are fetched by TFTP from the server in `siaddr`.
 //!
 //! Beside another DHCP server everybody is sent iPXE and then a script: GRUB takes the address of its server from the answer that gave
 //! the client its own address, which is the other server's.
 
-use super::config::{DhcpMode, DhcpSettings, FirstLoader, IpxeChain};
+use super::config::{DhcpMode, DhcpSettings};
+use super::loader::{FirstLoader, IpxeChain, LoaderChoice};
 use super::request::{Client, Platform, Request};
 
 pub(super) struct BootProgram {
@@ -24,57 +27,62 @@ pub(super) struct BootProgram {
     pub(super) class: Option<&'static [u8]>,
 }
 
-pub(super) fn choose(settings: &DhcpSettings, request: &Request) -> Option<BootProgram> {
-    let (first, chain) = match settings.config.mode {
-        DhcpMode::Authoritative => (settings.config.first_loader, settings.config.ipxe_chain),
-        DhcpMode::Proxy => (FirstLoader::Ipxe, IpxeChain::Script),
+/// `choice` is what was decided for the client's server; proxies do not ask for it.
+pub(super) fn choose(
+    settings: &DhcpSettings,
+    request: &Request,
+    choice: LoaderChoice,
+) -> Option<BootProgram> {
+    let proxy = settings.config.mode == DhcpMode::Proxy;
+    let chain = match proxy {
+        true => IpxeChain::Script,
+        false => choice.ipxe_chain.unwrap_or(settings.config.ipxe_chain),
     };
-    let loader = match (request.client, first, chain) {
-        (Client::Plain | Client::Agent, _, _) => return None,
-        (Client::Ipxe(_), _, IpxeChain::Script) => {
+    let (first, platform) = match request.client {
+        Client::Plain | Client::Agent => return None,
+        Client::Ipxe(_) if chain == IpxeChain::Script => {
             return Some(BootProgram {
                 name: format!("{}/boot/ipxe/{}.ipxe", settings.http_base, request.mac),
                 class: None,
             });
         }
-        (Client::Http(platform), _, _) if settings.config.mode == DhcpMode::Proxy => ipxe(platform)?,
-        (Client::Ipxe(platform), _, IpxeChain::Grub)
-        | (Client::Pxe(platform), FirstLoader::Grub, _)
-        | (Client::Http(platform), _, _) => grub(platform)?,
-        (Client::Pxe(platform), FirstLoader::Ipxe, _) => ipxe(platform)?,
+        Client::Ipxe(platform) => (FirstLoader::Grub, platform),
+        Client::Pxe(platform) | Client::Http(platform) if proxy => (FirstLoader::Ipxe, platform),
+        Client::Pxe(platform) | Client::Http(platform) => {
+            (first_loader(settings, choice, platform), platform)
+        }
     };
-    if !settings.loaders.contains(loader) {
-        tracing::warn!(mac = %request.mac, client = ?request.client, loader, "the boot files lack the boot program of a client, so it gets none");
+    let Some(loader) = available(settings, first, platform) else {
+        tracing::warn!(mac = %request.mac, client = ?request.client, ?first, "the boot files lack the boot program of a client, so it gets none");
         return None;
-    }
-    match request.client {
-        Client::Http(_) => settings.http_loaders.get(loader).map(|url| BootProgram {
-            name: url.clone(),
+    };
+    Some(match request.client {
+        Client::Http(_) => BootProgram {
+            name: format!("{}/{loader}", settings.http_boot_base()),
             class: Some(b"HTTPClient"),
-        }),
-        _ => Some(BootProgram {
+        },
+        _ => BootProgram {
             name: loader.to_owned(),
             class: None,
-        }),
-    }
+        },
+    })
 }
 
-fn grub(platform: Platform) -> Option<&'static str> {
-    match platform {
-        Platform::Bios => Some("grub/core.0"),
-        Platform::Efi64 => Some("grub/core.efi"),
-        Platform::Efi32 => Some("grub/core-ia32.efi"),
-        Platform::Arm64 => Some("grub/core-arm64.efi"),
-        Platform::Other(_) => None,
-    }
+fn first_loader(settings: &DhcpSettings, choice: LoaderChoice, platform: Platform) -> FirstLoader {
+    let config = &settings.config;
+    choice
+        .first_loader
+        .or(config.architecture.get(platform))
+        .unwrap_or(config.first_loader)
 }
 
-fn ipxe(platform: Platform) -> Option<&'static str> {
-    match platform {
-        Platform::Bios => Some("ipxe/undionly.kpxe"),
-        Platform::Efi64 => Some("ipxe/snponly.efi"),
-        Platform::Efi32 => Some("ipxe/snponly-ia32.efi"),
-        Platform::Arm64 => Some("ipxe/snponly-arm64.efi"),
-        Platform::Other(_) => None,
-    }
+/// The loader's boot file, or else GRUB's, which only a client can use that has its address from us.
+fn available(settings: &DhcpSettings, first: FirstLoader, platform: Platform) -> Option<&'static str> {
+    let wanted = first.program(platform);
+    let instead = match settings.config.mode {
+        DhcpMode::Authoritative => FirstLoader::Grub.program(platform),
+        DhcpMode::Proxy => None,
+    };
+    let mut programs = wanted.into_iter().chain(instead);
+    programs.find(|name| settings.loaders.contains(*name))
 }

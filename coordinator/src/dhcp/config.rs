@@ -1,33 +1,12 @@
 //! What the lender decides about DHCP: what stands in `lm.toml` ([`DhcpConfig`]) and, joined with what is known elsewhere, what the service works with
 //! ([`DhcpSettings`]).
 
+use super::loader::{ArchitectureLoaders, FirstLoader, IpxeChain, LoaderRule};
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::time::Duration;
-
-/// The boot program that firmware is sent first.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum FirstLoader {
-    /// `grub/core.0` or `grub/core.efi`.
-    #[default]
-    Grub,
-    /// `ipxe/undionly.kpxe` or `ipxe/snponly.efi`, which then asks again as iPXE.
-    Ipxe,
-}
-
-/// What iPXE is sent, whether it came from a card's ROM or was loaded by [`FirstLoader::Ipxe`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum IpxeChain {
-    /// The server's own script over HTTP.
-    #[default]
-    Script,
-    /// GRUB from TFTP, as other firmware.
-    Grub,
-}
 
 /// Whose the addresses are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,6 +46,14 @@ pub struct DhcpConfig {
     pub first_loader: FirstLoader,
     /// What iPXE is sent.
     pub ipxe_chain: IpxeChain,
+    /// The boot program by architecture, in place of `first_loader`.
+    pub architecture: ArchitectureLoaders,
+    /// Other loaders for some servers; the first that fits decides.
+    #[serde(rename = "loader")]
+    pub loader_rules: Vec<LoaderRule>,
+    /// Where UEFI's HTTP boot finds the first loaders in place of the LM's own `http://ADDRESS`: a server with TLS in front of it, such as
+    /// `https://10.10.0.1`. Without a slash at the end.
+    pub http_boot_url: Option<String>,
     /// Addresses for cards that nobody wrote down, so that their servers can report their hardware. Without it they get no answer.
     pub pool: Option<PoolConfig>,
     /// Whether to tell servers that there is no IPv6 router, so that iPXE does not wait 16 s for one. Turn it off on a wire that has one.
@@ -81,6 +68,9 @@ impl Default for DhcpConfig {
             name_servers: Vec::new(),
             first_loader: FirstLoader::default(),
             ipxe_chain: IpxeChain::default(),
+            architecture: ArchitectureLoaders::default(),
+            loader_rules: Vec::new(),
+            http_boot_url: None,
             pool: None,
             answer_router_solicitations: true,
         }
@@ -107,6 +97,9 @@ fn ten_minutes() -> u32 {
 /// The most addresses that a pool may have: it bounds what strangers can make the LM remember.
 pub const MAX_POOL: u32 = 1024;
 
+/// The longest `http_boot_url`: with the name of a boot file behind it, it must fit into the message's field of 128 bytes.
+const LONGEST_URL: usize = 100;
+
 impl PoolConfig {
     /// Whether the address belongs to the range.
     pub fn contains(&self, address: Ipv4Addr) -> bool {
@@ -125,10 +118,8 @@ pub struct DhcpSettings {
     pub router: Option<Ipv4Addr>,
     /// Where boot files are served, without a slash at the end, such as `http://10.10.0.1`.
     pub http_base: String,
-    /// Names of the boot programs that TFTP has, such as `grub/core.efi`.
+    /// Names of the boot programs, such as `grub/core.efi`, which TFTP has as they are and HTTP below [`DhcpSettings::http_base`].
     pub loaders: BTreeSet<String>,
-    /// The URL of each of them, for UEFI HTTP boot.
-    pub http_loaders: BTreeMap<String, String>,
     /// Networks behind relays.
     pub subnets: Vec<SubnetConfig>,
     /// The lender's decisions.
@@ -179,6 +170,14 @@ pub enum DhcpSettingsError {
         "dhcp.mode is \"proxy\", so the other DHCP server gives the addresses: remove the pool, or the mode"
     )]
     PoolOfProxy,
+    /// No URL that firmware could complete.
+    #[error(
+        "dhcp.http_boot_url {url:?} cannot work: write http:// or https://, the server's name or address, and no slash at the end, at most {LONGEST_URL} bytes"
+    )]
+    HttpBootUrl {
+        /// What was written.
+        url: String,
+    },
     /// A lease that clients would have to renew all the time.
     #[error("dhcp: a lease time of {seconds} s is too short: 60 s is the least")]
     LeaseTime {
@@ -218,6 +217,9 @@ impl DhcpSettings {
         if config.mode == DhcpMode::Proxy && pools().next().is_some() {
             return Err(DhcpSettingsError::PoolOfProxy);
         }
+        if let Some(url) = config.http_boot_url.as_ref().filter(|url| !is_base(url)) {
+            return Err(DhcpSettingsError::HttpBootUrl { url: url.clone() });
+        }
         self.check_networks()?;
         check_pool(self.address.trunc(), config.pool)?;
         self.subnets
@@ -255,9 +257,23 @@ impl DhcpSettings {
         std::iter::once(self.address.trunc()).chain(subnets)
     }
 
+    /// What UEFI's HTTP boot finds boot files below.
+    pub(super) fn http_boot_base(&self) -> &str {
+        self.config.http_boot_url.as_deref().unwrap_or(&self.http_base)
+    }
+
     pub(super) fn lease_time(&self) -> Duration {
         Duration::from_secs(self.config.lease_time_s.into())
     }
+}
+
+/// Whether a boot file's name can be put behind it.
+fn is_base(url: &str) -> bool {
+    let host = url.strip_prefix("https://").or(url.strip_prefix("http://"));
+    url.len() <= LONGEST_URL
+        && host.is_some_and(|host| {
+            !host.is_empty() && !host.ends_with('/') && url.bytes().all(|b| b.is_ascii_graphic())
+        })
 }
 
 fn check_pool(network: Ipv4Net, pool: Option<PoolConfig>) -> Result<(), DhcpSettingsError> {

@@ -7,6 +7,7 @@
 mod answer;
 mod bootfile;
 mod config;
+mod loader;
 mod pool;
 pub mod proxy;
 mod relay;
@@ -17,16 +18,23 @@ mod solicitation;
 mod tests;
 
 pub use answer::{Dhcp, Reply};
-pub use config::{
-    DhcpConfig, DhcpMode, DhcpSettings, DhcpSettingsError, FirstLoader, IpxeChain, MAX_POOL, PoolConfig,
-    SubnetConfig,
-};
+pub use config::{DhcpConfig, DhcpMode, DhcpSettings, DhcpSettingsError, MAX_POOL, PoolConfig, SubnetConfig};
+pub use loader::{ArchitectureLoaders, FirstLoader, IpxeChain, LoaderChoice, LoaderRule};
 pub use relay::Relay;
 pub use request::{Client, Ignored, Platform, Request};
 pub use service::{DhcpError, DhcpService, SERVER_PORT};
 
 use leaseboot_protocol::network::{LenderAddress, MacAddress};
 use std::time::Instant;
+
+/// What the directory has on record about a card.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Card {
+    /// Its fixed place on the lender's wire.
+    pub place: LenderAddress,
+    /// Which loaders its server is sent.
+    pub choice: LoaderChoice,
+}
 
 /// Everything that happens to a datagram between two sockets, in one call: for fuzzing and tests. Never panics, whatever the bytes.
 ///
@@ -35,7 +43,7 @@ use std::time::Instant;
 pub fn handle_datagram(
     server: &mut Dhcp,
     datagram: &[u8],
-    directory: impl FnOnce(MacAddress) -> Option<LenderAddress>,
+    directory: impl FnOnce(MacAddress) -> Option<Card>,
     now: Instant,
 ) -> Result<Option<Reply>, Ignored> {
     let request = Request::parse(datagram)?;

@@ -12,6 +12,7 @@
 
 use super::answer::{self, Dhcp, Reply};
 use super::bootfile;
+use super::loader::LoaderChoice;
 use super::relay;
 use super::request::{Client, Request};
 use dhcproto::v4::{DhcpOption, MessageType, OptionCode, UnknownOption};
@@ -49,7 +50,7 @@ impl Dhcp {
     }
 
     fn proxy_reply(&self, request: &Request, kind: MessageType, to: SocketAddrV4) -> Option<Reply> {
-        let program = bootfile::choose(self.settings(), request)?;
+        let program = bootfile::choose(self.settings(), request, LoaderChoice::default())?;
         let mut message = self.header(request, kind, Ipv4Addr::UNSPECIFIED);
         message.set_siaddr(self.settings().address.addr());
         let options = message.opts_mut();

@@ -3,6 +3,7 @@
 //! The directory may have to ask the store, so what it said about a card is remembered for [`MEMORY`]: a client's REQUEST follows its DISCOVER at once, and a storm
 //! asks the same again and again.
 
+use super::Card;
 use super::answer::{Dhcp, Reply};
 use super::config::{DhcpMode, DhcpSettings, DhcpSettingsError};
 use super::proxy::BOOT_SERVER_PORT;
@@ -10,7 +11,7 @@ use super::request::Request;
 use super::solicitation::Solicitations;
 use crate::boot::BootDirectory;
 use crate::datagrams::{BATCH, Inbox, Outbox};
-use leaseboot_protocol::network::{LenderAddress, MacAddress};
+use leaseboot_protocol::network::MacAddress;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, setsockopt, socket, sockopt};
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -76,20 +77,20 @@ pub struct DhcpService {
 /// What the directory said about cards a moment ago.
 #[derive(Debug, Default)]
 struct Cards {
-    known: HashMap<MacAddress, (Instant, Option<LenderAddress>)>,
+    known: HashMap<MacAddress, (Instant, Option<Card>)>,
 }
 
 impl Cards {
-    fn get(&self, mac: MacAddress, now: Instant) -> Option<&Option<LenderAddress>> {
-        let (since, place) = self.known.get(&mac)?;
-        (now < *since + MEMORY).then_some(place)
+    fn get(&self, mac: MacAddress, now: Instant) -> Option<&Option<Card>> {
+        let (since, card) = self.known.get(&mac)?;
+        (now < *since + MEMORY).then_some(card)
     }
 
-    fn learn(&mut self, mac: MacAddress, place: Option<LenderAddress>, now: Instant) {
+    fn learn(&mut self, mac: MacAddress, card: Option<Card>, now: Instant) {
         if self.known.len() >= MOST_CARDS {
             self.known.clear();
         }
-        self.known.insert(mac, (now, place));
+        self.known.insert(mac, (now, card));
     }
 }
 
@@ -182,12 +183,12 @@ impl DhcpService {
             .map(|(_, request)| request.mac)
             .filter(|mac| self.cards.get(*mac, now).is_none());
         let questions = unknown.map(|mac| async move {
-            let answer = tokio::time::timeout(DIRECTORY_TIME, directory.address(mac)).await;
+            let answer = tokio::time::timeout(DIRECTORY_TIME, directory.card(mac)).await;
             (mac, answer)
         });
         for (mac, answer) in futures_util::future::join_all(questions).await {
             match answer {
-                Ok(Ok(place)) => self.cards.learn(mac, place, now),
+                Ok(Ok(card)) => self.cards.learn(mac, card, now),
                 Ok(Err(error)) => {
                     tracing::error!(%mac, error = &error as &dyn std::error::Error, "a DHCP message is left without an answer");
                 }

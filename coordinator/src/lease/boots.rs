@@ -16,7 +16,7 @@
 use super::driver::{Driver, DriverError, locked, now};
 use super::tokens;
 use crate::boot::{AgentBoot, BootDirectory, BootError, BootPlan, Drivers, SiteArchiveId};
-use crate::dhcp::DhcpMode;
+use crate::dhcp::{Card, DhcpMode, LoaderChoice};
 use crate::metrics::BootRequest;
 use crate::seldom::Seldom;
 use crate::store::{BootTicket, DriverSet, NewBootToken};
@@ -25,7 +25,7 @@ use futures_util::future::BoxFuture;
 use leaseboot_protocol::agent::BootFacts;
 use leaseboot_protocol::hardware::PciDevice;
 use leaseboot_protocol::ids::{LeaseId, ServerId};
-use leaseboot_protocol::network::{LenderAddress, MacAddress};
+use leaseboot_protocol::network::MacAddress;
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -234,13 +234,18 @@ impl BootDirectory for Driver {
         .boxed()
     }
 
-    fn address(&self, mac: MacAddress) -> BoxFuture<'_, Result<Option<LenderAddress>, BootError>> {
+    fn card(&self, mac: MacAddress) -> BoxFuture<'_, Result<Option<Card>, BootError>> {
         self.metrics.boot_request(BootRequest::Dhcp);
         let member = self.fleet.by_card(mac);
-        let place = member
-            .filter(|member| member.server.place.mac == mac)
-            .map(|member| member.server.place.clone());
-        std::future::ready(Ok(place)).boxed()
+        let member = member.as_ref();
+        let card = member
+            .map(|member| &member.server)
+            .filter(|server| server.place.mac == mac)
+            .map(|server| Card {
+                place: server.place.clone(),
+                choice: LoaderChoice::of(server.loaders, &self.config.dhcp.loader_rules, &server.labels),
+            });
+        std::future::ready(Ok(card)).boxed()
     }
 }
 

@@ -1,6 +1,6 @@
 //! Read-only TFTP for the first boot loaders (RFC 1350, 2347, 2348, 2349, 7440).
 //!
-//! Only what firmware cannot fetch in another way comes over TFTP. There is no file system behind it: a name is looked up in [`TftpNames`], exactly, or is unknown.
+//! Only what firmware cannot fetch in another way comes over TFTP, and the rest where HTTP fails. There is no file system behind it: a name is looked up in [`TftpNames`], exactly, or is unknown.
 //! [`Terms::negotiate`] and [`Transfer`] are the whole protocol without a socket, `sessions` is the table of all transfers, still without one, and [`TftpService`] moves the
 //! datagrams in batches. A thousand servers that are powered on at once share a handful of sockets and one thread.
 

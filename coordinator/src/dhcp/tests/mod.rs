@@ -34,12 +34,6 @@ fn settings(config: DhcpConfig) -> DhcpSettings {
         router: Some(SERVER),
         http_base: "http://10.10.0.1".to_owned(),
         loaders: LOADERS.map(str::to_owned).into(),
-        http_loaders: ["grub/core.efi", "ipxe/snponly.efi"]
-            .map(|name| {
-                let (_, last) = name.split_once('/').unwrap();
-                (name.to_owned(), format!("http://10.10.0.1/boot/files/ab/{last}"))
-            })
-            .into(),
         subnets: Vec::new(),
         config,
     }
@@ -66,13 +60,16 @@ fn server_with(config: DhcpConfig) -> Dhcp {
     Dhcp::new(settings)
 }
 
-fn directory(mac: MacAddress) -> Option<LenderAddress> {
-    (mac == KNOWN).then(|| LenderAddress {
-        mac,
-        address: "10.10.0.11/24".parse().unwrap(),
-        router: None,
-        mtu: 9000,
-        vlan: None,
+fn directory(mac: MacAddress) -> Option<Card> {
+    (mac == KNOWN).then(|| Card {
+        place: LenderAddress {
+            mac,
+            address: "10.10.0.11/24".parse().unwrap(),
+            router: None,
+            mtu: 9000,
+            vlan: None,
+        },
+        choice: LoaderChoice::default(),
     })
 }
 

@@ -69,12 +69,38 @@ fn uefi_http_boot_gets_a_url_and_its_own_class_back() {
     let offer = ask(&mut server(), &message(KNOWN, MessageType::Discover, options)).unwrap();
     assert_eq!(
         offer.boot_file().as_deref(),
-        Some("http://10.10.0.1/boot/files/ab/core.efi")
+        Some("http://10.10.0.1/grub/core.efi")
     );
     assert_eq!(
         offer.option(OptionCode::ClassIdentifier),
         Some(&class("HTTPClient"))
     );
+}
+
+#[test]
+fn a_tls_front_takes_the_place_of_our_own_http() {
+    let with = |url: &str| DhcpConfig {
+        http_boot_url: Some(url.to_owned()),
+        ..DhcpConfig::default()
+    };
+    let options = [class("HTTPClient:Arch:00016:UNDI:003001"), architectures(&[16])];
+    let program = boot_file(with("https://boot.lender.example"), options);
+    assert_eq!(
+        program.as_deref(),
+        Some("https://boot.lender.example/grub/core.efi")
+    );
+    for url in [
+        "boot.lender.example",
+        "https://",
+        "https://a/",
+        "ftp://a",
+        "https://a b",
+    ] {
+        assert!(matches!(
+            settings(with(url)).check(),
+            Err(DhcpSettingsError::HttpBootUrl { .. })
+        ));
+    }
 }
 
 #[test]
@@ -95,11 +121,7 @@ fn the_largest_answer_fits_into_the_smallest_packet() {
         ..DhcpConfig::default()
     };
     let mut server = Dhcp::new(DhcpSettings {
-        http_loaders: [(
-            "grub/core.efi".to_owned(),
-            format!("http://255.255.255.255/boot/files/{}/core.efi", "a".repeat(64)),
-        )]
-        .into(),
+        http_base: "http://255.255.255.255:65535".to_owned(),
         ..settings(config)
     });
     let options = [
@@ -120,11 +142,9 @@ fn the_largest_answer_fits_into_the_smallest_packet() {
 fn the_rarer_architectures_get_theirs_when_it_is_there() {
     let with = |loaders: &[&str]| {
         let loaders = loaders.iter().map(|name| (*name).to_owned());
-        let urls = ["grub/core-ia32.efi", "grub/core-arm64.efi"]
-            .map(|name| (name.to_owned(), format!("http://lm/{name}")));
         Dhcp::new(DhcpSettings {
             loaders: loaders.collect(),
-            http_loaders: urls.into(),
+            http_base: "http://lm".to_owned(),
             ..settings(DhcpConfig::default())
         })
     };
@@ -147,6 +167,64 @@ fn the_rarer_architectures_get_theirs_when_it_is_there() {
             ask(&mut with(&all[..1]), &discover).unwrap().boot_file(),
             None,
             "{number}"
+        );
+    }
+}
+
+#[test]
+fn a_servers_own_loader_goes_before_its_architectures_and_that_before_all() {
+    let config = DhcpConfig {
+        architecture: ArchitectureLoaders {
+            efi64: Some(FirstLoader::Shim),
+            ..ArchitectureLoaders::default()
+        },
+        ..DhcpConfig::default()
+    };
+    let mut server = Dhcp::new(DhcpSettings {
+        loaders: [
+            "grub/core.0",
+            "grub/core.efi",
+            "ipxe/ipxe.efi",
+            "shim/shimx64.efi",
+        ]
+        .map(str::to_owned)
+        .into(),
+        ..settings(config)
+    });
+    let own = |first_loader| Card {
+        choice: LoaderChoice {
+            first_loader,
+            ipxe_chain: None,
+        },
+        ..directory(KNOWN).unwrap()
+    };
+    for (kind, number, first_loader, expected) in [
+        ("PXEClient", 7, None, "shim/shimx64.efi"),
+        ("HTTPClient", 16, None, "http://10.10.0.1/shim/shimx64.efi"),
+        ("PXEClient", 0, None, "grub/core.0"),
+        ("PXEClient", 7, Some(FirstLoader::IpxeDrivers), "ipxe/ipxe.efi"),
+        // Nothing is to be checked in a BIOS.
+        ("PXEClient", 0, Some(FirstLoader::Shim), "grub/core.0"),
+        // Not among the boot files.
+        ("PXEClient", 7, Some(FirstLoader::Ipxe), "grub/core.efi"),
+    ] {
+        let discover = message(
+            KNOWN,
+            MessageType::Discover,
+            [class(kind), architectures(&[number])],
+        );
+        let datagram = discover.to_vec().unwrap();
+        let card = |_| Some(own(first_loader));
+        let reply = handle_datagram(&mut server, &datagram, card, Instant::now()).unwrap();
+        let bytes = reply.unwrap().bytes;
+        let message = Message::decode(&mut Decoder::new(&bytes)).unwrap();
+        let Some(DhcpOption::BootfileName(name)) = message.opts().get(OptionCode::BootfileName) else {
+            panic!("no boot program for {number}");
+        };
+        assert_eq!(
+            String::from_utf8_lossy(name),
+            expected,
+            "{number} {first_loader:?}"
         );
     }
 }

@@ -77,7 +77,7 @@ fn ipxe_and_http_boot_are_told_theirs() {
     );
     assert_eq!(
         offer.boot_file().as_deref(),
-        Some("http://10.10.0.1/boot/files/ab/snponly.efi")
+        Some("http://10.10.0.1/ipxe/snponly.efi")
     );
 }
 
