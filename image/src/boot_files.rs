@@ -2,7 +2,8 @@
 //!
 //! Each GRUB image is one file with every module it needs built in, so the first loader is all that a server fetches by TFTP;
 //! beside the modules it carries `grub/embedded.cfg` in a memory disk, because what `grub-mkimage --config` embeds is read by
-//! a parser without `if`, `for` and `||`. iPXE's binaries are Debian's own.
+//! a parser without `if`, `for` and `||`. iPXE's binaries are Debian's own, and so are the shim and the GRUB that Secure Boot wants:
+//! what is built into those was signed elsewhere, so they find the same script as a file.
 
 use crate::debian::Package;
 use crate::error::{ImageError, IoContext as _};
@@ -17,6 +18,9 @@ use std::process::Command;
 
 /// Where GRUB looks for its configuration: `grub-mkimage` sets this whenever there is a memory disk, whatever it is told.
 const MEMORY_DISK_FOLDER: &str = "(memdisk)/boot/grub";
+
+/// Where Debian's signed network GRUB looks for its script: its prefix is `/grub`, on whatever server it came from.
+const SIGNED_GRUB_SCRIPT: &str = "grub/grub.cfg";
 
 /// The boot files and the packages they come from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,7 +46,8 @@ struct Binaries {
     grub: Vec<Grub>,
     /// Modules that every image has.
     grub_modules: Vec<String>,
-    ipxe: Vec<Copied>,
+    /// Files of Debian's packages.
+    copied: Vec<Copied>,
 }
 
 /// One GRUB image.
@@ -77,10 +82,11 @@ pub fn make(workspace: &Workspace) -> Result<BootFiles, ImageError> {
     let scratch = workspace.cache("grub")?;
     let scratch = tempfile::tempdir_in(&scratch).doing("make a temporary folder in", &scratch)?;
     let memory_disk = scratch.path().join("memdisk");
-    let config = workspace::read(&workspace.grub().join("embedded.cfg"))?;
-    workspace::replace(&memory_disk, &memory_disk_of(config)?)?;
+    let script = workspace::read(&workspace.grub().join("embedded.cfg"))?;
+    workspace::replace(&memory_disk, &memory_disk_of(script.clone())?)?;
 
     let mut made = BootFiles::default();
+    made.files.insert(SIGNED_GRUB_SCRIPT.to_owned(), script);
     for grub in &recipe.grub {
         let directory = made.unpack(workspace, &grub.package)?.join(&grub.directory);
         let image = scratch.path().join("image");
@@ -96,7 +102,7 @@ pub fn make(workspace: &Workspace) -> Result<BootFiles, ImageError> {
         process::output(mkimage.args(&recipe.grub_modules).args(&grub.modules))?;
         made.files.insert(grub.name.clone(), workspace::read(&image)?);
     }
-    for copied in &recipe.ipxe {
+    for copied in &recipe.copied {
         let file = made.unpack(workspace, &copied.package)?.join(&copied.path);
         made.files.insert(copied.name.clone(), workspace::read(&file)?);
     }
@@ -140,7 +146,7 @@ mod tests {
     fn the_recipe_of_this_repository_is_well_formed() {
         let recipe = load(&Workspace::of_this_crate().grub().join("binaries.toml")).unwrap();
         let names: Vec<_> = recipe.grub.iter().map(|grub| grub.name.as_str()).collect();
-        assert_eq!(names, ["grub/core.0", "grub/core.efi"]);
+        assert_eq!(names, ["grub/core.0", "grub/core.efi", "grub/core-ia32.efi"]);
     }
 
     #[test]
