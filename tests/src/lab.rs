@@ -26,7 +26,7 @@ use crate::tiny_image;
 use anyhow::{Context as _, Result};
 use leaseboot_protocol::agent::Hello;
 use leaseboot_protocol::hardware::HardwareReport;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// A whole transfer under software emulation on two busy cores.
@@ -56,6 +56,9 @@ pub struct Plan {
     dnsmasq_words: Vec<&'static str>,
     behind_relay: bool,
     mtu: Option<u16>,
+    dhcp: toml::Table,
+    boot_files: Option<PathBuf>,
+    held: bool,
 }
 
 /// What the enterprise has its servers boot.
@@ -105,6 +108,9 @@ impl Plan {
             dnsmasq_words: Vec::new(),
             behind_relay: false,
             mtu: None,
+            dhcp: toml::Table::new(),
+            boot_files: None,
+            held: false,
         }
     }
 
@@ -202,6 +208,28 @@ impl Plan {
         self
     }
 
+    /// More settings of the LM's `[dhcp]` table, as a text of TOML.
+    #[must_use]
+    pub fn dhcp(mut self, settings: &str) -> Self {
+        // A mistake here is one of the scenario's author.
+        self.dhcp = settings.parse().expect("a text of TOML");
+        self
+    }
+
+    /// Other boot files than those of `cargo xtask image`.
+    #[must_use]
+    pub fn boot_files(mut self, folder: PathBuf) -> Self {
+        self.boot_files = Some(folder);
+        self
+    }
+
+    /// The managers are set up and not started: the scenario does that.
+    #[must_use]
+    pub fn held(mut self) -> Self {
+        self.held = true;
+        self
+    }
+
     /// Builds the laboratory, runs the scenario in it, and takes it down. When the scenario fails, the last lines of everything
     /// that speaks go to standard error.
     pub async fn run(self, scenario: impl AsyncFnOnce(&mut Lab) -> Result<()>) -> Result<()> {
@@ -236,6 +264,9 @@ impl Plan {
         lm.write_servers(&servers_toml(&self.servers, &redfish)?)?;
         lm.configure(|config| {
             set(config, "dhcp", "ipxe_chain", self.ipxe_chain);
+            for (key, value) in &self.dhcp {
+                set(config, "dhcp", key, value.clone());
+            }
             for (state, seconds) in &self.deadlines {
                 set(config, "deadlines", state, *seconds);
             }
@@ -269,8 +300,13 @@ impl Plan {
         if let Some(mtu) = self.mtu {
             network.set_lender_mtu(mtu, &machines).await?;
         }
-        lm.start().await?;
-        po.start().await?;
+        if let Some(files) = self.boot_files {
+            lm.serve_boot_files(files);
+        }
+        if !self.held {
+            lm.start().await?;
+            po.start().await?;
+        }
         let rival = match self.rival {
             true => Some(start_rival(&network, folders, folder, &lm).await?),
             false => None,

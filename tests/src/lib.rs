@@ -16,6 +16,7 @@ pub mod disk_image;
 pub mod download;
 pub mod events;
 pub mod fai;
+pub mod flash;
 pub mod folders;
 pub mod fuzz;
 mod guardian;
@@ -38,10 +39,12 @@ pub mod servers;
 pub mod standby;
 pub mod system_disk;
 pub mod tiny_image;
+pub mod tls_front;
 pub mod transcript;
+pub mod ways;
 
 /// The Debian packages that the laboratory runs.
-pub const HOST_PACKAGES: [&str; 20] = [
+pub const HOST_PACKAGES: [&str; 23] = [
     "busybox-static",
     "cpio",
     "curl",
@@ -52,13 +55,16 @@ pub const HOST_PACKAGES: [&str; 20] = [
     "ipxe-qemu",
     "mtools",
     "nftables",
+    "openssl",
     "ovmf",
+    "ovmf-ia32",
     "prometheus",
     "prometheus-alertmanager",
     "python3",
     "python3-venv",
     "qemu-system-x86",
     "sqlite3",
+    "stunnel4",
     "tcpdump",
     "xz-utils",
     "zstd",

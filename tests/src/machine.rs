@@ -9,6 +9,7 @@
 //! One task owns the process; handles send it orders and watch the power. So "off" is never a flag that could disagree with the
 //! process: it is the process being gone.
 
+pub use crate::flash::{Firmware, NetworkBoot};
 use crate::namespace::Namespace;
 use crate::network::Network;
 use crate::qemu::{self, Placement};
@@ -37,6 +38,8 @@ pub struct Hardware {
     pub mac: MacAddress,
     /// What is in its flash chip.
     pub firmware: Firmware,
+    /// How its firmware fetches the first loader.
+    pub network_boot: NetworkBoot,
     /// The card's model.
     pub nic: NicModel,
     /// Cards of the same model without a cable: so many in slots before the wired one, so many behind it.
@@ -85,15 +88,6 @@ pub enum Bus {
     Sata,
     /// A controller of its own with one namespace; can be formatted.
     Nvme,
-}
-
-/// What is in a server's flash chip.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Firmware {
-    /// PC BIOS (SeaBIOS) with iPXE on the card.
-    Bios,
-    /// UEFI (OVMF) with its own PXE client.
-    Uefi,
 }
 
 /// The model of a card.
@@ -207,6 +201,11 @@ impl Machine {
     /// What it is made of.
     pub fn hardware(&self) -> &Hardware {
         &self.shared.hardware
+    }
+
+    /// The port of the lender's switch that it is wired to.
+    pub(crate) fn port(&self) -> &str {
+        &self.shared.tap
     }
 
     /// What its serial line said.

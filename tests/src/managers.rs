@@ -92,6 +92,11 @@ impl LeaseManager {
         edit_toml(&self.folder.join("lm.toml"), change)
     }
 
+    /// Other boot files from the next start on.
+    pub fn serve_boot_files(&mut self, folder: PathBuf) {
+        self.image = folder;
+    }
+
     /// Starts the daemon and waits until it serves.
     pub async fn start(&mut self) -> Result<()> {
         self.runs += 1;

@@ -1,12 +1,10 @@
 //! The command line of a bare server, and nothing else.
 
-use crate::machine::{BootSource, Bus, Disk, Firmware, Hardware, NicModel, disk_file};
+use crate::flash::Flash;
+use crate::machine::{BootSource, Bus, Disk, Hardware, NicModel, disk_file};
 use anyhow::{Context as _, Result};
-use std::fs::{self, File};
+use std::fs::File;
 use std::path::{Path, PathBuf};
-
-const OVMF_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
-const OVMF_VARIABLES: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
 
 /// What a disk answers that can still be read (QEMU document "blkdebug"): an input/output error to every write, zeroing and discard.
 const WORN_OUT: &str = "inject-error.0.event=none,inject-error.0.iotype=write,inject-error.0.errno=5,\
@@ -17,7 +15,7 @@ const WORN_OUT: &str = "inject-error.0.event=none,inject-error.0.iotype=write,in
 pub(crate) struct Placement {
     tap: String,
     disks: Vec<PathBuf>,
-    variables: Option<PathBuf>,
+    flash: Option<Flash>,
 }
 
 impl Placement {
@@ -32,20 +30,8 @@ impl Placement {
                 .with_context(|| format!("cannot size {}", path.display()))?;
             disks.push(path);
         }
-        let variables = match hardware.firmware {
-            Firmware::Bios => None,
-            Firmware::Uefi => {
-                let path = folder.join(format!("{}-nvram.fd", hardware.name));
-                fs::copy(OVMF_VARIABLES, &path)
-                    .with_context(|| format!("cannot copy {OVMF_VARIABLES} (package ovmf)"))?;
-                Some(path)
-            }
-        };
-        Ok(Self {
-            tap,
-            disks,
-            variables,
-        })
+        let flash = Flash::prepare(hardware, folder)?;
+        Ok(Self { tap, disks, flash })
     }
 }
 
@@ -59,7 +45,8 @@ pub(crate) fn arguments(
     let mut line = Line::default();
     line.add("-name", &hardware.name);
     // SeaBIOS and iPXE write to the serial line when graphics are off.
-    line.words("-nodefaults -no-user-config -display none -machine pc,graphics=off");
+    line.words("-nodefaults -no-user-config -display none");
+    line.add("-machine", Flash::machine(placement.flash.as_ref()));
     // Software emulation everywhere: a scenario that passes here passes on a machine without KVM, and takes the same time.
     // Emulated AVX is slower than the plain instructions that it replaces.
     line.words("-accel tcg,thread=multi -cpu max,-avx,-avx2");
@@ -71,15 +58,10 @@ pub(crate) fn arguments(
         &format!("socket,id=qmp,path={},server=off", qmp.display()),
     );
     line.words("-mon chardev=qmp,mode=control -device virtio-rng-pci");
-    if let Some(variables) = &placement.variables {
-        line.add(
-            "-drive",
-            &format!("if=pflash,unit=0,format=raw,readonly=on,file={OVMF_CODE}"),
-        );
-        line.add(
-            "-drive",
-            &format!("if=pflash,unit=1,format=raw,file={}", variables.display()),
-        );
+    if let Some(flash) = &placement.flash {
+        for (option, value) in flash.arguments(hardware.network_boot) {
+            line.add(option, &value);
+        }
     }
     add_card(&mut line, hardware, placement, source);
     if hardware.disks.iter().any(|disk| disk.bus == Bus::Sata) {
@@ -133,12 +115,12 @@ fn add_card(line: &mut Line, hardware: &Hardware, placement: &Placement, source:
     let cards: Vec<_> = unwired(hardware).collect();
     let (before, behind) = cards.split_at(before.into());
     before.iter().for_each(|name| add_unwired(line, device, name));
-    let boot = match (source, hardware.firmware) {
+    let boot = match (source, hardware.firmware.is_uefi()) {
         // OVMF drives the card itself; iPXE in the ROM would only take its place.
-        (BootSource::Pxe, Firmware::Uefi) => "romfile=,bootindex=0",
+        (BootSource::Pxe, true) => "romfile=,bootindex=0",
         // QEMU's own choice of ROM is iPXE (package ipxe-qemu), with the card's identifiers written into it. A ROM that is named
         // goes in as it is, and then declines to run.
-        (BootSource::Pxe, Firmware::Bios) => "bootindex=0",
+        (BootSource::Pxe, false) => "bootindex=0",
         (BootSource::Hdd, _) => "romfile=",
     };
     line.add(

@@ -4,7 +4,7 @@
 
 use crate::daemon::Daemon;
 use crate::folders::Folders;
-use crate::machine::{BootSource, Firmware, Machine, Power, PowerOrder};
+use crate::machine::{BootSource, Machine, Power, PowerOrder};
 use crate::namespace::checked;
 use crate::network::Network;
 use anyhow::{Context as _, Result};
@@ -132,9 +132,9 @@ async fn answer(line: &str, machines: &[Machine]) -> Result<Answer> {
     Ok(Answer {
         power: machine.power(),
         boot: machine.boot_source(),
-        mode: match machine.hardware().firmware {
-            Firmware::Bios => "Legacy",
-            Firmware::Uefi => "UEFI",
+        mode: match machine.hardware().firmware.is_uefi() {
+            false => "Legacy",
+            true => "UEFI",
         },
         mac: machine.hardware().mac.to_string(),
     })

@@ -1,6 +1,6 @@
 //! The lender's list of servers, as its operator would write it.
 
-use crate::machine::{Bus, Disk, Firmware, Hardware, NicModel};
+use crate::machine::{Bus, Disk, Firmware, Hardware, NetworkBoot, NicModel};
 use crate::redfish::{Redfish, USER};
 use anyhow::Result;
 use leaseboot_protocol::hardware::{self, Cpu, HardwareReport, Nic, PciDevice};
@@ -34,6 +34,7 @@ impl Server {
             name: format!("lab{number:04}"),
             mac: MacAddress([0x52, 0x54, 0x00, 0x4c, 0x42, number]),
             firmware: Firmware::Bios,
+            network_boot: NetworkBoot::default(),
             nic: NicModel::Virtio,
             unwired: [0, 0],
             memory_mib: 2048,
@@ -102,9 +103,9 @@ impl Server {
                 carrier: true,
             }],
             pci: self.functions.iter().map(pci_device).collect(),
-            firmware: match hardware.firmware {
-                Firmware::Bios => hardware::Firmware::Bios,
-                Firmware::Uefi => hardware::Firmware::Uefi,
+            firmware: match hardware.firmware.is_uefi() {
+                false => hardware::Firmware::Bios,
+                true => hardware::Firmware::Uefi,
             },
             ..HardwareReport::default()
         }

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 use leaseboot_tests::capture::Capture;
 use leaseboot_tests::folders::Folders;
-use leaseboot_tests::machine::{Bus, Disk, Firmware, Hardware, Machine, NicModel, Power};
+use leaseboot_tests::machine::{Bus, Disk, Firmware, Hardware, Machine, NetworkBoot, NicModel, Power};
 use leaseboot_tests::namespace::{Namespace, Service};
 use leaseboot_tests::network::{GATEWAY_ADDRESS, GATEWAY_PORT, LM_ADDRESS, Network, REPOSITORY_ADDRESS};
 use leaseboot_tests::redfish::{Redfish, USER};
@@ -129,6 +129,7 @@ async fn a_bare_server_obeys_its_controller_and_asks_the_bridge_for_a_boot() -> 
         name: "lab0001".to_owned(),
         mac,
         firmware: Firmware::Bios,
+        network_boot: NetworkBoot::default(),
         nic: NicModel::Virtio,
         unwired: [0, 0],
         memory_mib: 512,
