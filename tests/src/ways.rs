@@ -36,8 +36,6 @@ pub enum Way {
     UefiHttpsGrub,
     /// Secure Boot: UEFI's PXE loads the signed shim, and that the signed GRUB.
     SecurePxeShim,
-    /// Secure Boot: UEFI's HTTP boot loads them.
-    SecureHttpShim,
     /// UEFI of 32 bits: PXE loads GRUB, which starts the kernel of 64 bits.
     Ia32PxeGrub,
     /// UEFI of 32 bits: HTTP boot loads it.
@@ -46,7 +44,7 @@ pub enum Way {
 
 impl Way {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 12] = [
         Way::BiosIpxe,
         Way::BiosPxeGrub,
         Way::BiosIpxeGrub,
@@ -57,7 +55,6 @@ impl Way {
         Way::UefiHttpSnponly,
         Way::UefiHttpsGrub,
         Way::SecurePxeShim,
-        Way::SecureHttpShim,
         Way::Ia32PxeGrub,
         Way::Ia32HttpGrub,
     ];
@@ -75,7 +72,6 @@ impl Way {
             Way::UefiHttpSnponly => "uefi-http-snponly",
             Way::UefiHttpsGrub => "uefi-https-grub",
             Way::SecurePxeShim => "secure-pxe-shim",
-            Way::SecureHttpShim => "secure-http-shim",
             Way::Ia32PxeGrub => "ia32-pxe-grub",
             Way::Ia32HttpGrub => "ia32-http-grub",
         }
@@ -91,7 +87,7 @@ impl Way {
             | Way::UefiHttpGrub
             | Way::UefiHttpSnponly
             | Way::UefiHttpsGrub => Firmware::Uefi,
-            Way::SecurePxeShim | Way::SecureHttpShim => Firmware::UefiSecure,
+            Way::SecurePxeShim => Firmware::UefiSecure,
             Way::Ia32PxeGrub | Way::Ia32HttpGrub => Firmware::Uefi32,
         }
     }
@@ -99,11 +95,9 @@ impl Way {
     /// How the firmware fetches its first loader.
     pub fn network_boot(self) -> NetworkBoot {
         match self {
-            Way::UefiHttpGrub
-            | Way::UefiHttpSnponly
-            | Way::UefiHttpsGrub
-            | Way::SecureHttpShim
-            | Way::Ia32HttpGrub => NetworkBoot::Http,
+            Way::UefiHttpGrub | Way::UefiHttpSnponly | Way::UefiHttpsGrub | Way::Ia32HttpGrub => {
+                NetworkBoot::Http
+            }
             _ => NetworkBoot::Pxe,
         }
     }
@@ -124,7 +118,7 @@ impl Way {
             Way::UefiHttpSnponly => "first_loader = 'ipxe'",
             Way::UefiPxeIpxe => "loader = [{ where = 'way = uefi-pxe-ipxe', first_loader = 'ipxe-drivers' }]",
             Way::UefiHttpsGrub => "http_boot_url = 'https://10.10.0.1'",
-            Way::SecurePxeShim | Way::SecureHttpShim => "first_loader = 'shim'",
+            Way::SecurePxeShim => "first_loader = 'shim'",
             _ => "",
         }
     }
@@ -164,13 +158,6 @@ impl Way {
                 "grub/grub.cfg",
                 "language=Grub",
             ],
-            Way::SecureHttpShim => &[
-                "client=Http(Efi64)",
-                "name=\"/shim/shimx64.efi\"",
-                "name=\"/shim/grubx64.efi\"",
-                "name=\"/grub/grub.cfg\"",
-                "language=Grub",
-            ],
             Way::Ia32PxeGrub => &["client=Pxe(Efi32)", "grub/core-ia32.efi", "language=Grub"],
             Way::Ia32HttpGrub => &[
                 "client=Http(Efi32)",
@@ -184,7 +171,7 @@ impl Way {
     fn said_on_console(self) -> Option<&'static str> {
         match self {
             // Debian's kernel, when it finds Secure Boot on.
-            Way::SecurePxeShim | Way::SecureHttpShim => Some("Kernel is locked down from EFI Secure Boot"),
+            Way::SecurePxeShim => Some("Kernel is locked down from EFI Secure Boot"),
             _ => None,
         }
     }
@@ -289,7 +276,7 @@ async fn hide_ipxe(lab: &Lab) -> Result<()> {
              @th,{first},8 0xaf @th,{third},8 0xb1 @th,{first},8 set 0xe0 udp checksum set 0"
         )?;
     }
-    rules.push_str("} }\n");
+    rules.push_str("}\n}\n");
     let path = lab.folder.path().join("old-pxe.nft");
     std::fs::write(&path, rules).with_context(|| format!("cannot write {}", path.display()))?;
     let path = path.display().to_string();

@@ -10,7 +10,8 @@
 //! | firmware, `"shim"` | `grub/core.0` | `shim/shimx64.efi` | `shim/shimia32.efi` | `shim/shimaa64.efi` |
 //!
 //! Firmware is PXE, which is told a name for TFTP, and UEFI HTTP boot, which is told the same file's URL. What is not among the boot files, because Debian has none or
-//! the lender left it out, is replaced by GRUB; without that, and for operating systems and our own agent, nobody is sent anything.
+//! the lender left it out, is replaced by GRUB. The shim goes by TFTP only: the GRUB that Debian signed for the network has no module for HTTP, so it would find no
+//! script; without a boot program UEFI turns to its next choice. Without GRUB, and for operating systems and our own agent, nobody is sent anything.
 //! Names without a scheme are fetched by TFTP from the server in `siaddr`.
 //!
 //! Beside another DHCP server everybody is sent iPXE and then a script: GRUB takes the address of its server from the answer that gave
@@ -52,6 +53,10 @@ pub(super) fn choose(
             (first_loader(settings, choice, platform), platform)
         }
     };
+    if let (Client::Http(_), FirstLoader::Shim) = (request.client, first) {
+        tracing::warn!(mac = %request.mac, "a server that is sent the signed shim asks by HTTP boot, where Debian's signed GRUB cannot go on; it gets nothing, and its firmware must try PXE next");
+        return None;
+    }
     let Some(loader) = available(settings, first, platform) else {
         tracing::warn!(mac = %request.mac, client = ?request.client, ?first, "the boot files lack the boot program of a client, so it gets none");
         return None;

@@ -200,7 +200,6 @@ fn a_servers_own_loader_goes_before_its_architectures_and_that_before_all() {
     };
     for (kind, number, first_loader, expected) in [
         ("PXEClient", 7, None, "shim/shimx64.efi"),
-        ("HTTPClient", 16, None, "http://10.10.0.1/shim/shimx64.efi"),
         ("PXEClient", 0, None, "grub/core.0"),
         ("PXEClient", 7, Some(FirstLoader::IpxeDrivers), "ipxe/ipxe.efi"),
         // Nothing is to be checked in a BIOS.
@@ -227,6 +226,16 @@ fn a_servers_own_loader_goes_before_its_architectures_and_that_before_all() {
             "{number} {first_loader:?}"
         );
     }
+}
+
+#[test]
+fn the_shim_is_not_sent_by_http_where_its_grub_could_not_go_on() {
+    let config = DhcpConfig {
+        first_loader: FirstLoader::Shim,
+        ..DhcpConfig::default()
+    };
+    let options = [class("HTTPClient:Arch:00016:UNDI:003001"), architectures(&[16])];
+    assert_eq!(boot_file(config, options), None);
 }
 
 #[test]
