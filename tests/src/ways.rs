@@ -172,6 +172,8 @@ impl Way {
         match self {
             // Debian's kernel, when it finds Secure Boot on.
             Way::SecurePxeShim => Some("Kernel is locked down from EFI Secure Boot"),
+            // The kernel of 64 bits can call the firmware of 32 bits (CONFIG_EFI_MIXED).
+            Way::Ia32PxeGrub | Way::Ia32HttpGrub => Some("Registered efivars operations"),
             _ => None,
         }
     }
