@@ -232,11 +232,6 @@ impl Machine {
             .with_context(|| format!("{counter} says {text:?}"))
     }
 
-    /// The interface on the lender's side that its cable is plugged into.
-    pub(crate) fn port(&self) -> &str {
-        &self.shared.tap
-    }
-
     /// Pulls its cable out of the lender's switch.
     pub async fn unplug(&self) -> Result<()> {
         let line = format!("link set {} down\n", self.shared.tap);
