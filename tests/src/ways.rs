@@ -189,6 +189,12 @@ impl Way {
         plan.without_installer().held().dhcp(self.settings())
     }
 
+    /// A laboratory with one such server on record, of which an enterprise may borrow it for the tiny image, in `target/lab/paths-<name>`.
+    pub(crate) fn plan_of_a_borrowing(self) -> Plan {
+        let plan = Plan::named(&format!("paths-{}", self.name())).servers(vec![self.server()]);
+        plan.tiny().dhcp(self.settings())
+    }
+
     /// Runs the plan up to the agent's first report.
     pub async fn reach(self) -> Result<()> {
         self.plan()
@@ -221,7 +227,7 @@ impl Way {
     }
 
     /// What stands beside the LM on some of the ways.
-    async fn prepare(self, lab: &Lab) -> Result<Option<Daemon>> {
+    pub(crate) async fn prepare(self, lab: &Lab) -> Result<Option<Daemon>> {
         match self {
             Way::BiosPxeGrub => {
                 hide_ipxe(lab).await?;

@@ -16,6 +16,7 @@ use clap::{Args, ValueEnum};
 use leaseboot_image::debian::Package;
 use leaseboot_image::{Workspace, host_packages};
 use leaseboot_tests::bench::{Measurement, Report};
+use leaseboot_tests::folders::Folders;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -40,6 +41,8 @@ enum Which {
     Merge,
     /// 10,000 simulated servers boot, report and are installed against one Lease Manager, on SQLite and on PostgreSQL; about 18 minutes
     Fleet,
+    /// Every way in, from power-on to the second kernel, against Debian's installer and a reboot through the firmware; about 15 minutes
+    Paths,
     /// A download by each data plane of stage 2, on an emulated server; needs `cargo xtask image` and the boot image of `cargo xtask test`
     Planes,
     /// TCP and 500 peers through our data plane, gotatun, boringtun-cli and wireguard-go; in a virtual machine the kernel's
@@ -59,6 +62,8 @@ struct Recipe {
     unpacked: &'static [&'static str],
     /// Crates of peers and their versions, to be installed below `LEASEBOOT_PEER_CRATES`.
     crates: &'static [(&'static str, &'static str)],
+    /// Whether it boots virtual machines: then the laboratory's packages and the stage-1 image are made as well.
+    laboratory: bool,
 }
 
 /// One of our programs.
@@ -81,6 +86,7 @@ impl Which {
                 installed: &["dnsmasq-base", "iproute2", "kea-admin", "kea-common"],
                 unpacked: &["atftpd", "kea-dhcp4-server", "nginx", "tftpd-hpa"],
                 crates: &[],
+                laboratory: false,
             },
             Which::Fleet => Recipe {
                 name: "fleet",
@@ -89,6 +95,7 @@ impl Which {
                 installed: &["iproute2", "postgresql"],
                 unpacked: &[],
                 crates: &[],
+                laboratory: false,
             },
             Which::Merge => Recipe {
                 name: "merge",
@@ -97,14 +104,25 @@ impl Which {
                 installed: &[],
                 unpacked: &[],
                 crates: &[],
+                laboratory: false,
+            },
+            Which::Paths => Recipe {
+                name: "paths",
+                of: ("leaseboot-tests", "paths"),
+                programs: MANAGERS,
+                installed: &[],
+                unpacked: &["debian-installer-12-netboot-amd64"],
+                crates: &[],
+                laboratory: true,
             },
             Which::Planes => Recipe {
                 name: "planes",
                 of: ("leaseboot-tests", "planes"),
                 programs: MANAGERS,
-                installed: &["iproute2", "qemu-system-x86", "zstd"],
+                installed: &["zstd"],
                 unpacked: &[],
                 crates: &[],
+                laboratory: true,
             },
             Which::Tunnel => Recipe {
                 name: "tunnel",
@@ -124,6 +142,7 @@ impl Which {
                 ],
                 unpacked: &[],
                 crates: &[("boringtun-cli", "0.7.1"), ("gotatun-cli", "0.10.2")],
+                laboratory: false,
             },
             Which::Search => Recipe {
                 name: "search",
@@ -132,6 +151,7 @@ impl Which {
                 installed: &[],
                 unpacked: &[],
                 crates: &[],
+                laboratory: false,
             },
         }
     }
@@ -144,6 +164,10 @@ impl Bench {
         let workspace = Workspace::of_this_crate();
         let folder = workspace.root().join("target/bench");
         host_packages::ensure(recipe.installed).context("cannot prepare this host")?;
+        if recipe.laboratory {
+            prepare::packages(&Folders::find()?)?;
+            prepare::image()?;
+        }
         let peers = unpack(&workspace, &folder, recipe.unpacked)?;
         let programs = folder.join("programs");
         build_programs(recipe.programs, &workspace, &programs)?;

@@ -9,7 +9,17 @@ use leaseboot_image::process::output;
 use std::process::Command;
 
 /// The scenario files of which a run takes one part.
-const ROTATING: [&str; 0] = [];
+const ROTATING: [&str; 9] = [
+    "boot_order",
+    "cards",
+    "debian_installer",
+    "fai",
+    "image_write",
+    "kernel_wireguard",
+    "planes",
+    "ways_in",
+    "wires",
+];
 /// Into how many parts they are divided.
 const PARTS: usize = 3;
 

@@ -17,6 +17,7 @@ pub mod boot;
 pub mod fleet;
 pub mod group;
 mod measurement;
+pub mod paths;
 pub mod planes;
 mod plot;
 pub mod process;
