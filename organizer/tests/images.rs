@@ -228,7 +228,7 @@ fn further_modules_go_behind_the_initrd_and_the_signature_covers_what_is_before(
     assert_eq!(site.left(), [""; 0]);
     let told = out(&site.add(&[&signed[..], &["initrd.sig"]].concat()));
     assert!(
-        told.contains("signature: good (ed25519)") && told.contains("data plane kernel"),
+        told.contains("signature: good (ed25519)") && told.contains("data plane tun"),
         "{told}"
     );
     let whole = fs::read(site.path("images/debian/initrd.img")).unwrap();

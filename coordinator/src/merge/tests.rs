@@ -142,12 +142,12 @@ fn each_line_knows_where_it_comes_from_and_none_of_the_enterprise_is_lost() {
         let texts: Vec<_> = merged.lines.iter().map(|line| line.text.as_str()).collect();
         assert_eq!(merged.kickstart, texts.join("\n") + "\n");
         assert!(merged.lines.iter().any(|line| line.owner == LineOwner::Lender));
-        assert!(
-            merged
-                .lines
-                .iter()
-                .any(|line| line.text.contains("member install"))
-        );
+        // FAI's variables hold no commands: there a class script of the enterprise's leaves the member (docs/installers.md).
+        let leaves_the_member = merged
+            .lines
+            .iter()
+            .any(|line| line.text.contains("member install"));
+        assert_eq!(leaves_the_member, language != "fai", "{language}");
     }
 }
 
