@@ -6,12 +6,14 @@
 //! | `PUT /v1/agent/key` | session token | [`KeyOffer`] | 204 |
 //! | `GET /v1/agent/kickstart` | session token | | the merged kickstart, `text/plain` |
 //! | `POST /v1/agent/reports` | session token | [`Reports`] | [`Directive`] |
+//! | `PUT /v1/agent/staged` | session token | [`StagedFiles`](crate::handover::StagedFiles) | 204: the next boot enters them; may be repeated |
 //! | `PUT /v1/agent/erasure` | session token | [`ErasureReport`](crate::erasure::ErasureReport) | [`Directive`]; may be repeated |
 //!
 //! The boot token is good for one hello from one server; the session token that the hello brings is good until the lease leaves
 //! the boot. A second hello with the same boot token is refused and recorded.
 
 use crate::erasure::WipeTask;
+use crate::handover::Handover;
 use crate::hardware::HardwareReport;
 use crate::ids::{LeaseId, ServerId};
 use crate::lease::Step;
@@ -107,6 +109,12 @@ pub struct InstallTask {
     pub disk: String,
     /// What the lender adds to the kernel command line, such as `console=ttyS0,115200`.
     pub lender_command_line: String,
+    /// The way into the enterprise's kernel. Older LMs know kexec only.
+    #[serde(default)]
+    pub handover: Handover,
+    /// The disk that the settings were merged for, as `/dev/disk/by-id` names it; [`Handover::Disk`] stages there.
+    #[serde(default)]
+    pub disk: String,
 }
 
 /// The public half of the key that the agent made for this boot.

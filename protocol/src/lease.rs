@@ -99,6 +99,8 @@ pub enum Step {
     Kernel,
     /// The enterprise's initrd.
     Initrd,
+    /// Kernel, initrd and archive are written to the server's own disk, for boards that hang in kexec.
+    Stage,
     /// The enterprise's disk image: fetched, checked and written, all but its beginning.
     Image,
     /// The written system becomes a member: its partition grown, the tunnel left in it, and the disk made bootable.
@@ -127,6 +129,7 @@ impl fmt::Display for Step {
             Step::Sealed => "sealed values",
             Step::Kernel => "kernel",
             Step::Initrd => "initrd",
+            Step::Stage => "staging",
             Step::Image => "disk image",
             Step::Member => "member",
             Step::Kexec => "kexec",

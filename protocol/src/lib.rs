@@ -11,6 +11,7 @@
 //! | [`enrolment`] | PO | LM, once, TLS and an invitation |
 //! | [`agent`] | agent | LM, TLS and a boot token |
 //! | [`gateway`] | agent, member | PO, plain HTTP inside the tunnel |
+//! | [`handover`] | agent | LM, when it hands over by way of the disk |
 //! | [`stage2`] | agent | the wrapper that it becomes after kexec |
 
 pub mod agent;
@@ -22,6 +23,7 @@ pub mod enrolment;
 pub mod erasure;
 pub mod gateway;
 pub mod gpt;
+pub mod handover;
 pub mod hardware;
 pub mod ids;
 pub mod installer;

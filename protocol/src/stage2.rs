@@ -1,6 +1,7 @@
 //! What the agent of stage 1 leaves for itself in stage 2 and in the installed system. These facts never cross a wire: they ride in
 //! the archive that is appended to the enterprise's initrd, inside the server's memory, or lie on its disk.
 
+use crate::handover::StagedDisk;
 use crate::ids::LeaseId;
 use crate::network::{LenderAddress, TunnelSettings};
 use crate::secret::Secret;
@@ -34,6 +35,9 @@ pub struct Stage2Facts {
     /// The private key of this boot, base64.
     #[serde(serialize_with = "crate::secret::expose")]
     pub private_key: Secret,
+    /// Where this very archive lies when stage 2 was entered by way of the disk: the wrapper removes it.
+    #[serde(default)]
+    pub staged: Option<StagedDisk>,
 }
 
 /// What the wrapper leaves below [`crate::RUNTIME_DIRECTORY`] for `%post`: nothing in it is secret.

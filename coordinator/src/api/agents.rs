@@ -9,6 +9,7 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use leaseboot_protocol::agent::{Directive, Hello, KeyOffer, Reports, Welcome};
 use leaseboot_protocol::erasure::ErasureReport;
+use leaseboot_protocol::handover::StagedFiles;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -18,6 +19,7 @@ pub(super) fn routes() -> Routes {
         .routes(routes!(key))
         .routes(routes!(kickstart))
         .routes(routes!(reports))
+        .routes(routes!(staged))
         .routes(routes!(erasure))
 }
 
@@ -69,6 +71,20 @@ async fn reports(
         lm.reports(bearer.token.expose(), bearer.from, reports.reports)
             .await?,
     ))
+}
+
+/// What the agent staged on the server's own disk
+///
+/// For a board that hangs in kexec. The server's next start, which this orders, enters what lies there. It may be repeated: the answer may have been
+/// lost.
+#[utoipa::path(
+    put, path = "/v1/agent/staged", tag = "agents", security(("agent" = [])),
+    request_body = StagedFiles,
+    responses((status = 204, description = "the start is ordered"))
+)]
+async fn staged(State(lm): Lm, bearer: Bearer, Body(files): Body<StagedFiles>) -> Result<StatusCode, Problem> {
+    lm.staged(bearer.token.expose(), bearer.from, files).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// What wipe mode did

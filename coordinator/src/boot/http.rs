@@ -6,6 +6,7 @@
 //! | `/<folder>/<name>`, such as `/grub/core.efi` | a first loader under the name that it has by TFTP; to be asked for each time |
 //! | `/boot/ipxe/<mac>.ipxe`, `/boot/grub/<mac>.cfg` | the server's script, rendered for this request |
 //! | `/boot/site/<id>.img` | the site archive of one boot |
+//! | `/boot/sums/<id>/<sha256>/<sha256>/<sha256>` | these digests as GRUB's `hashsum` reads them; the script that names the path pins them |
 //!
 //! An HTTP library would copy each boot file through the process for each server that fetches it. Here a large file goes from memory to the socket inside the kernel, and what is left of HTTP
 //! for files that can only be read is little: [`Request`], [`Response`], and the connections in [`BootHttp`](super::BootHttp).
@@ -19,6 +20,7 @@ use super::script::Language;
 use super::service::BootService;
 use crate::seldom::Seldom;
 use leaseboot_protocol::digest::Sha256;
+use leaseboot_protocol::handover::StagedFiles;
 use leaseboot_protocol::network::MacAddress;
 use std::net::SocketAddr;
 
@@ -35,6 +37,7 @@ pub(super) async fn respond(service: &BootService, request: &Request, from: Sock
         || matches!(
             parts[..],
             ["", "boot", "files", _, _] | ["", "boot", "ipxe" | "grub" | "site", _]
+                | ["", "boot", "sums", _, _, _, _]
         );
     if known && request.method == Method::Other {
         return Response {
@@ -53,6 +56,7 @@ pub(super) async fn respond(service: &BootService, request: &Request, from: Sock
         ["", "boot", "ipxe", name] => script(service, Language::Ipxe, name.strip_suffix(".ipxe"), from).await,
         ["", "boot", "grub", name] => script(service, Language::Grub, name.strip_suffix(".cfg"), from).await,
         ["", "boot", "site", name] => site(service, name, from).await,
+        ["", "boot", "sums", id, kernel, ramdisk, start] => sums(id, [kernel, ramdisk, start]),
         _ => Status::NotFound.into(),
     }
 }
@@ -155,6 +159,22 @@ async fn site(service: &BootService, name: &str, from: SocketAddr) -> Response {
             Status::NotFound.into()
         }
         Err(error) => failed(&error),
+    }
+}
+
+fn sums(id: &str, digests: [&str; 3]) -> Response {
+    let [kernel, ramdisk, start] = digests.map(|digest| digest.parse().ok());
+    match (id.parse(), kernel, ramdisk, start) {
+        (Ok(id), Some(kernel), Some(ramdisk), Some(start)) => {
+            let files = StagedFiles {
+                id,
+                kernel,
+                ramdisk,
+                start,
+            };
+            for_this_boot("text/plain; charset=utf-8", files.sums().into())
+        }
+        _ => Status::NotFound.into(),
     }
 }
 

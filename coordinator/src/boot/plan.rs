@@ -7,6 +7,7 @@
 use crate::dhcp::Card;
 use futures_util::future::BoxFuture;
 use leaseboot_protocol::agent::BootFacts;
+use leaseboot_protocol::handover::StagedFiles;
 use leaseboot_protocol::hardware::PciDevice;
 use leaseboot_protocol::network::MacAddress;
 use serde::{Deserialize, Serialize};
@@ -19,6 +20,8 @@ use std::str::FromStr;
 pub enum BootPlan {
     /// Run stage 1.
     Agent(Box<AgentBoot>),
+    /// Enter what the agent of the boot before has staged on the server's own disk.
+    Staged(Box<StagedFiles>),
     /// Go on with the installed system.
     LocalDisk,
 }

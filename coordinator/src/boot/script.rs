@@ -5,6 +5,7 @@
 //! are not escaped: one with a character that means something to either language is refused.
 
 use super::plan::{AgentBoot, BootPlan};
+use leaseboot_protocol::handover::StagedFiles;
 use leaseboot_protocol::network::MacAddress;
 
 /// The boot loader that a script is for.
@@ -21,6 +22,8 @@ pub enum Language {
 pub struct Stage1Places {
     /// Such as `10.10.0.1`.
     pub host: String,
+    /// The host's address alone, for TFTP.
+    pub tftp: String,
     /// Path of the kernel.
     pub kernel: String,
     /// Paths of the archives that stage 1 consists of, in the order in which they are unpacked; the site archive comes after them.
@@ -62,6 +65,10 @@ const DISK: [&str; 2] = [
     include_str!("../../../grub/templates/disk.grub"),
     include_str!("../../../grub/templates/disk.ipxe"),
 ];
+const STAGED: [&str; 2] = [
+    include_str!("../../../grub/templates/staged.grub"),
+    include_str!("../../../grub/templates/staged.ipxe"),
+];
 const UNAVAILABLE: [&str; 2] = [
     include_str!("../../../grub/templates/unavailable.grub"),
     include_str!("../../../grub/templates/unavailable.ipxe"),
@@ -89,6 +96,17 @@ pub fn render(
     let mac = mac.to_string();
     match plan {
         BootPlan::LocalDisk => fill(language.of(DISK), &[("mac", &mac)], &[]),
+        BootPlan::Staged(files) => {
+            let sums = sums_path(files);
+            let values = [
+                ("mac", mac.as_str()),
+                ("host", &places.host),
+                ("tftp", &places.tftp),
+                ("id", files.id.as_str()),
+                ("sums", &sums),
+            ];
+            fill(language.of(STAGED), &values, &[])
+        }
         BootPlan::Agent(boot) => {
             let (site, words) = (site_path(boot), kernel_words(boot));
             let values = [
@@ -113,6 +131,14 @@ pub fn render_unavailable(language: Language, mac: MacAddress) -> Result<String,
 
 fn site_path(boot: &AgentBoot) -> String {
     format!("/boot/site/{}.img", boot.site.as_str())
+}
+
+/// The digests stand in the path, and so in the script: what is served there says nothing that the script does not.
+fn sums_path(files: &StagedFiles) -> String {
+    format!(
+        "/boot/sums/{}/{}/{}/{}",
+        files.id, files.kernel, files.ramdisk, files.start
+    )
 }
 
 fn kernel_words(boot: &AgentBoot) -> String {
@@ -170,12 +196,14 @@ fn fill(template: &str, values: &[(&str, &str)], archives: &[String]) -> Result<
 mod tests {
     use super::*;
     use crate::boot::plan::{Drivers, SiteArchiveId};
+    use leaseboot_protocol::digest::Sha256;
 
     const MAC: MacAddress = MacAddress([0x52, 0x54, 0, 0x12, 0x34, 0x56]);
 
     fn places() -> Stage1Places {
         Stage1Places {
             host: "10.10.0.1".to_owned(),
+            tftp: "10.10.0.1".to_owned(),
             kernel: "/boot/files/aa/vmlinuz".to_owned(),
             archives: vec!["/boot/files/bb/stage1.img".to_owned()],
         }
@@ -214,6 +242,29 @@ mod tests {
         assert!(grub.contains("for way in http tftp;") && ipxe.contains("\nset way http\n:load\n"));
     }
 
+    fn staged() -> StagedFiles {
+        StagedFiles {
+            id: "0123456789abcdef0123456789abcdef".parse().unwrap(),
+            kernel: Sha256::of(b"kernel"),
+            ramdisk: Sha256::of(b"ramdisk"),
+            start: Sha256::of(b"start"),
+        }
+    }
+
+    #[test]
+    fn what_is_staged_is_entered_only_after_its_digests_were_checked() {
+        let plan = BootPlan::Staged(Box::new(staged()));
+        let grub = render(Language::Grub, MAC, &plan, &places()).unwrap();
+        let check = grub.find("hashsum --hash sha256").unwrap();
+        assert!(check < grub.find("source ").unwrap(), "{grub}");
+        for digest in [staged().kernel, staged().ramdisk, staged().start] {
+            assert!(grub.contains(&digest.to_string()), "{grub}");
+        }
+        // iPXE reads no disk: it fetches GRUB, which asks for its own script.
+        let ipxe = render(Language::Ipxe, MAC, &plan, &places()).unwrap();
+        assert!(ipxe.contains("chain tftp://10.10.0.1/"), "{ipxe}");
+    }
+
     #[test]
     fn archives_are_loaded_one_after_the_other() {
         let places = Stage1Places {
@@ -245,6 +296,7 @@ mod tests {
             let scripts = [
                 render(language, MAC, &agent().0, &places()).unwrap(),
                 render(language, MAC, &BootPlan::LocalDisk, &places()).unwrap(),
+                render(language, MAC, &BootPlan::Staged(Box::new(staged())), &places()).unwrap(),
                 render_unavailable(language, MAC).unwrap(),
             ];
             for script in scripts {

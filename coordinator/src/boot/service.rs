@@ -74,6 +74,7 @@ impl BootService {
         };
         let places = Stage1Places {
             host: host(http),
+            tftp: http.ip().to_string(),
             kernel: path(KERNEL)?,
             archives: vec![path(STAGE1)?],
         };

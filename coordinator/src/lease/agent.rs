@@ -9,9 +9,10 @@ use super::{Event, tokens};
 use crate::erasure;
 use crate::fleet::Member;
 use crate::seldom::Seldom;
-use crate::store::{BootTicket, KickstartRecord, LeaseRecord, Redeemed, SessionRecord, StrangerRecord};
+use crate::store::{BootTicket, KickstartRecord, LeaseRecord, Redeemed, SessionRecord, StrangerRecord, model};
 use leaseboot_protocol::agent::{Directive, Hello, InstallTask, KeyOffer, Report, Task, Welcome};
 use leaseboot_protocol::erasure::{ErasureRecord, ErasureReport, WipeTask};
+use leaseboot_protocol::handover::{Handover, StagedFiles};
 use leaseboot_protocol::ids::{LeaseId, ServerId};
 use leaseboot_protocol::network::MacAddress;
 use leaseboot_protocol::secret::Secret;
@@ -160,6 +161,7 @@ impl Driver {
     ) -> Result<Task, AgentError> {
         let kickstart = self.kickstart_of(id).await?;
         let mut events = vec![Event::Hello];
+        events.extend(self.known_handover(id, &hello).await?.map(Event::Handover));
         events.extend(unfit.map(Event::Unfit));
         if !hello
             .hardware
@@ -174,9 +176,9 @@ impl Driver {
         }
         events.extend(hello.earlier.into_iter().map(Event::Reported));
         let lease = self.apply(id, &events).await?;
-        if lease.lease.phase.boot().is_none() {
+        let Some(boot) = lease.lease.phase.boot() else {
             return Ok(Task::PowerOff);
-        }
+        };
         let member = self.configured(&lease, server)?;
         let server = &member.server;
         Ok(Task::Install(Box::new(InstallTask {
@@ -186,7 +188,34 @@ impl Driver {
             image: kickstart.settings.image,
             disk: kickstart.disk,
             lender_command_line: crate::merge::console_words(server.console.as_ref()),
+            handover: boot.handover,
+            disk: kickstart.disk,
         })))
+    }
+
+    /// What other servers of this model have shown, where the lease itself has shown nothing yet.
+    async fn known_handover(&self, id: &LeaseId, hello: &Hello) -> Result<Option<Handover>, DriverError> {
+        let shown = self.lease(id).await?.lease.phase.next_handover();
+        match (shown, model(&hello.hardware)) {
+            (None, Some(model)) => Ok(self.store.handover(&model).await?),
+            _ => Ok(None),
+        }
+    }
+
+    /// The agent has staged everything on the server's disk: the next start enters it from there.
+    ///
+    /// # Errors
+    /// [`AgentError`].
+    pub async fn staged(&self, token: &str, from: IpAddr, files: StagedFiles) -> Result<(), AgentError> {
+        let session = self.session(token, from).await?;
+        let lease = session
+            .lease
+            .ok_or_else(|| AgentError::Invalid("this boot serves no lease".to_owned()))?;
+        match self.apply(&lease, &[Event::Staged(files)]).await {
+            Ok(_) => Ok(()),
+            Err(DriverError::OutOfPlace(error)) => Err(AgentError::Invalid(error.to_string())),
+            Err(error) => Err(error.into()),
+        }
     }
 
     pub(super) fn configured(

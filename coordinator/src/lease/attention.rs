@@ -16,7 +16,7 @@ pub(super) fn needs_action(
     let acts = |effect: &Effect| match effect {
         // A server that was let go may suit a lease that moves.
         Effect::Power { .. } | Effect::LetGo(_) | Effect::Take(_) => true,
-        Effect::Record(_) | Effect::RevokeTokens => false,
+        Effect::Record(_) | Effect::RevokeTokens | Effect::Works(_) => false,
     };
     let moves = matches!(after.phase, Phase::Moving { .. });
     let due_sooner = is_due_soon(after, at) && before.due().is_none_or(|before| after.due() < Some(before));

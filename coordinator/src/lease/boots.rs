@@ -3,6 +3,7 @@
 //! | whose card | told |
 //! |---|---|
 //! | a server whose lease is in the boot, or goes back | the agent, for the lease |
+//! | a server whose agent has staged stage 2 on its disk | what lies there, by digests |
 //! | a server that is installed or in service | its disk |
 //! | any other server on record | the agent, for a hardware report, and off again: a server that was given back must not start its last system |
 //! | a stranger | the agent, for a hardware report |
@@ -23,6 +24,7 @@ use crate::store::{BootTicket, DriverSet, NewBootToken};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use leaseboot_protocol::agent::BootFacts;
+use leaseboot_protocol::handover::StagedFiles;
 use leaseboot_protocol::hardware::PciDevice;
 use leaseboot_protocol::ids::{LeaseId, ServerId};
 use leaseboot_protocol::network::MacAddress;
@@ -82,6 +84,7 @@ impl Sites {
 /// What a card's server is to do.
 enum Purpose {
     Disk,
+    Staged(StagedFiles),
     Agent(Option<LeaseId>),
     /// The agent, to take an installer in, on a server of which these PCI functions are on record.
     Install(LeaseId, Vec<PciDevice>),
@@ -97,6 +100,9 @@ impl Driver {
             return Ok(Purpose::Agent(None));
         };
         let phase = self.lease(&lease).await?.lease.phase;
+        if let Some(files) = phase.staged() {
+            return Ok(Purpose::Staged(files.clone()));
+        }
         Ok(match phase {
             phase if phase.boots_disk() => Purpose::Disk,
             phase if phase.wipes() => Purpose::Agent(Some(lease)),
@@ -119,7 +125,7 @@ impl Driver {
                 true => (DriverSet::AllAfterOwn, Drivers::All),
                 false => (DriverSet::Own, Drivers::Own(functions)),
             },
-            Purpose::Agent(_) | Purpose::Disk => (DriverSet::All, Drivers::All),
+            Purpose::Agent(_) | Purpose::Staged(_) | Purpose::Disk => (DriverSet::All, Drivers::All),
         })
     }
 
@@ -128,6 +134,7 @@ impl Driver {
         let server = member.as_ref().map(|member| &member.server);
         match self.purpose(server.map(|server| &server.name)).await? {
             Purpose::Disk => Ok(BootPlan::LocalDisk),
+            Purpose::Staged(files) => Ok(BootPlan::Staged(Box::new(files))),
             purpose => {
                 let (set, drivers) = self.drivers(mac, purpose).await?;
                 if set == DriverSet::AllAfterOwn {
@@ -169,7 +176,7 @@ impl Driver {
             return Ok(None);
         }
         let lease = match self.purpose(server.map(|server| &server.name)).await? {
-            Purpose::Disk => return Ok(None),
+            Purpose::Disk | Purpose::Staged(_) => return Ok(None),
             Purpose::Agent(lease) => lease,
             Purpose::Install(lease, _) => Some(lease),
         };

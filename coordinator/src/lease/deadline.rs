@@ -143,6 +143,11 @@ impl Deadlines {
                 self.tunnel,
             ),
             Phase::Chained(_) => ("the wrapper's word from stage 2 is awaited", self.chained),
+            // A whole start by the firmware comes first.
+            Phase::Staged { .. } => (
+                "the wrapper's word from stage 2 is awaited, by way of the server's own disk",
+                self.booting.saturating_add(self.chained.get()),
+            ),
             Phase::Installing(_) => ("the end of the installation is awaited", self.installing),
             Phase::Installed { .. } => (
                 "the installed system is awaited in the enterprise",

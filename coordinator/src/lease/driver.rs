@@ -423,7 +423,7 @@ fn log(before: &LeaseRecord, effects: &[(LeaseState, Effect)]) {
             Effect::Power { order, .. } => {
                 tracing::info!(lease = %before.id, server = %before.lease.server, %order, "power is ordered");
             }
-            Effect::RevokeTokens => {}
+            Effect::RevokeTokens | Effect::Works(_) => {}
             Effect::LetGo(release) => {
                 tracing::info!(lease = %before.id, server = %before.lease.server, ?release, "the server is let go");
             }

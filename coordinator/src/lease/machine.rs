@@ -9,7 +9,16 @@
 //!              Ended, free └─another server─ Moving   no attempts left: the server is quarantined and
 //!                                             │ ▲     switched off, and the lease moves, while there are
 //!                               Failed ◄──────┘ └──── moves left; then it is Failed
+//! ```
 //!
+//! A boot whose second kernel gave no sign is repeated by the other way: kexec first, then the server's own disk, where the agent stages what
+//! GRUB enters in the next start ([`Phase::Staged`], which others see as chained).
+//!
+//! ```text
+//! Chained ─staged─► Staged ─the wrapper speaks from stage 2─► Chained ─► Installing
+//! ```
+//!
+//! ```text
 //! Installing ─member's key─► Installed ─member seen─► InService
 //!                             │   ▲
 //!                             └───┘ deadline: a power cycle from the disk, while there are attempts left
@@ -34,6 +43,7 @@ mod transition;
 use super::deadline::Rules;
 use crate::power::PowerOrder;
 use leaseboot_protocol::agent::Report;
+use leaseboot_protocol::handover::{Handover, StagedFiles};
 use leaseboot_protocol::ids::ServerId;
 use leaseboot_protocol::lease::{EventKind, LeaseState};
 use leaseboot_protocol::network::WireguardPublicKey;
@@ -59,6 +69,9 @@ pub enum Phase {
     Booting {
         /// For the how many-th time.
         attempt: u32,
+        /// The way into the second kernel that the boots before ask for; none when they say nothing.
+        #[serde(default)]
+        handover: Option<Handover>,
     },
     /// The agent has spoken.
     Stage1(Boot),
@@ -66,6 +79,13 @@ pub enum Phase {
     TunnelUp(Boot),
     /// The second kernel is about to run.
     Chained(Boot),
+    /// Everything lies on the server's own disk; the next start enters it from there.
+    Staged {
+        /// The boot that staged it.
+        boot: Boot,
+        /// What lies there.
+        files: StagedFiles,
+    },
     /// The wrapper has spoken.
     Installing(Boot),
     /// The member's key is registered.
@@ -112,6 +132,12 @@ pub struct Boot {
     pub attempt: u32,
     /// The agent's key, once it is known.
     pub key: Option<WireguardPublicKey>,
+    /// The way into the second kernel.
+    #[serde(default)]
+    pub handover: Handover,
+    /// Whether the second kernel has given a sign.
+    #[serde(default)]
+    pub entered: bool,
 }
 
 /// A server on its way back.
@@ -162,8 +188,12 @@ pub enum Event {
     BootOrdered,
     /// The agent's first word of a boot.
     Hello,
+    /// The way into the second kernel that is known to work on servers like this one.
+    Handover(Handover),
     /// The agent's key of this boot.
     AgentKey(WireguardPublicKey),
+    /// The agent has staged everything on the server's own disk.
+    Staged(StagedFiles),
     /// A report of agent or wrapper.
     Reported(Report),
     /// Somebody spoke for the server without the right token.
@@ -226,6 +256,8 @@ pub enum Effect {
     },
     /// Tokens and sessions of the boot are good no more.
     RevokeTokens,
+    /// This way into the second kernel works on servers like this one.
+    Works(Handover),
     /// The server is let go.
     LetGo(Release),
     /// This server is taken instead; when it is not free any more, the whole change is void.
@@ -261,7 +293,7 @@ impl Phase {
             Phase::Booting { .. } => LeaseState::Booting,
             Phase::Stage1(_) => LeaseState::Stage1,
             Phase::TunnelUp(_) => LeaseState::TunnelUp,
-            Phase::Chained(_) => LeaseState::Chained,
+            Phase::Chained(_) | Phase::Staged { .. } => LeaseState::Chained,
             Phase::Installing(_) => LeaseState::Installing,
             Phase::Installed { .. } => LeaseState::Installed,
             Phase::InService { .. } => LeaseState::InService,
@@ -276,12 +308,14 @@ impl Phase {
     pub fn attempt(&self) -> u32 {
         match self {
             Phase::Leased | Phase::Prepared => 0,
-            Phase::Stage1(boot) | Phase::TunnelUp(boot) | Phase::Chained(boot) | Phase::Installing(boot) => {
-                boot.attempt
-            }
+            Phase::Stage1(boot)
+            | Phase::TunnelUp(boot)
+            | Phase::Chained(boot)
+            | Phase::Staged { boot, .. }
+            | Phase::Installing(boot) => boot.attempt,
             Phase::Returning(back) | Phase::Wiping(back) | Phase::Erased { back, .. } => back.attempt,
             Phase::Moving { attempt }
-            | Phase::Booting { attempt }
+            | Phase::Booting { attempt, .. }
             | Phase::Installed { attempt, .. }
             | Phase::InService { attempt }
             | Phase::Ended { attempt }
@@ -317,10 +351,32 @@ impl Phase {
     /// The boot of the agent that is under way.
     pub fn boot(&self) -> Option<Boot> {
         match self {
-            Phase::Stage1(boot) | Phase::TunnelUp(boot) | Phase::Chained(boot) | Phase::Installing(boot) => {
-                Some(*boot)
-            }
+            Phase::Stage1(boot)
+            | Phase::TunnelUp(boot)
+            | Phase::Chained(boot)
+            | Phase::Staged { boot, .. }
+            | Phase::Installing(boot) => Some(*boot),
             _ => None,
+        }
+    }
+
+    /// What a server that asks to boot is to enter from its own disk.
+    pub fn staged(&self) -> Option<&StagedFiles> {
+        match self {
+            Phase::Staged { files, .. } => Some(files),
+            _ => None,
+        }
+    }
+
+    /// The way into the second kernel that the next boot of the lease is to take, by what happened so far. A kernel that was to be
+    /// entered and gave no sign speaks against the way.
+    pub fn next_handover(&self) -> Option<Handover> {
+        match self {
+            Phase::Booting { handover, .. } => *handover,
+            Phase::Chained(boot) | Phase::Staged { boot, .. } if !boot.entered => {
+                Some(boot.handover.other())
+            }
+            _ => self.boot().map(|boot| boot.handover),
         }
     }
 

@@ -2,7 +2,7 @@
 //! server's custody.
 
 use super::leases::LeaseRecord;
-use super::{StoreError, Tx, audit, column, failed, power, to_json, tokens};
+use super::{StoreError, Tx, audit, column, failed, handovers, power, to_json, tokens};
 use crate::audit::Deed;
 use crate::lease::{Effect, Release};
 use leaseboot_protocol::ids::{LeaseId, ServerId};
@@ -54,6 +54,7 @@ pub(super) async fn carry_out(
                 audit::append(tx, &deed.on(Some(&lease.id), Some(server)), at).await?;
             }
             Effect::RevokeTokens => tokens::revoke(tx, &lease.id).await?,
+            Effect::Works(handover) => handovers::keep(tx, server, *handover, at).await?,
             Effect::LetGo(release) => {
                 let_go(tx, lease, server, release, at).await?;
                 listens = None;

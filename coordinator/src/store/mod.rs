@@ -9,7 +9,7 @@
 //!
 //! Tables (`coordinator/migrations/`): `servers`, `leases`, `events`, `kickstarts`, `boot_tokens`, `sessions`, `power_orders`,
 //! `strangers`, `erasures`, `tenants`, `tenant_certificates`, `invitations`, `audit`, `audit_head`,
-//! `idempotency_keys`. The text that a server is given stands in `kickstarts.merged`; no digest of it is kept, so a text that is
+//! `idempotency_keys`, `handovers`. The text that a server is given stands in `kickstarts.merged`; no digest of it is kept, so a text that is
 //! changed by hand is served as it is and refused by the agent, whose digest comes from the enterprise.
 //!
 //! **To add a table**: a pair of migrations `migrations/{sqlite,postgres}/NNNN_subject.sql`, and a file here with its statements.
@@ -25,6 +25,7 @@ mod effects;
 mod erasures;
 mod fleet;
 mod group;
+mod handovers;
 mod idempotency;
 mod kickstarts;
 mod leases;
@@ -44,6 +45,7 @@ pub use changes::Following;
 pub use counts::Counts;
 pub use dump::DumpError;
 pub use fleet::{Baseline, DeclareError, FleetRow, LabelChanges};
+pub use handovers::model;
 pub use idempotency::{Claim, KeptAnswer};
 pub use kickstarts::KickstartRecord;
 pub use leases::{Change, LeaseRecord, NewLease, Taken};

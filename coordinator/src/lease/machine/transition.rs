@@ -4,6 +4,7 @@ use super::{Boot, Effect, Event, Lease, OutOfPlace, Phase, Release, Step};
 use crate::lease::Rules;
 use crate::power::PowerOrder;
 use leaseboot_protocol::agent::{Outcome, Report};
+use leaseboot_protocol::handover::{Handover, StagedFiles};
 use leaseboot_protocol::ids::ServerId;
 use leaseboot_protocol::lease::{EventKind, Step as AgentStep};
 use leaseboot_protocol::network::WireguardPublicKey;
@@ -29,7 +30,9 @@ impl Transition<'_> {
             Event::SettingsMerged => self.settings_merged(),
             Event::BootOrdered => self.boot_ordered(),
             Event::Hello => Ok(self.hello()),
+            Event::Handover(handover) => Ok(self.handover(handover)),
             Event::AgentKey(key) => self.agent_key(key),
+            Event::Staged(files) => self.staged(files),
             Event::Reported(report) => Ok(self.reported(report)),
             Event::WrongToken(error) => Ok(self.wrong_token(error)),
             Event::Unfit(why) => Ok(self.unfit(&why)),
@@ -70,25 +73,54 @@ impl Transition<'_> {
     }
 
     fn hello(self) -> Step {
-        match self.lease.phase {
-            Phase::Booting { attempt } => {
-                let boot = Boot { attempt, key: None };
-                self.enter(Phase::Stage1(boot), "the agent runs", Vec::new())
-            }
-            Phase::Stage1(boot) | Phase::TunnelUp(boot) | Phase::Chained(boot) | Phase::Installing(boot) => {
-                if boot.attempt >= self.rules.attempts.get() {
-                    return self.server_failed("the server restarted by itself");
-                }
-                let attempt = boot.attempt + 1;
-                let boot = Boot { attempt, key: None };
-                self.enter(
-                    Phase::Stage1(boot),
-                    "the server restarted by itself; the agent runs again",
-                    Vec::new(),
-                )
+        let begin = |attempt, handover: Option<Handover>| {
+            Phase::Stage1(Boot {
+                attempt,
+                key: None,
+                handover: handover.unwrap_or_default(),
+                entered: false,
+            })
+        };
+        let handover = self.lease.phase.next_handover();
+        match &self.lease.phase {
+            Phase::Booting { attempt, .. } => {
+                let phase = begin(*attempt, handover);
+                self.enter(phase, "the agent runs", Vec::new())
             }
             Phase::Returning(_) | Phase::Wiping(_) => self.wiper_speaks(),
-            _ => self.unchanged(Vec::new()),
+            phase => match phase.boot() {
+                Some(boot) if boot.attempt >= self.rules.attempts.get() => {
+                    self.server_failed("the server restarted by itself")
+                }
+                Some(boot) => self.enter(
+                    begin(boot.attempt + 1, handover),
+                    "the server restarted by itself; the agent runs again",
+                    Vec::new(),
+                ),
+                None => self.unchanged(Vec::new()),
+            },
+        }
+    }
+
+    /// What other servers have shown, for a boot that has just begun.
+    fn handover(mut self, handover: Handover) -> Step {
+        if let Phase::Stage1(boot) = &mut self.lease.phase {
+            boot.handover = handover;
+        }
+        self.unchanged(Vec::new())
+    }
+
+    /// The tokens of the boot stay good: the wrapper speaks with them, after the start that is ordered here.
+    fn staged(self, files: StagedFiles) -> Result<Step, OutOfPlace> {
+        match &self.lease.phase {
+            Phase::Chained(boot) => {
+                let phase = Phase::Staged { boot: *boot, files };
+                let start = power(PowerOrder::NetworkBootOnce, Duration::ZERO);
+                let why = "kernel, initrd and kickstart lie on the server's own disk";
+                Ok(self.enter(phase, why, vec![start]))
+            }
+            Phase::Staged { files: known, .. } if *known == files => Ok(self.unchanged(Vec::new())),
+            _ => Err(self.out_of_place("nothing is staged before kernel and initrd are there")),
         }
     }
 
@@ -134,27 +166,43 @@ impl Transition<'_> {
                 recorded,
             ),
             (AgentStep::Kexec, Outcome::Started | Outcome::Finished { .. })
-            | (AgentStep::Initrd | AgentStep::Image, Outcome::Finished { .. })
-            | (AgentStep::Wrapper, Outcome::Started) => {
+            | (AgentStep::Initrd, Outcome::Finished { .. }) => {
                 let why = "all that the server is to run is verified";
                 self.advance(Phase::Chained(boot), why, recorded)
+            }
+            // A written disk is entered by the firmware: whatever comes of it says nothing about kexec.
+            (AgentStep::Image, Outcome::Finished { .. }) => {
+                let why = "all that the server is to run is verified";
+                self.advance(Phase::Chained(entered(boot)), why, recorded)
             }
             (AgentStep::Member, Outcome::Started) => self.advance(
                 Phase::Installing(boot),
                 "the member is left in the written disk",
                 recorded,
             ),
-            (AgentStep::Wrapper, Outcome::Finished { .. }) => self.advance(
-                Phase::Installing(boot),
-                "the wrapper speaks from stage 2",
-                recorded,
-            ),
+            (AgentStep::Wrapper, Outcome::Started) => self.wrapper_begins(boot, recorded),
+            (AgentStep::Wrapper, Outcome::Finished { .. }) => {
+                let (phase, works) = (Phase::Installing(entered(boot)), works(boot));
+                let recorded = recorded.into_iter().chain(works).collect();
+                self.advance(phase, "the wrapper speaks from stage 2", recorded)
+            }
             (_, Outcome::Progress { .. } | Outcome::Finished { .. }) if step < AgentStep::Kexec => {
                 // What moves is slow, not stuck.
                 self.with_new_deadline(recorded)
             }
             _ => self.unchanged(recorded),
         }
+    }
+
+    /// The first sign of stage 2. What was staged is no more from here on, so the server's next start is the agent's again.
+    fn wrapper_begins(mut self, boot: Boot, recorded: Vec<Effect>) -> Step {
+        let phase = Phase::Chained(entered(boot));
+        let recorded = recorded.into_iter().chain(works(boot)).collect();
+        if self.lease.phase.state() != phase.state() {
+            return self.advance(phase, "the wrapper begins", recorded);
+        }
+        self.lease.phase = phase;
+        self.with_new_deadline(recorded)
     }
 
     /// Somebody may be guessing, so it is written down; it moves nothing, or anybody on the wire could end a
@@ -181,7 +229,12 @@ impl Transition<'_> {
 
     fn member_registered(self) -> Result<Step, OutOfPlace> {
         match self.lease.phase {
-            Phase::Chained(Boot { attempt, .. }) | Phase::Installing(Boot { attempt, .. }) => {
+            Phase::Chained(Boot { attempt, .. })
+            | Phase::Staged {
+                boot: Boot { attempt, .. },
+                ..
+            }
+            | Phase::Installing(Boot { attempt, .. }) => {
                 let phase = Phase::Installed { attempt, restarts: 0 };
                 Ok(self.enter(
                     phase,
@@ -197,6 +250,10 @@ impl Transition<'_> {
     fn member_seen(self) -> Result<Step, OutOfPlace> {
         match self.lease.phase {
             Phase::Chained(Boot { attempt, .. })
+            | Phase::Staged {
+                boot: Boot { attempt, .. },
+                ..
+            }
             | Phase::Installing(Boot { attempt, .. })
             | Phase::Installed { attempt, .. } => {
                 let why = "the member was seen in the enterprise";
@@ -248,9 +305,13 @@ impl Transition<'_> {
         match (&self.lease.phase, order) {
             (Phase::Erased { .. }, PowerOrder::Off) => self.switched_off().preceded_by(recorded),
             // The time that the controller took is not the server's.
-            (Phase::Booting { .. } | Phase::Installed { .. } | Phase::Returning(_), _) => {
-                self.with_new_deadline(recorded)
-            }
+            (
+                Phase::Booting { .. }
+                | Phase::Staged { .. }
+                | Phase::Installed { .. }
+                | Phase::Returning(_),
+                _,
+            ) => self.with_new_deadline(recorded),
             _ => self.unchanged(recorded),
         }
     }
@@ -262,7 +323,7 @@ impl Transition<'_> {
         })];
         let why = format!("the power order \"{order}\" failed: {error}");
         match &self.lease.phase {
-            Phase::Booting { attempt } => {
+            Phase::Booting { attempt, .. } => {
                 let pause = POWER_PAUSE * *attempt;
                 self.retry(&why, pause, recorded)
             }
@@ -355,12 +416,18 @@ impl Transition<'_> {
     }
 
     fn send_through_boot(self, attempt: u32, why: &str, after: Duration) -> Step {
+        let handover = self.lease.phase.next_handover();
+        let other = self.lease.phase.boot().map(|boot| boot.handover) != handover;
         let effects = vec![Effect::RevokeTokens, power(PowerOrder::NetworkBootOnce, after)];
         let why = match attempt {
             1 => why.to_owned(),
             _ => format!("{why}; boot {attempt} of {}", self.rules.attempts),
         };
-        self.enter(Phase::Booting { attempt }, &why, effects)
+        let why = match handover {
+            Some(handover) if other => format!("{why}, by way of {handover}"),
+            _ => why,
+        };
+        self.enter(Phase::Booting { attempt, handover }, &why, effects)
     }
 
     /// The installed system is given another start from its disk, or the lease is given up.
@@ -451,6 +518,16 @@ impl Transition<'_> {
             advice,
         }
     }
+}
+
+/// The boot, once its second kernel has given a sign.
+fn entered(boot: Boot) -> Boot {
+    Boot { entered: true, ..boot }
+}
+
+/// What the first sign of the second kernel tells about the way into it.
+fn works(boot: Boot) -> Option<Effect> {
+    (!boot.entered).then_some(Effect::Works(boot.handover))
 }
 
 /// The server is let go and switched off.
