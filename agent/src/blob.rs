@@ -101,6 +101,11 @@ impl Verified {
         Ok(bytes)
     }
 
+    /// Its length in bytes.
+    pub(crate) fn size(&self) -> u64 {
+        self.size
+    }
+
     /// Appends an archive on the 4-byte boundary that the kernel asks for (kernel document "initramfs buffer format").
     pub(crate) fn with_archive(mut self, archive: &[u8]) -> io::Result<Ramdisk> {
         let padding = self.size.next_multiple_of(4) - self.size;

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::{Method, Request, Response, header};
+use leaseboot_protocol::boot_log::LogLines;
 use leaseboot_protocol::gateway::{MemberHello, MemberKey, MemberSettings, SealedValues, SessionManifest};
 use leaseboot_protocol::network::WireguardPublicKey;
 use serde::de::DeserializeOwned;
@@ -103,6 +104,18 @@ impl Gateway {
         let what = "announce the installed system";
         let response = self
             .request(what, Method::POST, "/v1/member/hello", json(hello), None)
+            .await?;
+        http::body(response, MESSAGE_LIMIT)
+            .await
+            .map(|_| ())
+            .map_err(|source| self.failure(what, source))
+    }
+
+    /// What the boot said on its console.
+    pub(crate) async fn log(&self, lines: &LogLines) -> Result<(), GatewayError> {
+        let what = "send the log";
+        let response = self
+            .request(what, Method::POST, "/v1/log", json(lines), None)
             .await?;
         http::body(response, MESSAGE_LIMIT)
             .await

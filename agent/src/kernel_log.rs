@@ -1,8 +1,7 @@
 //! The last lines of the kernel's log, for reports of failures (kernel document ABI/testing/dev-kmsg).
 
-use std::collections::VecDeque;
-use std::fs::OpenOptions;
-use std::io::{self, Read};
+use std::fs::{File, OpenOptions};
+use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 
 const LINES: usize = 40;
@@ -10,30 +9,38 @@ const LARGEST_RECORD: usize = 8192;
 
 /// The last lines, oldest first; empty when the log cannot be read.
 pub(crate) fn tail() -> Vec<String> {
-    read_tail().unwrap_or_default()
+    let mut lines = KernelLog::open().map(|mut log| log.fresh()).unwrap_or_default();
+    lines.drain(..lines.len().saturating_sub(LINES));
+    lines
 }
 
-fn read_tail() -> io::Result<Vec<String>> {
-    let mut log = OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK)
-        .open("/dev/kmsg")?;
-    let mut lines = VecDeque::with_capacity(LINES + 1);
-    let mut record = [0; LARGEST_RECORD];
-    loop {
-        match log.read(&mut record) {
-            Ok(0) => break,
-            Ok(length) => lines.push_back(text(&String::from_utf8_lossy(&record[..length]))),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-            // A record was overwritten while we read: the next read goes on behind it.
-            Err(error) if error.raw_os_error() == Some(libc::EPIPE) => {}
-            Err(error) => return Err(error),
-        }
-        if lines.len() > LINES {
-            lines.pop_front();
-        }
+/// The log from its first line on, read bit by bit.
+pub(crate) struct KernelLog(File);
+
+impl KernelLog {
+    /// `None` when the log cannot be read.
+    pub(crate) fn open() -> Option<Self> {
+        let opened = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open("/dev/kmsg");
+        opened.ok().map(Self)
     }
-    Ok(lines.into())
+
+    /// What was said since the last call.
+    pub(crate) fn fresh(&mut self) -> Vec<String> {
+        let (mut lines, mut record) = (Vec::new(), [0; LARGEST_RECORD]);
+        loop {
+            match self.0.read(&mut record) {
+                Ok(0) => break,
+                Ok(length) => lines.push(text(&String::from_utf8_lossy(&record[..length]))),
+                // A record was overwritten while we read: the next read goes on behind it.
+                Err(error) if error.raw_os_error() == Some(libc::EPIPE) => {}
+                Err(_) => break,
+            }
+        }
+        lines
+    }
 }
 
 /// `level,sequence,microseconds,flags;message\n key=value…` as a line like the console's.

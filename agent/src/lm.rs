@@ -11,7 +11,9 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{Method, Request, StatusCode, Uri, header};
 use leaseboot_protocol::agent::{Directive, Hello, KeyOffer, Reports, Welcome};
+use leaseboot_protocol::boot_log::LogLines;
 use leaseboot_protocol::erasure::ErasureReport;
+use leaseboot_protocol::handover::StagedFiles;
 use leaseboot_protocol::leases::Refusal;
 use leaseboot_protocol::network::WireguardPublicKey;
 use leaseboot_protocol::secret::Secret;
@@ -316,6 +318,30 @@ impl Session {
             )
             .await?;
         parse("report", &answer)
+    }
+
+    /// Tells what the boot said on its console.
+    pub(crate) async fn log(&self, lines: &LogLines) -> Result<(), LmError> {
+        let (what, path) = ("send the log", "/v1/agent/log");
+        self.lm
+            .request(what, Method::POST, path, &self.token, json(lines), MESSAGE_LIMIT)
+            .await
+            .map(|_| ())
+    }
+
+    /// Tells what lies on the server's own disk; the LM orders the start that enters it. May be repeated.
+    pub(crate) async fn staged(&self, files: &StagedFiles) -> Result<(), LmError> {
+        self.lm
+            .request(
+                "tell what is staged",
+                Method::PUT,
+                "/v1/agent/staged",
+                &self.token,
+                json(files),
+                MESSAGE_LIMIT,
+            )
+            .await
+            .map(|_| ())
     }
 
     /// Tells what became of the disks; the LM signs it for the tenant. May be repeated.

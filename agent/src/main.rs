@@ -14,8 +14,10 @@
 
 mod backoff;
 mod blob;
+mod boot_log;
 mod clock;
 mod console;
+mod crash;
 mod disk_image;
 mod drivers;
 mod errors;
@@ -35,6 +37,7 @@ mod power;
 mod report;
 mod stage1;
 mod stage2;
+mod staging;
 mod wipe;
 
 use clap::{Parser, Subcommand};

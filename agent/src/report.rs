@@ -52,6 +52,33 @@ impl Fault {
 #[error("the step '{0}' failed for good")]
 pub(crate) struct StepFailed(pub(crate) Step);
 
+/// An attempt that neither succeeded nor failed.
+#[derive(Debug, thiserror::Error)]
+#[error("the step '{step}' hung: nothing came of it within {} s", limit.as_secs())]
+struct Hung {
+    step: Step,
+    limit: Duration,
+}
+
+/// How long one attempt may take, more than all that it waits for by itself; none for steps that move bytes, which are watched byte by byte.
+fn limit(step: Step) -> Option<Duration> {
+    let seconds = match step {
+        Step::Clock => 20,
+        Step::Hello | Step::Key | Step::Kickstart | Step::Sealed | Step::Tunnel | Step::Wrapper => 150,
+        Step::Drivers | Step::Network | Step::Kexec => 240,
+        _ => return None,
+    };
+    Some(Duration::from_secs(seconds))
+}
+
+async fn within<T>(step: Step, attempt: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+    let Some(limit) = limit(step) else {
+        return attempt.await;
+    };
+    let done = tokio::time::timeout(limit, attempt).await;
+    done.unwrap_or_else(|_| Err(Fault::Again(Hung { step, limit }.into())))
+}
+
 /// Runs steps and tells of them.
 #[derive(Clone)]
 pub(crate) struct Steps {
@@ -139,7 +166,7 @@ impl Steps {
                 told: Cell::new(Instant::now()),
             };
             let begun = Instant::now();
-            let outcome = action(&progress).await;
+            let outcome = within(step, action(&progress)).await;
             if !matches!(step, Step::Drivers | Step::Clock | Step::Kexec) {
                 self.waited.set(self.waited.get() + begun.elapsed());
             }
@@ -189,6 +216,19 @@ impl Steps {
                 error,
                 kernel_log: kernel_log::tail(),
                 retrying,
+            },
+        );
+    }
+
+    /// Tells how an earlier boot ended; nothing of this one fails by it.
+    pub(crate) fn earlier_boot(&self, reason: String, kernel_log: Vec<String>) {
+        say!("an earlier boot ended: {reason}");
+        self.tell(
+            Step::EarlierBoot,
+            Outcome::Failed {
+                error: vec![reason],
+                kernel_log,
+                retrying: true,
             },
         );
     }
@@ -341,6 +381,23 @@ mod tests {
                 Outcome::Finished { .. }
             ]
         ));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_step_that_hangs_is_given_up_and_tried_again() {
+        let steps = Steps::new();
+        let mut hangs = true;
+        let done = steps
+            .run(Step::Hello, 2, async |_| {
+                if std::mem::take(&mut hangs) {
+                    std::future::pending::<()>().await;
+                }
+                Ok(7)
+            })
+            .await;
+        assert_eq!(done.ok(), Some(7));
+        let hung = |report: &Report| matches!(&report.outcome, Outcome::Failed { error, retrying: true, .. } if error[0].contains("hung"));
+        assert!(steps.kept().iter().any(hung));
     }
 
     #[tokio::test(start_paused = true)]

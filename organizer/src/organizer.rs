@@ -15,7 +15,8 @@ use crate::policy::WantKey;
 use crate::policy::desk::Desk;
 use crate::progress::estimate::Course;
 use crate::progress::{Progress, history};
-use crate::store::{CreateError, Place, Record, StoreError};
+use crate::store::{BootLogPiece, CreateError, Place, Record, StoreError};
+use leaseboot_protocol::boot_log::LogLines;
 use leaseboot_protocol::ids::Hostname;
 use leaseboot_protocol::network::WireguardPublicKey;
 use leaseboot_protocol::settings::{InstallSettings, TenantImage};
@@ -304,6 +305,15 @@ impl<P: Peers> Organizer<P> {
         found.ok_or_else(|| LookupError::Unknown(name.to_owned()))
     }
 
+    /// What a borrowed server said on its console, through the tunnel.
+    ///
+    /// # Errors
+    /// [`LookupError`].
+    pub async fn boot_log(&self, name: &str) -> Result<Vec<BootLogPiece>, LookupError> {
+        let view = self.find(name).await?;
+        Ok(self.surroundings.store.boot_log(&view.id).await?)
+    }
+
     /// The notes of a borrowing after position `after`; waits for one when there is none yet. Empty when nothing more will come.
     ///
     /// # Errors
@@ -440,6 +450,19 @@ impl<P: Peers> Identities for Organizer<P> {
 
     async fn unseal(&self, address: IpAddr) -> Result<(), Denied> {
         self.input(address, Event::Unsealing).await
+    }
+
+    async fn log(&self, address: IpAddr, lines: &LogLines) -> Result<(), Denied> {
+        let tenant = self.tenant(address).ok_or(Denied::NotNow)?;
+        let kept = self
+            .surroundings
+            .store
+            .keep_boot_log(&tenant.id, lines, now())
+            .await;
+        kept.map_err(|error| {
+            tracing::error!(borrowing = %tenant.id, error = crate::error_chain(&error), "a server's log is not kept");
+            Denied::Store
+        })
     }
 
     async fn gather(&self, address: IpAddr) -> Result<(), Denied> {

@@ -4,8 +4,10 @@
 //! The only files with SQL: this one and those of its folder.
 
 mod announced;
+mod boot_logs;
 mod policies;
 
+pub use boot_logs::BootLogPiece;
 pub use policies::HearError;
 
 use crate::borrowing::machine::State;

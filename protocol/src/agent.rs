@@ -6,6 +6,7 @@
 //! | `PUT /v1/agent/key` | session token | [`KeyOffer`] | 204 |
 //! | `GET /v1/agent/kickstart` | session token | | the merged kickstart, `text/plain` |
 //! | `POST /v1/agent/reports` | session token | [`Reports`] | [`Directive`] |
+//! | `POST /v1/agent/log` | session token | [`LogLines`](crate::boot_log::LogLines) | 204 |
 //! | `PUT /v1/agent/staged` | session token | [`StagedFiles`](crate::handover::StagedFiles) | 204: the next boot enters them; may be repeated |
 //! | `PUT /v1/agent/erasure` | session token | [`ErasureReport`](crate::erasure::ErasureReport) | [`Directive`]; may be repeated |
 //!

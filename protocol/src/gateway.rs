@@ -8,6 +8,7 @@
 //! | `GET /v1/session` | agent, wrapper | [`SessionManifest`]; also the proof that the tunnel is up |
 //! | `GET /v1/sealed` | agent in stage 1 | [`SealedValues`] |
 //! | `GET` of [`Blob::path`](crate::settings::Blob::path) | agent in stage 1 | the bytes; `Range: bytes=N-` is honoured (RFC 9110, 14) |
+//! | `POST /v1/log`, body [`LogLines`](crate::boot_log::LogLines) | wrapper | 204 |
 //! | `PUT /v1/member/key` | `%post` in stage 2, or the agent that wrote a disk image; body [`MemberKey`] | [`MemberSettings`] |
 //! | `POST /v1/member/hello` | installed system, body [`MemberHello`] | 204 |
 

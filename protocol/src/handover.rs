@@ -155,7 +155,12 @@ mod tests {
 
     #[test]
     fn what_could_leave_a_folder_is_no_name() {
-        for text in ["", "../../../../../../../etc/shadow00", "0123", "0123456789ABCDEF0123456789ABCDEF"] {
+        for text in [
+            "",
+            "../../../../../../../etc/shadow00",
+            "0123",
+            "0123456789ABCDEF0123456789ABCDEF",
+        ] {
             assert!(text.parse::<StagingId>().is_err(), "{text:?}");
         }
         let id = StagingId::from_random([0xab; 16]);

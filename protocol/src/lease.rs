@@ -79,6 +79,8 @@ impl fmt::Display for LeaseState {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Step {
+    /// An earlier boot of the same lease ended in a kernel panic; the agent found its last words in the firmware's store (pstore).
+    EarlierBoot,
     /// Kernel modules for the hardware that is there.
     Drivers,
     /// Link, address and route on the lender's wire.
@@ -119,6 +121,7 @@ pub enum Step {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
+            Step::EarlierBoot => "earlier boot",
             Step::Drivers => "drivers",
             Step::Network => "network",
             Step::Clock => "clock",

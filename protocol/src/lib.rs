@@ -16,6 +16,7 @@
 
 pub mod agent;
 pub mod archive;
+pub mod boot_log;
 pub mod digest;
 pub mod disk_image;
 pub mod drivers;

@@ -135,6 +135,8 @@ pub enum PowerOrder {
     Cycle,
     /// Press the power button and leave the rest to the operating system.
     Button,
+    /// The processors stop where they are, as on a board that hangs; only the power ends that.
+    Hang,
 }
 
 /// A bare server. Clones are the same server; when the last is dropped, the power goes off.
@@ -335,6 +337,12 @@ impl Owner {
             PowerOrder::Button => {
                 if let Some(process) = running {
                     process.qmp.order("system_powerdown").await?;
+                }
+            }
+            PowerOrder::Hang => {
+                if let Some(process) = running {
+                    process.qmp.order("stop").await?;
+                    self.serial.note("the board hangs");
                 }
             }
         }

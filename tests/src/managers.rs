@@ -5,6 +5,7 @@ use crate::folders::Folders;
 use crate::namespace::Namespace;
 use crate::network::{GATEWAY_ADDRESS, GATEWAY_PORT, LM_ADDRESS, Network, RIVAL_ADDRESS, STANDBY_ADDRESS};
 use anyhow::{Context as _, Result, bail};
+use leaseboot_protocol::ids::LeaseId;
 use std::fs::Permissions;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt as _;
@@ -174,6 +175,12 @@ impl LeaseManager {
         let entry = found.with_context(|| format!("the status does not tell of {server}:\n{text}"))?;
         let field = |name: &str| entry[name].as_str().unwrap_or_default().to_owned();
         Ok((field("custody"), field("reason")))
+    }
+
+    /// `leaseboot-lm leases log`: what the boots of a lease said on their consoles.
+    pub async fn boot_log(&self, lease: &LeaseId) -> Result<String> {
+        let arguments = ["leases", "log", lease.as_str(), "--config", &self.config_path()];
+        self.run(&arguments).await
     }
 
     /// `leaseboot-lm verify-erasure` on a signed record, with the lender's published key; an error when it proves nothing or tells of a
@@ -438,6 +445,11 @@ impl Organizer {
         let mut all = vec!["list", "--config", &config];
         all.extend(arguments);
         self.run(&all).await
+    }
+
+    /// `leaseboot-po log`: what a server said through the tunnel.
+    pub async fn boot_log(&self, lease: &str) -> Result<String> {
+        self.run(&["log", "--config", &self.config_path(), lease]).await
     }
 
     /// `leaseboot-po release`.

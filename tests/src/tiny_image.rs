@@ -42,14 +42,17 @@ exec /bin/busybox poweroff -f
 /// What the boot entry that the image leaves calls itself.
 pub const BOOT_ENTRY: &str = "left by a tenant";
 
-/// What the wrapper needs of the image's kernel, the laboratory's cards and a TUN device, and what the init needs to reach NVRAM.
-const MODULES: [&str; 18] = [
+/// What the wrapper needs of the image's kernel, the laboratory's cards and a TUN device, what the
+/// wrapper needs to remove what was staged on its disk, what the init needs to reach NVRAM, and what keeps a
+/// kernel's last words there.
+const MODULES: [&str; 20] = [
     "virtio",
     "virtio_ring",
     "virtio_pci",
     "virtio_pci_legacy_dev",
     "virtio_pci_modern_dev",
     "virtio_net",
+    "virtio_blk",
     "net_failover",
     "failover",
     "virtio_rng",
@@ -62,6 +65,7 @@ const MODULES: [&str; 18] = [
     "stp",
     "llc",
     "efivarfs",
+    "efi-pstore",
 ];
 
 /// How an initrd is packed.

@@ -34,6 +34,11 @@ pub(crate) fn report(root: &Path) -> HardwareReport {
     }
 }
 
+/// Its disks alone.
+pub(crate) fn disks(root: &Path) -> Vec<leaseboot_protocol::hardware::Disk> {
+    disks::read(&root.join("sys/block"))
+}
+
 /// `tpm_version_major` holds 1 or 2 (kernel document ABI/stable/sysfs-class-tpm).
 fn tpm_version(folder: &Path) -> String {
     match text(&folder.join("tpm_version_major")).as_str() {

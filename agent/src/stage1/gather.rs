@@ -4,11 +4,14 @@ use super::tunnelled::Tunnelled;
 use super::welcome::Welcomed;
 use crate::blob::{self, Verified};
 use crate::clock;
+use crate::errors::AnyError;
 use crate::kexec;
 use crate::report::{Fault, StepFailed, Steps};
+use crate::staging;
 use leaseboot_protocol::agent::InstallTask;
 use leaseboot_protocol::archive::Archive;
 use leaseboot_protocol::digest::Sha256;
+use leaseboot_protocol::handover::{Handover, StagedDisk};
 use leaseboot_protocol::ids::LeaseId;
 use leaseboot_protocol::installer::{Installer, SEED_FOLDER};
 use leaseboot_protocol::lease::Step;
@@ -22,6 +25,8 @@ use leaseboot_protocol::{STAGE2_FACTS_PATH, WRAPPER_PATH};
 const REQUEST_ATTEMPTS: u32 = 30;
 pub(super) const FETCH_ATTEMPTS: u32 = 3;
 const DEFAULT_INIT: &str = "/init";
+/// Seconds until a kernel that panicked restarts the server, unless the image says otherwise.
+const PANIC: &str = "panic=30";
 
 /// What came from the lender is not what the enterprise agreed to.
 #[derive(Debug, thiserror::Error)]
@@ -33,41 +38,114 @@ struct ForeignKickstart {
     found: Sha256,
 }
 
+/// What the chain ends with.
+pub(super) enum Chain {
+    /// The second kernel is loaded.
+    Loaded,
+    /// It lies on the server's disk, and the LM orders a start.
+    Staged,
+}
+
+/// Everything that the second kernel needs, verified.
+struct Gathered {
+    kernel: Verified,
+    initrd: Verified,
+    kickstart: Secret,
+    command_line: String,
+}
+
 impl Tunnelled {
-    /// Gathers everything and loads the second kernel.
+    /// Gathers everything and loads the second kernel, or stages it where kexec is known to hang.
     pub(super) async fn chain(
         &self,
         install: &InstallTask,
         image: &BootImage,
         welcomed: &Welcomed,
-    ) -> Result<(), StepFailed> {
+    ) -> Result<Chain, StepFailed> {
         let steps = &welcomed.steps;
         let merged = self.kickstart(welcomed).await?;
         let kickstart = self.fill(steps, &merged).await?;
         let kernel = self.fetch(steps, Step::Kernel, &image.kernel).await?;
         let initrd = self.fetch(steps, Step::Initrd, &image.initrd).await?;
-        let mut parts = Some((kernel, initrd));
-        steps
+        let command_line = command_line(
+            self.manifest.installer,
+            install.address.mac,
+            &image.command_line,
+            &install.lender_command_line,
+        );
+        let gathered = Gathered {
+            kernel,
+            initrd,
+            kickstart,
+            command_line,
+        };
+        match install.handover {
+            Handover::Disk => self.stage(install, image, welcomed, gathered).await,
+            Handover::Kexec | Handover::Unknown => self.load(install, image, welcomed, gathered).await,
+        }
+    }
+
+    async fn load(
+        &self,
+        install: &InstallTask,
+        image: &BootImage,
+        welcomed: &Welcomed,
+        gathered: Gathered,
+    ) -> Result<Chain, StepFailed> {
+        let mut parts = Some(gathered);
+        let failed = |error: AnyError| Fault::Final(error);
+        welcomed
+            .steps
             .run(Step::Kexec, 1, async |_| {
-                let failed = |error: crate::errors::AnyError| Fault::Final(error);
-                let Some((kernel, initrd)) = parts.take() else {
-                    return Err(failed("loaded twice".into()));
-                };
+                let parts = parts.take().ok_or_else(|| failed("loaded twice".into()))?;
                 let archive = self
-                    .archive(install, image, welcomed, &kickstart)
+                    .archive(install, image, welcomed, &parts.kickstart, None)
                     .map_err(failed)?;
-                let ramdisk = initrd
+                let ramdisk = parts
+                    .initrd
                     .with_archive(&archive)
                     .map_err(|error| failed(error.into()))?;
-                let command_line = command_line(
-                    self.manifest.installer,
-                    install.address.mac,
-                    &image.command_line,
-                    &install.lender_command_line,
-                );
-                kexec::load(&kernel, &ramdisk, &command_line).map_err(|error| failed(error.into()))
+                kexec::load(&parts.kernel, &ramdisk, &parts.command_line)
+                    .map_err(|error| failed(error.into()))?;
+                Ok(Chain::Loaded)
             })
             .await
+    }
+
+    async fn stage(
+        &self,
+        install: &InstallTask,
+        image: &BootImage,
+        welcomed: &Welcomed,
+        gathered: Gathered,
+    ) -> Result<Chain, StepFailed> {
+        let mut parts = Some(gathered);
+        let failed = |error: AnyError| Fault::Final(error);
+        let staged = welcomed.steps.run(Step::Stage, 1, async |progress| {
+            let parts = parts.take().ok_or_else(|| failed("staged twice".into()))?;
+            let place = staging::Place::find(&install.disk, &parts.kernel, &parts.initrd)
+                .map_err(|error| failed(error.into()))?;
+            let archive = self
+                .archive(install, image, welcomed, &parts.kickstart, Some(place.facts()))
+                .map_err(failed)?;
+            let ramdisk = parts
+                .initrd
+                .with_archive(&archive)
+                .map_err(|error| failed(error.into()))?;
+            place
+                .write(&parts.kernel, &ramdisk, &parts.command_line, progress)
+                .await
+                .map_err(|error| failed(error.into()))
+        });
+        let staged = staged.await?;
+        // In order: the LM takes what is staged once it has heard that it is.
+        welcomed.delivery.flush().await;
+        let told = welcomed.steps.run(Step::Kexec, REQUEST_ATTEMPTS, async |_| {
+            let told = welcomed.session.staged(&staged).await;
+            told.map_err(|error| Fault::sort(error.is_final(), error))
+        });
+        told.await?;
+        Ok(Chain::Staged)
     }
 
     pub(super) async fn kickstart(&self, welcomed: &Welcomed) -> Result<String, StepFailed> {
@@ -116,7 +194,8 @@ impl Tunnelled {
         image: &BootImage,
         welcomed: &Welcomed,
         kickstart: &Secret,
-    ) -> Result<Vec<u8>, crate::errors::AnyError> {
+        staged: Option<StagedDisk>,
+    ) -> Result<Vec<u8>, AnyError> {
         let facts = Stage2Facts {
             lease: install.lease.clone(),
             lm_url: welcomed.facts.lm_url.clone(),
@@ -131,6 +210,7 @@ impl Tunnelled {
                 ..install.tunnel.clone()
             },
             private_key: self.private_key.to_base64(),
+            staged,
         };
         let mut archive = Archive::new();
         archive.file(WRAPPER_PATH, 0o755, std::fs::read("/proc/self/exe")?)?;
@@ -172,6 +252,12 @@ fn command_line(installer: Installer, card: MacAddress, image: &str, lender: &st
         Some(at) => (image.clone().take(at).collect(), image.skip(at + 1).collect()),
         None => (image.collect(), Vec::new()),
     };
+    // A kernel that panics must not stand still: the restart is its report.
+    let said = before.iter().chain(&after).copied();
+    let restarts = said
+        .chain(lender.split_whitespace())
+        .any(|word| word.starts_with("panic="));
+    let panic = (!restarts).then_some(PANIC);
     let rdinit = format!("rdinit={WRAPPER_PATH}");
     let bootif = format!("BOOTIF=01-{}", card.to_string().replace(':', "-"));
     let ours = [rdinit.as_str()]
@@ -183,10 +269,11 @@ fn command_line(installer: Installer, card: MacAddress, image: &str, lender: &st
     let lender = lender.split_whitespace();
     let words: Vec<_> = if installer.keeps_words_after_dashes() {
         let kept = ["---"].into_iter().chain(after).chain(lender);
-        before.into_iter().chain(ours).chain(kept).collect()
+        panic.into_iter().chain(before).chain(ours).chain(kept).collect()
     } else {
-        before
+        panic
             .into_iter()
+            .chain(before)
             .chain(after)
             .chain(lender)
             .chain(ours)
@@ -212,7 +299,7 @@ mod tests {
                 "inst.text rdinit=/linuxrc",
                 "console=ttyS0,115200"
             ),
-            "inst.text console=ttyS0,115200 rdinit=/leaseboot/init inst.ks=file:/leaseboot/ks.cfg"
+            "panic=30 inst.text console=ttyS0,115200 rdinit=/leaseboot/init inst.ks=file:/leaseboot/ks.cfg"
         );
     }
 
@@ -225,11 +312,16 @@ mod tests {
                 "theme=dark --- quiet",
                 "console=ttyS0"
             ),
-            "theme=dark rdinit=/leaseboot/init auto=true priority=critical preseed/file=/leaseboot/preseed.cfg BOOTIF=01-52-54-00-4c-42-01 --- quiet console=ttyS0"
+            "panic=30 theme=dark rdinit=/leaseboot/init auto=true priority=critical preseed/file=/leaseboot/preseed.cfg BOOTIF=01-52-54-00-4c-42-01 --- quiet console=ttyS0"
         );
         assert_eq!(
-            command_line(Installer::Autoinstall {}, CARD, "ip=dhcp", "console=ttyS0"),
-            "ip=dhcp rdinit=/leaseboot/init autoinstall ds=nocloud;s=file:///run/leaseboot/seed/ --- console=ttyS0"
+            command_line(
+                Installer::Autoinstall {},
+                CARD,
+                "ip=dhcp panic=5",
+                "console=ttyS0"
+            ),
+            "ip=dhcp panic=5 rdinit=/leaseboot/init autoinstall ds=nocloud;s=file:///run/leaseboot/seed/ --- console=ttyS0"
         );
         assert_eq!(
             command_line(
@@ -238,7 +330,7 @@ mod tests {
                 "ip=dhcp FAI_ACTION=install",
                 "console=ttyS0"
             ),
-            "ip=dhcp FAI_ACTION=install console=ttyS0 rdinit=/leaseboot/init BOOTIF=01-52-54-00-4c-42-01"
+            "panic=30 ip=dhcp FAI_ACTION=install console=ttyS0 rdinit=/leaseboot/init BOOTIF=01-52-54-00-4c-42-01"
         );
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! Booted ─drivers, network, clock─► OnWire ─hello─► Welcomed ─key, tunnel─► Tunnelled ─kickstart … kexec─► the second kernel
+//!    │                                │                 │                      ├─ "disk": staged, then a start by the LM's order (`staging`)
 //!    │                                │                 │                      │
 //!    └────────────── a step failed for good: reported, then the LM cycles the power ─────┘
 //!                                                       │                      └─ a disk image: written, member left in it (`image`), reboot
@@ -19,6 +20,7 @@ mod welcome;
 
 use crate::clock::{self, Adjustment};
 use crate::console::say;
+use crate::crash;
 use crate::drivers::{Drivers, Wanted};
 use crate::errors::chain;
 use crate::lm;
@@ -27,6 +29,7 @@ use crate::network::{self, NetworkError, Wire};
 use crate::power;
 use crate::report::{Delivery, Fault, StepFailed, Steps};
 use crate::wipe;
+use gather::Chain;
 use leaseboot_protocol::BOOT_FACTS_PATH;
 use leaseboot_protocol::agent::{BootFacts, InstallTask, Task};
 use leaseboot_protocol::erasure::WipeTask;
@@ -46,6 +49,8 @@ enum End {
     /// The disk has a system now.
     BootFromDisk,
     PowerOff,
+    /// Everything is staged. The LM orders the start; when its order does not come, the server's own restart leads to the same script.
+    Restart,
 }
 
 /// The facts of the site archive are missing or broken: without them there is nobody to report to.
@@ -72,7 +77,7 @@ pub(crate) fn main() -> ! {
             Some(End::EnterLoadedKernel) => power::enter_loaded_kernel(),
             Some(End::BootFromDisk) => power::cycle(),
             Some(End::PowerOff) => power::off(),
-            None => power::cycle(),
+            Some(End::Restart) | None => power::cycle(),
         },
         Err(error) => {
             say!("FAILED: {}", error.join(": "));
@@ -102,9 +107,20 @@ async fn run(begun: Instant) -> Option<End> {
 
 async fn transfer(booted: Booted, begun: Instant) -> Result<End, StepFailed> {
     let welcomed = booted.onto_the_wire().await?.hello().await?;
+    let end = carry_out(&welcomed, begun).await;
+    welcomed.log.flush().await;
+    end
+}
+
+async fn carry_out(welcomed: &Welcomed, begun: Instant) -> Result<End, StepFailed> {
+    let last_words = crash::take();
+    if matches!(welcomed.task, Task::Install(_)) && !last_words.is_empty() {
+        let reason = crash::reason(&last_words);
+        welcomed.steps.earlier_boot(reason, last_words);
+    }
     match &welcomed.task {
-        Task::Install(task) => install(&welcomed, task, begun).await,
-        Task::Wipe(task) => wipe(&welcomed, task).await,
+        Task::Install(task) => install(welcomed, task, begun).await,
+        Task::Wipe(task) => wipe(welcomed, task).await,
         Task::PowerOff | Task::Unknown => {
             welcomed.delivery.flush().await;
             Ok(End::PowerOff)
@@ -120,7 +136,10 @@ async fn install(welcomed: &Welcomed, task: &InstallTask, begun: Instant) -> Res
         match &tunnelled.manifest.image {
             TenantImage::Installer(image) => {
                 let chained = tunnelled.chain(task, image, welcomed).await;
-                chained.map(|()| End::EnterLoadedKernel)
+                chained.map(|chain| match chain {
+                    Chain::Loaded => End::EnterLoadedKernel,
+                    Chain::Staged => End::Restart,
+                })
             }
             TenantImage::Disk(image) => {
                 let written = tunnelled.write_image(task, image, welcomed).await;
@@ -135,6 +154,14 @@ async fn install(welcomed: &Welcomed, task: &InstallTask, begun: Instant) -> Res
                 tell_own_time(begun, welcomed.steps.waited());
                 delivery.flush().await;
                 Ok(End::EnterLoadedKernel)
+            }
+            Ok(End::Restart) => {
+                say!("staged; waiting for the lease manager to start the server anew");
+                delivery.flush().await;
+                match tokio::time::timeout(ORDER_DEADLINE, delivery.told_to_power_off()).await {
+                    Ok(()) => Ok(End::PowerOff),
+                    Err(_) => Ok(End::Restart),
+                }
             }
             // The LM has closed the session: it takes no reports any more.
             Ok(end) => Ok(end),
@@ -206,6 +233,7 @@ impl Booted {
         let mut drivers = steps
             .run(Step::Drivers, 1, async |_| {
                 let mut drivers = Drivers::open().map_err(|error| Fault::Final(error.into()))?;
+                crash::arm(&mut drivers);
                 let loaded = drivers.load_for_hardware(Wanted::Network);
                 say!("drivers: {}", loaded.join(" "));
                 Ok(drivers)

@@ -1,12 +1,14 @@
 //! The hello: who we are and what we are made of; the task comes back.
 
 use super::OnWire;
+use crate::boot_log::{self, Reader};
 use crate::drivers::Drivers;
 use crate::hardware;
 use crate::lm::{LeaseManager, Session};
 use crate::network::Wire;
 use crate::report::{Delivery, Fault, StepFailed, Steps};
 use leaseboot_protocol::agent::{BootFacts, Hello, Task};
+use leaseboot_protocol::boot_log::LogSource;
 use leaseboot_protocol::lease::Step;
 use std::cell::RefCell;
 use std::path::Path;
@@ -22,6 +24,7 @@ pub(super) struct Welcomed {
     pub(super) drivers: RefCell<Drivers>,
     pub(super) session: Session,
     pub(super) delivery: Delivery,
+    pub(super) log: boot_log::Sender,
     pub(super) task: Task,
 }
 
@@ -59,6 +62,7 @@ impl OnWire {
         crate::console::say!("hello: we are {}", welcome.server);
         let session = lm.session(welcome.session_token);
         let delivery = steps.connect(session.clone(), already_sent);
+        let log = boot_log::Sender::start(LogSource::Stage1, vec![Reader::Lm(session.clone())]);
         let drivers = RefCell::new(drivers);
         Ok(Welcomed {
             facts,
@@ -67,6 +71,7 @@ impl OnWire {
             drivers,
             session,
             delivery,
+            log,
             task: welcome.task,
         })
     }

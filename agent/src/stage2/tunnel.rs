@@ -4,8 +4,10 @@
 use super::READY;
 use super::installer_log::{self, Logs};
 use super::upkeep::{self, Held};
+use crate::boot_log::{Reader, Sender};
 use crate::clock;
 use crate::console::say;
+use crate::crash;
 use crate::drivers::{Drivers, Wanted};
 use crate::errors::{AnyError, chain};
 use crate::gateway::Gateway;
@@ -15,6 +17,8 @@ use crate::network;
 use crate::path_mtu;
 use crate::plane::{Plane, Wish};
 use crate::report::{Fault, StepFailed, Steps};
+use crate::staging;
+use leaseboot_protocol::boot_log::LogSource;
 use leaseboot_protocol::lease::Step;
 use leaseboot_protocol::stage2::Stage2Facts;
 use leaseboot_tunnel::PrivateKey;
@@ -49,14 +53,25 @@ fn carry() -> Result<(), AnyError> {
         .build()?;
     runtime.block_on(async {
         let steps = Steps::new();
-        let (drivers, held) = join_the_wire(&steps, &facts).await?;
+        let mut drivers = Drivers::of_image();
+        crash::arm(&mut drivers);
+        if let Some(staged) = &facts.staged {
+            staging::remove(staged, &mut drivers);
+        }
+        let (drivers, held) = join_the_wire(&steps, &facts, drivers).await?;
         let lm = LeaseManager::new(&facts.lm_url, &facts.lm_others, &facts.lm_ca_pem)?;
         let session = lm.session(facts.session_token.clone());
-        let delivery = steps.connect(session, 0);
+        let delivery = steps.connect(session.clone(), 0);
+        // To the lender until the installer takes over; from then on it is the enterprise's log alone.
+        let lenders = Sender::start(LogSource::Stage2, vec![Reader::Lm(session)]);
         let command_line = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
         let up = put_up(&steps, drivers, &facts, &key, &command_line).await;
         delivery.flush().await;
+        lenders.flush().await;
         let tunnel = up?;
+        drop(lenders);
+        let gateway = Gateway::new(facts.tunnel.gateway_service);
+        let _enterprises = Sender::start(LogSource::Stage2, vec![Reader::Po(gateway)]);
         let mtu = path_mtu::driver::settle(&tunnel, &facts.tunnel, facts.tunnel.mtu).await;
         let changes = upkeep::listen()?;
         let root = InitRoot::open()?;
@@ -76,10 +91,13 @@ fn carry() -> Result<(), AnyError> {
 }
 
 /// The lender's wire again, closed to all but the LM and the gateway, with the drivers of the enterprise's image.
-async fn join_the_wire(steps: &Steps, facts: &Stage2Facts) -> Result<(Drivers, Held), StepFailed> {
-    steps
+async fn join_the_wire(
+    steps: &Steps,
+    facts: &Stage2Facts,
+    mut drivers: Drivers,
+) -> Result<(Drivers, Held), StepFailed> {
+    let held = steps
         .run(Step::Network, NETWORK_ATTEMPTS, async |_| {
-            let mut drivers = Drivers::of_image();
             drivers.load_for_hardware(Wanted::Network);
             let known = Some(facts.address.clone());
             let wire = network::bring_up(&mut drivers, facts.address.mac, known).await;
@@ -88,9 +106,10 @@ async fn join_the_wire(steps: &Steps, facts: &Stage2Facts) -> Result<(Drivers, H
             let lms = std::iter::once(&facts.lm_url).chain(&facts.lm_others);
             let peers = lms.filter_map(|url| lm::address(url)).chain([gateway]).collect();
             let held = Held::open(wire, peers).await;
-            Ok((drivers, held.map_err(|error| Fault::Again(error.into()))?))
+            held.map_err(|error| Fault::Again(error.into()))
         })
-        .await
+        .await?;
+    Ok((drivers, held))
 }
 
 /// The tunnel again, proven by a request through it.

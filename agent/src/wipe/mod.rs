@@ -31,6 +31,8 @@ mod samples;
 mod system_calls;
 mod time;
 
+pub(crate) use system_calls::reread_partitions;
+
 use crate::backoff::Backoff;
 use crate::console::say;
 use crate::drivers::Drivers;

@@ -46,7 +46,7 @@ pub(super) fn on_range(disk: &File, call: RangeCall, range: &Range<u64>) -> io::
 }
 
 /// Lets the kernel look for partitions anew.
-pub(super) fn reread_partitions(disk: &File) -> io::Result<()> {
+pub(crate) fn reread_partitions(disk: &File) -> io::Result<()> {
     // SAFETY: the call takes no argument.
     let result = unsafe { libc::ioctl(disk.as_raw_fd(), BLKRRPART as libc::Ioctl) };
     outcome(result).map(drop)

@@ -8,6 +8,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use leaseboot_protocol::agent::{Directive, Hello, KeyOffer, Reports, Welcome};
+use leaseboot_protocol::boot_log::LogLines;
 use leaseboot_protocol::erasure::ErasureReport;
 use leaseboot_protocol::handover::StagedFiles;
 use utoipa_axum::router::OpenApiRouter;
@@ -20,6 +21,7 @@ pub(super) fn routes() -> Routes {
         .routes(routes!(kickstart))
         .routes(routes!(reports))
         .routes(routes!(staged))
+        .routes(routes!(log))
         .routes(routes!(erasure))
 }
 
@@ -73,6 +75,17 @@ async fn reports(
     ))
 }
 
+/// What the boot said on its console
+#[utoipa::path(
+    post, path = "/v1/agent/log", tag = "agents", security(("agent" = [])),
+    request_body = LogLines,
+    responses((status = 204, description = "the lines are kept, as far as there is room"))
+)]
+async fn log(State(lm): Lm, bearer: Bearer, Body(lines): Body<LogLines>) -> Result<StatusCode, Problem> {
+    lm.boot_log(bearer.token.expose(), bearer.from, &lines).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
 /// What the agent staged on the server's own disk
 ///
 /// For a board that hangs in kexec. The server's next start, which this orders, enters what lies there. It may be repeated: the answer may have been
@@ -82,7 +95,11 @@ async fn reports(
     request_body = StagedFiles,
     responses((status = 204, description = "the start is ordered"))
 )]
-async fn staged(State(lm): Lm, bearer: Bearer, Body(files): Body<StagedFiles>) -> Result<StatusCode, Problem> {
+async fn staged(
+    State(lm): Lm,
+    bearer: Bearer,
+    Body(files): Body<StagedFiles>,
+) -> Result<StatusCode, Problem> {
     lm.staged(bearer.token.expose(), bearer.from, files).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -36,7 +36,8 @@ pub(super) async fn respond(service: &BootService, request: &Request, from: Sock
     let known = loader.is_some()
         || matches!(
             parts[..],
-            ["", "boot", "files", _, _] | ["", "boot", "ipxe" | "grub" | "site", _]
+            ["", "boot", "files", _, _]
+                | ["", "boot", "ipxe" | "grub" | "site", _]
                 | ["", "boot", "sums", _, _, _, _]
         );
     if known && request.method == Method::Other {

@@ -131,7 +131,7 @@ impl BootService {
                 Drivers::Own(functions) => self.files.own_parts(functions),
                 Drivers::All => None,
             },
-            BootPlan::LocalDisk => None,
+            BootPlan::LocalDisk | BootPlan::Staged(_) => None,
         };
         match own {
             Some(archives) => Cow::Owned(Stage1Places {

@@ -6,7 +6,7 @@ use super::watch::describe;
 use crate::config::Config;
 use crate::lease::Lease;
 use crate::lease::driver::now;
-use crate::store::{LeaseRecord, Store};
+use crate::store::{BootLogPiece, BootName, LeaseRecord, Store};
 use anyhow::bail;
 use leaseboot_protocol::ids::LeaseId;
 use leaseboot_protocol::lease::LeaseEvent;
@@ -27,6 +27,14 @@ pub enum Leases {
         /// Show leases that are over, too
         #[arg(long)]
         all: bool,
+    },
+    /// What the boots of a lease said on their consoles
+    Log {
+        /// The lease
+        lease: LeaseId,
+        /// Where the configuration is
+        #[command(flatten)]
+        config: ConfigPath,
     },
     /// One lease with its whole history
     Show {
@@ -58,6 +66,17 @@ pub async fn run(leases: &Leases) -> anyhow::Result<()> {
             say(text)?;
             store.close().await;
         }
+        Leases::Log { lease, config } => {
+            let store = open(config).await?;
+            let pieces = store.boot_log(lease).await?;
+            store.close().await;
+            if pieces.is_empty() {
+                bail!(
+                    "no boot of {lease} has said anything yet: `leaseboot-lm leases show {lease}` tells where it stands"
+                );
+            }
+            say(in_order(&pieces))?;
+        }
         Leases::Show { lease, config, json } => {
             let store = open(config).await?;
             let Some(record) = store.lease(lease).await? else {
@@ -77,6 +96,24 @@ pub async fn run(leases: &Leases) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// The lines, under a heading where another boot or another source begins.
+fn in_order(pieces: &[BootLogPiece]) -> String {
+    let mut text = String::new();
+    let mut last = None;
+    for piece in pieces {
+        let heading = (&piece.boot, piece.source);
+        if last.replace(heading) != Some(heading) {
+            let BootName { server, attempt, .. } = &piece.boot;
+            let (at, source) = (clock(piece.at), piece.source);
+            text.push_str(&format!(
+                "===== boot {attempt} of {server}, {source}, from {at} =====\n"
+            ));
+        }
+        text.push_str(&piece.text);
+    }
+    text
 }
 
 async fn open(config: &ConfigPath) -> anyhow::Result<Store> {

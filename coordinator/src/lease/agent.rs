@@ -9,8 +9,11 @@ use super::{Event, tokens};
 use crate::erasure;
 use crate::fleet::Member;
 use crate::seldom::Seldom;
-use crate::store::{BootTicket, KickstartRecord, LeaseRecord, Redeemed, SessionRecord, StrangerRecord, model};
+use crate::store::{
+    BootName, BootTicket, KickstartRecord, LeaseRecord, Redeemed, SessionRecord, StrangerRecord, model,
+};
 use leaseboot_protocol::agent::{Directive, Hello, InstallTask, KeyOffer, Report, Task, Welcome};
+use leaseboot_protocol::boot_log::LogLines;
 use leaseboot_protocol::erasure::{ErasureRecord, ErasureReport, WipeTask};
 use leaseboot_protocol::handover::{Handover, StagedFiles};
 use leaseboot_protocol::ids::{LeaseId, ServerId};
@@ -332,6 +335,22 @@ impl Driver {
             true => Directive::Continue,
             false => Directive::PowerOff,
         })
+    }
+
+    /// Keeps what the boot said on its console. A boot that serves no lease says nothing worth keeping.
+    ///
+    /// # Errors
+    /// [`AgentError`].
+    pub async fn boot_log(&self, token: &str, from: IpAddr, lines: &LogLines) -> Result<(), AgentError> {
+        let session = self.session(token, from).await?;
+        let Some(id) = session.lease else { return Ok(()) };
+        let lease = self.lease(&id).await?.lease;
+        let boot = BootName {
+            lease: id,
+            server: lease.server,
+            attempt: lease.phase.attempt(),
+        };
+        Ok(self.store.keep_boot_log(&boot, lines, now()).await?)
     }
 
     /// Takes the report of an erasure, and signs its record. The same report may come again: its answer may have been lost.

@@ -38,6 +38,7 @@
 //! fail on the next server too, so that lease ends, its server is erased and nobody else's servers are used up.
 
 mod going_back;
+mod second_way;
 mod transition;
 
 use super::deadline::Rules;
@@ -373,9 +374,7 @@ impl Phase {
     pub fn next_handover(&self) -> Option<Handover> {
         match self {
             Phase::Booting { handover, .. } => *handover,
-            Phase::Chained(boot) | Phase::Staged { boot, .. } if !boot.entered => {
-                Some(boot.handover.other())
-            }
+            Phase::Chained(boot) | Phase::Staged { boot, .. } if !boot.entered => Some(boot.handover.other()),
             _ => self.boot().map(|boot| boot.handover),
         }
     }

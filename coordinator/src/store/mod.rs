@@ -9,7 +9,7 @@
 //!
 //! Tables (`coordinator/migrations/`): `servers`, `leases`, `events`, `kickstarts`, `boot_tokens`, `sessions`, `power_orders`,
 //! `strangers`, `erasures`, `tenants`, `tenant_certificates`, `invitations`, `audit`, `audit_head`,
-//! `idempotency_keys`, `handovers`. The text that a server is given stands in `kickstarts.merged`; no digest of it is kept, so a text that is
+//! `idempotency_keys`, `handovers`, `boot_logs`. The text that a server is given stands in `kickstarts.merged`; no digest of it is kept, so a text that is
 //! changed by hand is served as it is and refused by the agent, whose digest comes from the enterprise.
 //!
 //! **To add a table**: a pair of migrations `migrations/{sqlite,postgres}/NNNN_subject.sql`, and a file here with its statements.
@@ -18,6 +18,7 @@
 
 mod audit;
 mod backend;
+mod boot_logs;
 mod changes;
 mod counts;
 mod dump;
@@ -41,6 +42,7 @@ mod tenants;
 mod tokens;
 mod transaction;
 
+pub use boot_logs::{BootLogPiece, BootName};
 pub use changes::Following;
 pub use counts::Counts;
 pub use dump::DumpError;

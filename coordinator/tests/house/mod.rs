@@ -188,7 +188,7 @@ impl House {
     /// What a server is told when its firmware asks, and the facts when it is told to run the agent.
     pub async fn boot(&self, number: u8) -> Option<BootFacts> {
         match self.driver.plan(mac(number), address(number)).await.unwrap() {
-            BootPlan::LocalDisk => None,
+            BootPlan::LocalDisk | BootPlan::Staged(_) => None,
             BootPlan::Agent(boot) => self.driver.site_facts(&boot.site, address(number)).await.unwrap(),
         }
     }

@@ -13,6 +13,7 @@ pub(crate) mod image;
 pub(crate) mod init;
 pub(crate) mod inventory;
 pub(crate) mod list;
+pub(crate) mod log;
 pub(crate) mod release;
 pub(crate) mod renew;
 pub(crate) mod seal;

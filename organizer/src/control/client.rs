@@ -7,6 +7,7 @@ use crate::borrowing::view::BorrowingView;
 use crate::error_chain;
 use crate::progress::Progress;
 use crate::progress::estimate::Course;
+use crate::store::BootLogPiece;
 use bytes::Bytes;
 use leaseboot_protocol::leases::RenewRequest;
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
@@ -99,6 +100,14 @@ impl ControlClient {
     /// [`ClientError`].
     pub async fn find(&self, name: &str) -> Result<BorrowingView, ClientError> {
         self.ask(self.at(Method::GET, &of(name, "")?)).await
+    }
+
+    /// What a borrowed server said on its console.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn boot_log(&self, name: &str) -> Result<Vec<BootLogPiece>, ClientError> {
+        self.ask(self.at(Method::GET, &of(name, "/log")?)).await
     }
 
     /// Gives a server back; with `now`, without draining it first.

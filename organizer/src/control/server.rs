@@ -10,7 +10,7 @@ use crate::lender::LenderError;
 use crate::organizer::{BorrowError, LookupError, Organizer, Wish};
 use crate::progress::estimate::Course;
 use crate::progress::{Note, Progress};
-use crate::store::{CreateError, StoreError};
+use crate::store::{BootLogPiece, CreateError, StoreError};
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::StatusCode;
@@ -107,6 +107,7 @@ fn router<P: Peers>(organizer: Arc<Organizer<P>>) -> Router {
         .route("/v1/announced", get(announced::<P>))
         .route("/v1/borrowings/{name}", get(find::<P>))
         .route("/v1/borrowings/{name}/progress", get(progress::<P>))
+        .route("/v1/borrowings/{name}/log", get(boot_log::<P>))
         .route("/v1/borrowings/{name}/release", post(release::<P>))
         .route("/v1/borrowings/{name}/renew", post(renew::<P>))
         .route("/v1/profiles/{name}/courses", get(courses::<P>))
@@ -182,6 +183,13 @@ async fn find<P: Peers>(
     Path(name): Path<String>,
 ) -> Result<Json<BorrowingView>, Failure> {
     Ok(Json(organizer.find(&name).await?))
+}
+
+async fn boot_log<P: Peers>(
+    State(organizer): State<Arc<Organizer<P>>>,
+    Path(name): Path<String>,
+) -> Result<Json<Vec<BootLogPiece>>, Failure> {
+    Ok(Json(organizer.boot_log(&name).await?))
 }
 
 #[derive(Deserialize)]

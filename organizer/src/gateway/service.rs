@@ -15,6 +15,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
+use leaseboot_protocol::boot_log::LogLines;
 use leaseboot_protocol::gateway::{MemberHello, MemberKey, MemberSettings, SealedValues, SessionManifest};
 use leaseboot_protocol::network::WireguardPublicKey;
 use std::collections::BTreeMap;
@@ -26,6 +27,9 @@ use tower_http::services::ServeFile;
 
 /// Keys and greetings are short.
 const LONGEST_BODY: usize = 4096;
+
+/// Lines of a log, of the longest, with what JSON adds.
+const LONGEST_LOG: usize = 1 << 20;
 
 /// Where a request came from.
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +57,12 @@ pub trait Identities: Send + Sync + 'static {
     /// The server at `address` goes on to its image: it has its sealed values.
     fn gather(&self, address: IpAddr) -> impl Future<Output = Result<(), Denied>> + Send;
 
+    /// Keeps what the server at `address` says on its console.
+    fn log(&self, address: IpAddr, lines: &LogLines) -> impl Future<Output = Result<(), Denied>> + Send {
+        let _ = (address, lines);
+        std::future::ready(Err(Denied::NotNow))
+    }
+
     /// Registers the member's key for the borrowing that has `address`.
     fn register(
         &self,
@@ -73,6 +83,10 @@ pub fn router<I: Identities>(identities: Arc<I>) -> Router {
         .route("/v1/image/initrd", get(initrd::<I>))
         .route("/v1/image/disk", get(disk::<I>))
         .route("/v1/image/disk.chunks", get(chunks::<I>))
+        .route(
+            "/v1/log",
+            post(log::<I>).layer(DefaultBodyLimit::max(LONGEST_LOG)),
+        )
         .route("/v1/member/key", put(member_key::<I>))
         .route("/v1/member/hello", post(member_hello::<I>))
         .layer(DefaultBodyLimit::max(LONGEST_BODY))
@@ -234,6 +248,16 @@ async fn file(tenant: &Tenant, path: &Path, request: Request) -> Result<Response
     }
     tracing::info!(borrowing = %tenant.id, path = %path.display(), status = %response.status(), "the server fetches its image");
     Ok(response.map(Body::new))
+}
+
+async fn log<I: Identities>(
+    Shared(identities): Shared<Arc<I>>,
+    Extension(source): Extension<Source>,
+    Json(lines): Json<LogLines>,
+) -> Result<StatusCode, Refused> {
+    admit(&*identities, source, "log", |state| state.session().is_some())?;
+    identities.log(source.0, &lines).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 async fn member_key<I: Identities>(

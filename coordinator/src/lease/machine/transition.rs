@@ -1,10 +1,11 @@
 //! What each event does on the way into service. The way back is in [`super::going_back`], the chart in the parent module.
 
+use super::second_way::{entered, works};
 use super::{Boot, Effect, Event, Lease, OutOfPlace, Phase, Release, Step};
 use crate::lease::Rules;
 use crate::power::PowerOrder;
 use leaseboot_protocol::agent::{Outcome, Report};
-use leaseboot_protocol::handover::{Handover, StagedFiles};
+use leaseboot_protocol::handover::Handover;
 use leaseboot_protocol::ids::ServerId;
 use leaseboot_protocol::lease::{EventKind, Step as AgentStep};
 use leaseboot_protocol::network::WireguardPublicKey;
@@ -102,28 +103,6 @@ impl Transition<'_> {
         }
     }
 
-    /// What other servers have shown, for a boot that has just begun.
-    fn handover(mut self, handover: Handover) -> Step {
-        if let Phase::Stage1(boot) = &mut self.lease.phase {
-            boot.handover = handover;
-        }
-        self.unchanged(Vec::new())
-    }
-
-    /// The tokens of the boot stay good: the wrapper speaks with them, after the start that is ordered here.
-    fn staged(self, files: StagedFiles) -> Result<Step, OutOfPlace> {
-        match &self.lease.phase {
-            Phase::Chained(boot) => {
-                let phase = Phase::Staged { boot: *boot, files };
-                let start = power(PowerOrder::NetworkBootOnce, Duration::ZERO);
-                let why = "kernel, initrd and kickstart lie on the server's own disk";
-                Ok(self.enter(phase, why, vec![start]))
-            }
-            Phase::Staged { files: known, .. } if *known == files => Ok(self.unchanged(Vec::new())),
-            _ => Err(self.out_of_place("nothing is staged before kernel and initrd are there")),
-        }
-    }
-
     fn agent_key(self, key: WireguardPublicKey) -> Result<Step, OutOfPlace> {
         let with = |boot: Boot| Boot {
             key: Some(key),
@@ -192,17 +171,6 @@ impl Transition<'_> {
             }
             _ => self.unchanged(recorded),
         }
-    }
-
-    /// The first sign of stage 2. What was staged is no more from here on, so the server's next start is the agent's again.
-    fn wrapper_begins(mut self, boot: Boot, recorded: Vec<Effect>) -> Step {
-        let phase = Phase::Chained(entered(boot));
-        let recorded = recorded.into_iter().chain(works(boot)).collect();
-        if self.lease.phase.state() != phase.state() {
-            return self.advance(phase, "the wrapper begins", recorded);
-        }
-        self.lease.phase = phase;
-        self.with_new_deadline(recorded)
     }
 
     /// Somebody may be guessing, so it is written down; it moves nothing, or anybody on the wire could end a
@@ -306,10 +274,7 @@ impl Transition<'_> {
             (Phase::Erased { .. }, PowerOrder::Off) => self.switched_off().preceded_by(recorded),
             // The time that the controller took is not the server's.
             (
-                Phase::Booting { .. }
-                | Phase::Staged { .. }
-                | Phase::Installed { .. }
-                | Phase::Returning(_),
+                Phase::Booting { .. } | Phase::Staged { .. } | Phase::Installed { .. } | Phase::Returning(_),
                 _,
             ) => self.with_new_deadline(recorded),
             _ => self.unchanged(recorded),
@@ -469,7 +434,7 @@ impl Transition<'_> {
     }
 
     /// Forwards only: reports may come late or twice.
-    fn advance(self, phase: Phase, why: &str, recorded: Vec<Effect>) -> Step {
+    pub(super) fn advance(self, phase: Phase, why: &str, recorded: Vec<Effect>) -> Step {
         if phase.state() <= self.lease.phase.state() {
             return self.unchanged(recorded);
         }
@@ -518,16 +483,6 @@ impl Transition<'_> {
             advice,
         }
     }
-}
-
-/// The boot, once its second kernel has given a sign.
-fn entered(boot: Boot) -> Boot {
-    Boot { entered: true, ..boot }
-}
-
-/// What the first sign of the second kernel tells about the way into it.
-fn works(boot: Boot) -> Option<Effect> {
-    (!boot.entered).then_some(Effect::Works(boot.handover))
 }
 
 /// The server is let go and switched off.

@@ -15,7 +15,11 @@ pub(super) fn files() -> StagedFiles {
 
 fn to_chained() -> Vec<Event> {
     let mut events = to_booting().to_vec();
-    events.extend([Event::Hello, finished(AgentStep::Tunnel), finished(AgentStep::Initrd)]);
+    events.extend([
+        Event::Hello,
+        finished(AgentStep::Tunnel),
+        finished(AgentStep::Initrd),
+    ]);
     events
 }
 
@@ -49,7 +53,11 @@ fn a_second_kernel_that_gives_no_sign_is_entered_by_way_of_the_disk() {
     let life = Life::begin().on(to_chained());
     assert_eq!(handover(&life), Handover::Kexec);
     let life = life.until_deadline();
-    assert!(life.lease.reason.contains("by way of the server's own disk"), "{}", life.lease.reason);
+    assert!(
+        life.lease.reason.contains("by way of the server's own disk"),
+        "{}",
+        life.lease.reason
+    );
     let life = life.on([Event::Hello]);
     assert_eq!(handover(&life), Handover::Disk);
 }
@@ -66,9 +74,15 @@ fn staging_orders_a_start_and_keeps_the_tokens() {
     assert_eq!(life.state(), LeaseState::Chained);
     assert_eq!(life.lease.phase.staged(), Some(&files()));
     assert_eq!(life.ordered(), [PowerOrder::NetworkBootOnce]);
-    assert!(!life.effects.contains(&Effect::RevokeTokens), "the wrapper speaks with them");
+    assert!(
+        !life.effects.contains(&Effect::RevokeTokens),
+        "the wrapper speaks with them"
+    );
     let again = life.on([Event::Staged(files())]);
-    assert!(again.ordered().is_empty(), "an answer that was lost costs no second start");
+    assert!(
+        again.ordered().is_empty(),
+        "an answer that was lost costs no second start"
+    );
 }
 
 #[test]
