@@ -105,7 +105,7 @@ pub struct InstallTask {
     pub tunnel: TunnelSettings,
     /// The enterprise's image, as the PO told the LM. The PO's word inside the tunnel must agree.
     pub image: TenantImage,
-    /// The disk that is installed on, as `/dev/disk/by-id` names it: for an image that the agent writes itself. Empty in what older LMs say.
+    /// The disk that is installed on, as `/dev/disk/by-id` names it: for an image that the agent writes itself, and for what it stages. Empty in what older LMs say.
     #[serde(default)]
     pub disk: String,
     /// What the lender adds to the kernel command line, such as `console=ttyS0,115200`.
@@ -113,9 +113,6 @@ pub struct InstallTask {
     /// The way into the enterprise's kernel. Older LMs know kexec only.
     #[serde(default)]
     pub handover: Handover,
-    /// The disk that the settings were merged for, as `/dev/disk/by-id` names it; [`Handover::Disk`] stages there.
-    #[serde(default)]
-    pub disk: String,
 }
 
 /// The public half of the key that the agent made for this boot.

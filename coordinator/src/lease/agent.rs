@@ -192,7 +192,6 @@ impl Driver {
             disk: kickstart.disk,
             lender_command_line: crate::merge::console_words(server.console.as_ref()),
             handover: boot.handover,
-            disk: kickstart.disk,
         })))
     }
 
