@@ -24,15 +24,39 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// Lines that wait for a reader; the oldest make room.
 const WAITING: usize = 2000;
 
-static SAID: Mutex<VecDeque<String>> = Mutex::new(VecDeque::new());
+/// Our lines. Each sender has its own place in them, so that the enterprise hears what the lender has heard already.
+struct Said {
+    /// Lines that made room for others.
+    gone: usize,
+    lines: VecDeque<String>,
+}
+
+static SAID: Mutex<Said> = Mutex::new(Said {
+    gone: 0,
+    lines: VecDeque::new(),
+});
 
 /// Keeps a line of ours until it is sent.
 pub(crate) fn keep(line: &str) {
     let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
-    if said.len() >= WAITING {
-        said.pop_front();
+    said.keep(line);
+}
+
+impl Said {
+    fn keep(&mut self, line: &str) {
+        if self.lines.len() >= WAITING {
+            self.lines.pop_front();
+            self.gone += 1;
+        }
+        self.lines.push_back(line.to_owned());
     }
-    said.push_back(line.to_owned());
+
+    /// The lines from a place on, and the place behind them.
+    fn since(&self, place: usize) -> (Vec<String>, usize) {
+        let heard = place.saturating_sub(self.gone);
+        let lines = self.lines.iter().skip(heard).cloned().collect();
+        (lines, self.gone + self.lines.len())
+    }
 }
 
 /// Whoever keeps the lines.
@@ -81,7 +105,7 @@ async fn send(
     readers: Vec<Reader>,
     mut asked: mpsc::UnboundedReceiver<oneshot::Sender<()>>,
 ) {
-    let mut kernel = KernelLog::open();
+    let (mut kernel, mut place) = (KernelLog::open(), 0);
     let mut waiting: Vec<VecDeque<String>> = readers.iter().map(|_| VecDeque::new()).collect();
     loop {
         let mut done = None;
@@ -92,7 +116,9 @@ async fn send(
                 None => return,
             }
         }
-        let fresh = merged(kernel.as_mut().map(KernelLog::fresh).unwrap_or_default(), taken());
+        let own;
+        (own, place) = since(place);
+        let fresh = merged(kernel.as_mut().map(KernelLog::fresh).unwrap_or_default(), own);
         for (reader, lines) in readers.iter().zip(&mut waiting) {
             lines.extend(fresh.iter().cloned());
             let surplus = lines.len().saturating_sub(WAITING);
@@ -128,9 +154,8 @@ impl Reader {
     }
 }
 
-fn taken() -> Vec<String> {
-    let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
-    said.drain(..).collect()
+fn since(place: usize) -> (Vec<String>, usize) {
+    SAID.lock().unwrap_or_else(PoisonError::into_inner).since(place)
 }
 
 /// Both in the order of the times that they begin with; what has none follows the line before.
@@ -156,6 +181,25 @@ fn time(line: &str) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_reader_hears_every_line_that_is_left() {
+        let mut said = Said {
+            gone: 0,
+            lines: VecDeque::new(),
+        };
+        said.keep("a");
+        let (first, place) = said.since(0);
+        assert_eq!((first, place), (vec!["a".to_owned()], 1));
+        said.keep("b");
+        assert_eq!(said.since(place).0, ["b"]);
+        assert_eq!(said.since(0).0, ["a", "b"], "a reader who comes later");
+        for _ in 0..WAITING {
+            said.keep("c");
+        }
+        let (lines, end) = said.since(place);
+        assert_eq!((lines.len(), end), (WAITING, WAITING + 2));
+    }
 
     #[test]
     fn lines_stand_in_the_order_of_their_times() {
