@@ -9,14 +9,16 @@ use leaseboot_image::process::output;
 use std::process::Command;
 
 /// The scenario files of which a run takes one part.
-const ROTATING: [&str; 9] = [
+const ROTATING: [&str; 11] = [
     "boot_order",
     "cards",
     "debian_installer",
     "fai",
     "image_write",
     "kernel_wireguard",
+    "panic",
     "planes",
+    "second_way",
     "ways_in",
     "wires",
 ];
