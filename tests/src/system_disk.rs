@@ -2,12 +2,11 @@
 //!
 //! ```text
 //! sector 0          a boot sector that writes one line to the serial port (BIOS), and a partition table
-//! 1 MiB … 65 MiB    an EFI system partition with a Linux kernel, which is an EFI program and tells its command line
+//! 1 MiB … 65 MiB    an EFI system partition with an EFI program
 //! ```
 //!
-//! With [`Loader::Entry`] the kernel lies where only the installer's own boot entry finds it, which also gives it its console. With
-//! [`Loader::Fallback`] it lies where firmware looks that has no entry for the disk (UEFI 2.10, 3.5.1.1), and it tells of itself
-//! only what its EFI stub says.
+//! With [`Loader::Entry`] the program is a Linux kernel, where only the installer's own boot entry finds it, which also gives it its console. With
+//! [`Loader::Fallback`] it is a GRUB, where firmware looks that has no entry for the disk (UEFI 2.10, 3.5.1.1).
 
 use crate::namespace::checked;
 use anyhow::{Context as _, Result};
@@ -20,8 +19,8 @@ use tokio::process::Command;
 pub const BIOS_SAYS: &str = "scenario: the boot sector runs";
 /// What the kernel says that [`boot_entry`] starts.
 pub const ENTRY_SAYS: &str = "scenario=started-by-the-installers-entry";
-/// What the kernel's EFI stub says, whoever starts it.
-pub const STUB_SAYS: &str = "EFI stub:";
+/// What the GRUB says that lies where firmware looks without an entry: a kernel without a command line would be silent.
+pub const GRUB_SAYS: &str = "Welcome to GRUB!";
 /// The variable in which an installer keeps its entry.
 pub const ENTRY_NAME: &str = "Boot0043-8be4df61-93ca-11d2-aa0d-00e098032b8c";
 
@@ -50,7 +49,7 @@ impl Loader {
 }
 
 /// Writes the system to the disk behind `file`.
-pub async fn prepare(file: &Path, kernel: &Path, loader: Loader) -> Result<()> {
+pub async fn prepare(file: &Path, program: &Path, loader: Loader) -> Result<()> {
     let disk = OpenOptions::new()
         .write(true)
         .open(file)
@@ -58,15 +57,15 @@ pub async fn prepare(file: &Path, kernel: &Path, loader: Loader) -> Result<()> {
     disk.write_all_at(&boot_sector(), 0)
         .with_context(|| format!("cannot write to {}", file.display()))?;
     let partition = format!("{}@@{}", file.display(), u64::from(FIRST * SECTOR));
-    let (folder, program) = loader.folder_and_file();
+    let (folder, place) = loader.folder_and_file();
     let sectors = SECTORS.to_string();
-    let kernel = kernel.display().to_string();
+    let program = program.display().to_string();
     let steps = [
         vec![
             "mformat", "-i", &partition, "-T", &sectors, "-h", "64", "-s", "32", "::",
         ],
         vec!["mmd", "-i", &partition, "::/EFI", folder],
-        vec!["mcopy", "-i", &partition, &kernel, program],
+        vec!["mcopy", "-i", &partition, &program, place],
     ];
     for step in steps {
         let mut command = Command::new(step[0]);

@@ -9,7 +9,7 @@ use leaseboot_tests::folders::Folders;
 use leaseboot_tests::lab::{CHAIN, Plan};
 use leaseboot_tests::machine::Firmware;
 use leaseboot_tests::servers::Server;
-use leaseboot_tests::system_disk::{self, BIOS_SAYS, ENTRY_NAME, ENTRY_SAYS, Loader, STUB_SAYS};
+use leaseboot_tests::system_disk::{self, BIOS_SAYS, ENTRY_NAME, ENTRY_SAYS, GRUB_SAYS, Loader};
 use leaseboot_tests::tiny_image::{self, Packing};
 
 const IMAGE: &str = "complete";
@@ -37,7 +37,7 @@ async fn uefi_goes_on_to_the_entry_of_the_installer_by_ipxe() -> Result<()> {
 /// Nobody left an entry: GRUB finds the loader on the disk.
 #[tokio::test]
 async fn uefi_goes_on_to_a_disk_without_an_entry_by_grub() -> Result<()> {
-    goes_on_to_the_disk(uefi("boot-order-no-entry"), Loader::Fallback, STUB_SAYS).await
+    goes_on_to_the_disk(uefi("boot-order-no-entry"), Loader::Fallback, GRUB_SAYS).await
 }
 
 fn uefi(name: &str) -> Plan {
@@ -55,8 +55,11 @@ async fn goes_on_to_the_disk(plan: Plan, loader: Loader, says: &str) -> Result<(
             lab.lm.configure(first_loader_ipxe)?;
             lab.lm.start().await?;
         }
-        let kernel = folders.image().join("vmlinuz");
-        system_disk::prepare(&machine.disk_files()[0], &kernel, loader).await?;
+        let program = match loader {
+            Loader::Entry => "vmlinuz",
+            Loader::Fallback => "grub/core.efi",
+        };
+        system_disk::prepare(&machine.disk_files()[0], &folders.image().join(program), loader).await?;
         let mut image = tiny_image::archive_ending(&folders, 0, &ending(loader)).await?;
         let mut entry = Archive::new();
         entry.file("system-entry", 0o600, system_disk::boot_entry())?;

@@ -86,14 +86,16 @@ fn lay_out(root: &Path) -> Result<()> {
     );
     let copied = ["linux", "initrd.gz", "bootnetx64.efi", "grubx64.efi"]
         .map(|name| (format!("{FOLDER}/{name}"), format!("{FOLDER}/{name}")));
-    let bios = [
+    let at_the_root = [
+        // The shim asks for it at the server's root, wherever itself came from.
+        (format!("{FOLDER}/grubx64.efi"), "grubx64.efi".to_owned()),
         (format!("{FOLDER}/pxelinux.0"), "pxelinux.0".to_owned()),
         (
             format!("{FOLDER}/boot-screens/ldlinux.c32"),
             "ldlinux.c32".to_owned(),
         ),
     ];
-    for (source, place) in copied.into_iter().chain(bios) {
+    for (source, place) in copied.into_iter().chain(at_the_root) {
         let place = root.join(place);
         make_room(&place)?;
         std::fs::copy(from.join(&source), &place)
