@@ -154,18 +154,6 @@ impl Network {
         self.lender.ip_batch(&lines).await
     }
 
-    /// The lender's router stands in a network of its bridge whose frames carry this tag; the transit knows the way back.
-    pub async fn add_tagged_network(&self, tag: u16, router: &str, network: &str) -> Result<()> {
-        let name = format!("{LENDER_BRIDGE}.{tag}");
-        let lines = format!(
-            "link add link {LENDER_BRIDGE} name {name} type vlan id {tag}\n\
-             link set {name} up\naddress add {router} dev {name}\n"
-        );
-        self.lender.ip_batch(&lines).await?;
-        let back = format!("route add {network} via 192.0.2.1\n");
-        self.transit.ip_batch(&back).await
-    }
-
     /// The transit carries packets of `mtu` bytes, from the lender's router to the gateway.
     pub async fn widen_transit(&self, mtu: u16) -> Result<()> {
         let both = format!("link set lender mtu {mtu}\nlink set enterprise mtu {mtu}\n");

@@ -5,7 +5,7 @@ use leaseboot_tests::lab::{CHAIN, DNSMASQ_ADDRESSES, Lab, Plan};
 use leaseboot_tests::managers::Borrowing;
 use leaseboot_tests::relay;
 use leaseboot_tests::servers::Server;
-use leaseboot_tests::tiny_image::{SEEN, TINY};
+use leaseboot_tests::tiny_image::TINY;
 
 /// A wire of 1,400 bytes: WireGuard, UDP and IPv4 take 60 of a packet.
 const NARROW: u16 = 1400;
@@ -76,36 +76,6 @@ async fn the_tunnel_uses_a_wire_of_9000_bytes() -> Result<()> {
         let shrunk = serial.tail(usize::MAX).contains(" bytes and not of");
         ensure!(!shrunk, "the tunnel was made smaller on a wide way");
         Ok(())
-    })
-    .await
-}
-
-/// Firmware boots without a tag; stage 1 and the wrapper of stage 2 stand in the tagged network.
-#[tokio::test]
-async fn a_tagged_vlan_carries_stage_1_and_stage_2() -> Result<()> {
-    let mut server = Server::numbered(1);
-    server.tagged = Some((20, "10.30.0.11/24", "10.30.0.1"));
-    let plan = Plan::named("wires-vlan").servers(vec![server]).tiny();
-    plan.run(async |lab| {
-        lab.network
-            .add_tagged_network(20, "10.30.0.1/24", "10.30.0.0/24")
-            .await?;
-        let mut borrowing = lab.borrow(TINY)?;
-        let machine = lab.machine();
-        let (serial, mac) = (machine.serial(), machine.hardware().mac);
-        let mut mark = serial.mark();
-        for stage in ["stage 1, agent", "stage 2, agent"] {
-            borrowing
-                .during(serial.wait_for_after(mark, stage, CHAIN))
-                .await?;
-            mark = serial.mark();
-            let said = format!("network: eth0.20 ({mac}) has 10.30.0.11/24");
-            borrowing
-                .during(serial.wait_for_after(mark, &said, CHAIN))
-                .await
-                .context(stage)?;
-        }
-        borrowing.during(serial.wait_for(SEEN, CHAIN)).await.map(drop)
     })
     .await
 }
