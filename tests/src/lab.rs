@@ -14,6 +14,7 @@
 use crate::assets::Assets;
 use crate::capture::Capture;
 use crate::daemon::Daemon;
+use crate::dnsmasq;
 use crate::folders::{Folders, RunFolder};
 use crate::machine::Machine;
 use crate::managers::{Borrowing, LeaseManager, Organizer, Profile};
@@ -247,6 +248,29 @@ impl Plan {
         self.start_in(folders, folder).await
     }
 
+    /// What the lender's operator would write into `lm.toml`.
+    fn settle(&self, config: &mut toml::Table) {
+        set(config, "dhcp", "ipxe_chain", self.ipxe_chain);
+        for (key, value) in &self.dhcp {
+            set(config, "dhcp", key, value.clone());
+        }
+        for (state, seconds) in &self.deadlines {
+            set(config, "deadlines", state, *seconds);
+        }
+        if self.beside_dnsmasq {
+            set(config, "dhcp", "mode", "proxy");
+        }
+        if self.behind_relay {
+            relay::configure(config);
+        }
+        if let Some(mtu) = self.mtu {
+            config.insert("mtu".to_owned(), i64::from(mtu).into());
+        }
+        if let Some(attempts) = self.attempts {
+            config.insert("attempts".to_owned(), attempts.into());
+        }
+    }
+
     /// As [`Plan::start`], with files in this folder.
     pub async fn start_in(self, folders: &Folders, run: RunFolder) -> Result<Lab> {
         let folder = run.path();
@@ -262,27 +286,7 @@ impl Plan {
         let redfish = Redfish::start(&network, machines.clone(), folders, folder).await?;
         let mut lm = LeaseManager::prepare(&network, folders, folder).await?;
         lm.write_servers(&servers_toml(&self.servers, &redfish)?)?;
-        lm.configure(|config| {
-            set(config, "dhcp", "ipxe_chain", self.ipxe_chain);
-            for (key, value) in &self.dhcp {
-                set(config, "dhcp", key, value.clone());
-            }
-            for (state, seconds) in &self.deadlines {
-                set(config, "deadlines", state, *seconds);
-            }
-            if self.beside_dnsmasq {
-                set(config, "dhcp", "mode", "proxy");
-            }
-            if self.behind_relay {
-                relay::configure(config);
-            }
-            if let Some(mtu) = self.mtu {
-                config.insert("mtu".to_owned(), i64::from(mtu).into());
-            }
-            if let Some(attempts) = self.attempts {
-                config.insert("attempts".to_owned(), attempts.into());
-            }
-        })?;
+        lm.configure(|config| self.settle(config))?;
         let mut po = Organizer::prepare(&network, folders, folder, &lm.bundle()).await?;
         let packages = match self.image {
             BootImage::Installer => Some(add_web_profile(&network, folders, &po, self.image_words).await?),
@@ -428,32 +432,15 @@ pub const DNSMASQ_ADDRESSES: &str = "10.10.0.2";
 /// A DHCP server by other authors, at a port of its own on the lender's bridge: 10.10.0.201 to 10.10.0.219, and not a word about booting.
 async fn start_dnsmasq(network: &Network, folder: &Path, more: &[&str]) -> Result<Daemon> {
     let namespace = network.add_lender_port("dhcp", "10.10.0.2/24").await?;
-    let mut command = namespace.command("dnsmasq");
-    command.args([
-        "--keep-in-foreground",
-        "--conf-file=/dev/null",
-        "--port=0",
-        "--user=root",
-        "--pid-file=",
-        "--log-facility=-",
-        "--log-dhcp",
-        "--leasefile-ro",
-        "--dhcp-authoritative",
-        "--no-ping",
+    let words = [
         "--interface=dhcp",
-        "--bind-interfaces",
         "--dhcp-range=10.10.0.201,10.10.0.219,255.255.255.0,1h",
         "--dhcp-option=option:router,10.10.0.1",
-    ]);
-    command.args(more);
-    let mut daemon = Daemon::start("dnsmasq", command, &folder.join("dnsmasq.log"))?;
-    daemon
-        .ready(
-            "DHCP, sockets bound exclusively to interface dhcp",
-            Duration::from_secs(10),
-        )
-        .await?;
-    Ok(daemon)
+    ];
+    let words = dnsmasq::GIVES_ADDRESSES.iter().chain(&words).chain(more);
+    let words: Vec<String> = words.map(|word| (*word).to_owned()).collect();
+    let ready = "DHCP, sockets bound exclusively to interface dhcp";
+    dnsmasq::start(namespace, &words, &folder.join("dnsmasq.log"), ready).await
 }
 
 /// The enterprise's boot image, the profile `web`, and the packages that it installs.

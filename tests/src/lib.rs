@@ -13,6 +13,7 @@ pub mod capture;
 pub mod daemon;
 pub mod debian_installer;
 pub mod disk_image;
+pub mod dnsmasq;
 pub mod download;
 pub mod events;
 pub mod fai;

@@ -9,12 +9,12 @@
 //! that is not the lender's own.
 
 use crate::daemon::Daemon;
+use crate::dnsmasq;
 use crate::machine::Machine;
 use crate::network::{LM_ADDRESS, Network};
 use anyhow::{Context as _, Result};
 use std::net::Ipv4Addr;
 use std::path::Path;
-use std::time::Duration;
 
 /// The network of the servers.
 pub const SUBNET: &str = "10.20.0.0/24";
@@ -56,18 +56,6 @@ pub(crate) async fn start(network: &Network, machines: &[Machine], folder: &Path
     router.ip_batch(&there).await?;
     let forward = "echo 1 > /proc/sys/net/ipv4/ip_forward";
     router.run("sh", &["-c", forward]).await?;
-    let mut command = router.command("dnsmasq");
-    command.args([
-        "--keep-in-foreground",
-        "--conf-file=/dev/null",
-        "--port=0",
-        "--user=root",
-        "--pid-file=",
-        "--log-facility=-",
-        "--log-dhcp",
-        &format!("--dhcp-relay={ROUTER},{LM_ADDRESS}"),
-    ]);
-    let mut daemon = Daemon::start("dnsmasq", command, &folder.join("relay.log"))?;
-    daemon.ready("DHCP relay from", Duration::from_secs(10)).await?;
-    Ok(daemon)
+    let words = [format!("--dhcp-relay={ROUTER},{LM_ADDRESS}")];
+    dnsmasq::start(router, &words, &folder.join("relay.log"), "DHCP relay from").await
 }

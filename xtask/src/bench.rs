@@ -76,57 +76,49 @@ enum Program {
 
 const MANAGERS: &[Program] = &[Program::Shipped("leaseboot-lm"), Program::Shipped("leaseboot-po")];
 
+impl Recipe {
+    /// A bench of a crate that needs nothing.
+    fn of(package: &'static str, name: &'static str) -> Self {
+        Self {
+            name,
+            of: (package, name),
+            programs: &[],
+            installed: &[],
+            unpacked: &[],
+            crates: &[],
+            laboratory: false,
+        }
+    }
+}
+
 impl Which {
     fn recipe(self) -> Recipe {
         match self {
             Which::Boot => Recipe {
-                name: "boot",
-                of: ("leaseboot-tests", "boot"),
                 programs: MANAGERS,
                 installed: &["dnsmasq-base", "iproute2", "kea-admin", "kea-common"],
                 unpacked: &["atftpd", "kea-dhcp4-server", "nginx", "tftpd-hpa"],
-                crates: &[],
-                laboratory: false,
+                ..Recipe::of("leaseboot-tests", "boot")
             },
             Which::Fleet => Recipe {
-                name: "fleet",
-                of: ("leaseboot-tests", "fleet"),
                 programs: MANAGERS,
                 installed: &["iproute2", "postgresql"],
-                unpacked: &[],
-                crates: &[],
-                laboratory: false,
+                ..Recipe::of("leaseboot-tests", "fleet")
             },
-            Which::Merge => Recipe {
-                name: "merge",
-                of: ("leaseboot-lm", "merge"),
-                programs: &[],
-                installed: &[],
-                unpacked: &[],
-                crates: &[],
-                laboratory: false,
-            },
+            Which::Merge => Recipe::of("leaseboot-lm", "merge"),
             Which::Paths => Recipe {
-                name: "paths",
-                of: ("leaseboot-tests", "paths"),
                 programs: MANAGERS,
-                installed: &[],
                 unpacked: &["debian-installer-12-netboot-amd64"],
-                crates: &[],
                 laboratory: true,
+                ..Recipe::of("leaseboot-tests", "paths")
             },
             Which::Planes => Recipe {
-                name: "planes",
-                of: ("leaseboot-tests", "planes"),
                 programs: MANAGERS,
                 installed: &["zstd"],
-                unpacked: &[],
-                crates: &[],
                 laboratory: true,
+                ..Recipe::of("leaseboot-tests", "planes")
             },
             Which::Tunnel => Recipe {
-                name: "tunnel",
-                of: ("leaseboot-tests", "tunnel"),
                 programs: &[
                     Program::Example("leaseboot-tunnel", "plane"),
                     Program::Example("leaseboot-tunnel", "swarm"),
@@ -140,19 +132,10 @@ impl Which {
                     "wireguard-go",
                     "wireguard-tools",
                 ],
-                unpacked: &[],
                 crates: &[("boringtun-cli", "0.7.1"), ("gotatun-cli", "0.10.2")],
-                laboratory: false,
+                ..Recipe::of("leaseboot-tests", "tunnel")
             },
-            Which::Search => Recipe {
-                name: "search",
-                of: ("leaseboot-lm", "search"),
-                programs: &[],
-                installed: &[],
-                unpacked: &[],
-                crates: &[],
-                laboratory: false,
-            },
+            Which::Search => Recipe::of("leaseboot-lm", "search"),
         }
     }
 }

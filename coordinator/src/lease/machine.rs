@@ -38,6 +38,7 @@
 //! fail on the next server too, so that lease ends, its server is erased and nobody else's servers are used up.
 
 mod going_back;
+mod history;
 mod second_way;
 mod transition;
 

@@ -11,7 +11,7 @@
 
 use super::FileError;
 use super::intake::{AddError, Copy, Nascent, check_name, make_folder, write};
-use super::record::{Pinned, VerifyError, pin};
+use super::record::{Pinned, VerifyError, pin, unchanged};
 use super::shelf;
 use super::signature::{Kind, PublicKey};
 use crate::config::{DiskFile, ImageFiles};
@@ -255,15 +255,7 @@ fn examine(stream: &Path, named: &Path) -> Result<(u64, Gpt), AddError> {
 pub fn verify(folder: &Path, trusted: Option<&Path>) -> Result<DiskRecord, VerifyError> {
     let record = DiskRecord::read(folder)?;
     for (name, pinned) in [(STREAM, record.stream), (CHUNKS, record.chunks)] {
-        let path = folder.join(name);
-        let found = pin(&path)?;
-        if found != pinned {
-            return Err(VerifyError::Changed {
-                path,
-                added: pinned.sha256,
-                found: found.sha256,
-            });
-        }
+        unchanged(folder.join(name), pinned)?;
     }
     if record.signed.is_some() || trusted.is_some() {
         let kept = folder.join(SIGNER);

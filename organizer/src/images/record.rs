@@ -125,15 +125,7 @@ impl Record {
 pub fn verify(folder: &Path, trusted: Option<&Path>) -> Result<Record, VerifyError> {
     let record = Record::read(folder)?.ok_or_else(|| VerifyError::NoRecord(folder.to_owned()))?;
     for (name, pinned) in [(KERNEL, record.kernel), (INITRD, record.initrd)] {
-        let path = folder.join(name);
-        let found = pin(&path)?;
-        if found != pinned {
-            return Err(VerifyError::Changed {
-                path,
-                added: pinned.sha256,
-                found: found.sha256,
-            });
-        }
+        unchanged(folder.join(name), pinned)?;
     }
     if record.signed.is_some() || trusted.is_some() {
         let kept = folder.join(SIGNER);
@@ -150,6 +142,19 @@ pub fn verify(folder: &Path, trusted: Option<&Path>) -> Result<Record, VerifyErr
         )?;
     }
     Ok(record)
+}
+
+/// That a file is what it was when it was added.
+pub(super) fn unchanged(path: PathBuf, pinned: Pinned) -> Result<(), VerifyError> {
+    let found = pin(&path)?;
+    if found == pinned {
+        return Ok(());
+    }
+    Err(VerifyError::Changed {
+        path,
+        added: pinned.sha256,
+        found: found.sha256,
+    })
 }
 
 pub(super) fn pin(path: &Path) -> Result<Pinned, FileError> {

@@ -1,5 +1,6 @@
 //! What each event does on the way into service. The way back is in [`super::going_back`], the chart in the parent module.
 
+use super::history::record;
 use super::second_way::{entered, works};
 use super::{Boot, Effect, Event, Lease, OutOfPlace, Phase, Release, Step};
 use crate::lease::Rules;
@@ -14,9 +15,6 @@ use std::time::Duration;
 
 /// A failed power order is repeated after this much more time each time.
 pub(super) const POWER_PAUSE: Duration = Duration::from_secs(5);
-
-/// Bytes of a note.
-const LONGEST_NOTE: usize = 4096;
 
 /// One event being applied.
 pub(super) struct Transition<'a> {
@@ -511,35 +509,4 @@ impl Step {
 
 pub(super) fn power(order: PowerOrder, after: Duration) -> Effect {
     Effect::Power { order, after }
-}
-
-fn record(step: AgentStep, outcome: &Outcome) -> Vec<Effect> {
-    let kind = match outcome.clone() {
-        Outcome::Started => EventKind::StepStarted { step },
-        Outcome::Progress { bytes, total } => EventKind::StepProgress { step, bytes, total },
-        Outcome::Finished { took_ms, bytes } => EventKind::StepFinished { step, took_ms, bytes },
-        Outcome::Failed {
-            error,
-            kernel_log,
-            retrying,
-        } => EventKind::StepFailed {
-            step,
-            error,
-            kernel_log,
-            retrying,
-        },
-        Outcome::Note { note } => EventKind::StepNote {
-            step,
-            note: shortened(note),
-        },
-        Outcome::Unknown => return Vec::new(),
-    };
-    vec![Effect::Record(kind)]
-}
-
-/// The last of a note, as much as a history has room for: whoever has a session may write it.
-fn shortened(mut note: String) -> String {
-    let excess = note.len().saturating_sub(LONGEST_NOTE);
-    let cut = (excess..note.len()).find(|at| note.is_char_boundary(*at));
-    note.split_off(cut.unwrap_or(0))
 }

@@ -5,6 +5,7 @@
 
 use super::course::{Moment, Watch};
 use crate::daemon::Daemon;
+use crate::dnsmasq;
 use crate::folders::Folders;
 use crate::machine::{Firmware, Machine, PowerOrder};
 use crate::network::{LENDER_BRIDGE, LM_ADDRESS, Network};
@@ -118,34 +119,22 @@ fn make_room(place: &Path) -> Result<()> {
 }
 
 async fn serve(network: &Network, loader: &str, root: &Path, folder: &Path) -> Result<Daemon> {
-    let mut command = network.lender.command("dnsmasq");
-    command.args([
-        "--keep-in-foreground",
-        "--conf-file=/dev/null",
-        "--port=0",
-        "--user=root",
-        "--pid-file=",
-        "--log-facility=-",
-        "--log-dhcp",
-        "--leasefile-ro",
-        "--dhcp-authoritative",
-        "--no-ping",
-        "--bind-interfaces",
-        "--enable-tftp",
-        "--dhcp-vendorclass=set:installer,d-i",
-        "--dhcp-range=tag:!installer,10.10.0.100,10.10.0.150,255.255.255.0,1h",
-    ]);
-    command.args([
+    let mut words = dnsmasq::GIVES_ADDRESSES.map(str::to_owned).to_vec();
+    words.extend([
+        "--enable-tftp".to_owned(),
+        "--dhcp-vendorclass=set:installer,d-i".to_owned(),
+        "--dhcp-range=tag:!installer,10.10.0.100,10.10.0.150,255.255.255.0,1h".to_owned(),
+        format!("--dhcp-range=tag:installer,{ITS_ADDRESS},{ITS_ADDRESS},255.255.255.0,1h"),
         format!("--interface={LENDER_BRIDGE}"),
         format!("--tftp-root={}", root.display()),
-        format!("--dhcp-range=tag:installer,{ITS_ADDRESS},{ITS_ADDRESS},255.255.255.0,1h"),
         format!("--dhcp-option=option:router,{LM_ADDRESS}"),
         format!("--dhcp-boot={loader}"),
     ]);
-    let mut daemon = Daemon::start("dnsmasq", command, &folder.join("dnsmasq.log"))?;
-    daemon
-        .ready("TFTP root is", Duration::from_secs(10))
-        .await
-        .context("dnsmasq does not serve")?;
-    Ok(daemon)
+    dnsmasq::start(
+        &network.lender,
+        &words,
+        &folder.join("dnsmasq.log"),
+        "TFTP root is",
+    )
+    .await
 }
