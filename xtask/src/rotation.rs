@@ -23,7 +23,7 @@ const ROTATING: [&str; 11] = [
     "wires",
 ];
 /// Into how many parts they are divided.
-const PARTS: usize = 3;
+const PARTS: usize = 5;
 
 /// The tests of the rotating files, as they fall to this run and to others.
 #[derive(Debug, Default, PartialEq, Eq)]
