@@ -172,6 +172,21 @@ impl Network {
         self.transit.run("nft", &[&rules]).await.map(drop)
     }
 
+    /// The transit carries at most so many bytes a second and drops what is above it, or (`None`) all that it is given again.
+    pub(crate) async fn limit_transit(&self, bytes_per_second: Option<u32>) -> Result<()> {
+        let rules = match bytes_per_second {
+            Some(rate) => format!(
+                "add chain inet firewall policing {{ type filter hook forward priority filter - 1; }}\n\
+                 add rule inet firewall policing limit rate over {rate} bytes/second burst {rate} bytes drop"
+            ),
+            // Also when there was no limit.
+            None => "add chain inet firewall policing\nflush chain inet firewall policing\n\
+                     delete chain inet firewall policing"
+                .to_owned(),
+        };
+        self.transit.run("nft", &[&rules]).await.map(drop)
+    }
+
     /// Takes the transit's link to the enterprise down, or up again.
     pub async fn set_transit_up(&self, up: bool) -> Result<()> {
         let state = if up { "up" } else { "down" };
