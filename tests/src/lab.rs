@@ -458,7 +458,7 @@ async fn add_web_profile(
 }
 
 /// The profile of the example kickstart, for servers that are numbered: the merge writes each one's name.
-pub(crate) fn web_profile(sources: &Path) -> Result<Profile> {
+pub fn web_profile(sources: &Path) -> Result<Profile> {
     let path = sources.join("installer/example.ks");
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let lines = text.lines().filter(|line| !line.contains("--hostname"));

@@ -29,6 +29,7 @@ pub mod mirror;
 pub mod namespace;
 pub mod neighbour;
 pub mod network;
+pub mod pages;
 pub mod phases;
 pub mod postgres;
 mod qemu;

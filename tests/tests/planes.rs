@@ -7,6 +7,7 @@ use leaseboot_tests::events::Tenant;
 use leaseboot_tests::lab::{CHAIN, INSTALLATION, Plan};
 use leaseboot_tests::namespace::Service;
 use leaseboot_tests::network::{Network, REPOSITORY_ADDRESS};
+use leaseboot_tests::pages;
 use leaseboot_tests::tiny_image::{self, TINY};
 use std::time::Duration;
 use tokio::net::UdpSocket;
@@ -129,12 +130,7 @@ async fn reaches_the_installer(name: &str, words: &'static str, expected: &str) 
 
 /// A page inside the enterprise that names its port.
 async fn serve_pages(network: &Network, port: u16) -> Result<Service> {
-    let start = move || async move {
-        let listener = tokio::net::TcpListener::bind((REPOSITORY_ADDRESS, port)).await?;
-        let page = axum::Router::new().fallback(move || async move { format!("page of port {port}\n") });
-        Ok(((), async move { drop(axum::serve(listener, page).await) }))
-    };
-    Ok(network.repo.serve("pages", start).await?.0)
+    pages::serve(network, port, format!("page of port {port}\n").into()).await
 }
 
 /// A name server inside the enterprise that knows one name: the answer to whatever is asked for it.

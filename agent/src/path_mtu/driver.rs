@@ -27,22 +27,7 @@ const AROUND: u16 = 32 + 8 + 20;
 /// What goes wrong is said and changes nothing: a tunnel with the configured MTU is better than none.
 pub(crate) async fn settle(tunnel: &Plane, settings: &TunnelSettings, now: u16) -> u16 {
     match look(tunnel, settings, now).await {
-        Ok(Found::Fits(size)) if size < now => match tunnel.set_mtu(size).await {
-            Ok(()) => {
-                say!(
-                    "tunnel: the way to the gateway carries packets of {size} bytes and not of {now}: MTU {size}"
-                );
-                size
-            }
-            Err(error) => {
-                say!(
-                    "tunnel: the MTU stays {now}: {}",
-                    chain(error.as_ref()).join(": ")
-                );
-                now
-            }
-        },
-        Ok(Found::Fits(_)) => now,
+        Ok(Found::Fits(size)) => shrink(tunnel, now, size).await,
         Ok(Found::Silent) => {
             say!("tunnel: the gateway sends no echoes: the MTU stays {now}");
             now
@@ -59,13 +44,34 @@ pub(crate) async fn keep(tunnel: &Plane, settings: &TunnelSettings, mut now: u16
     loop {
         let pause = match look(tunnel, settings, now).await {
             Ok(Found::Silent) | Err(_) => WHILE_SILENT,
-            Ok(Found::Fits(size)) if size < now => {
-                now = settle(tunnel, settings, now).await;
+            Ok(Found::Fits(size)) => {
+                now = shrink(tunnel, now, size).await;
                 LATER
             }
-            Ok(Found::Fits(_)) => LATER,
         };
         sleep(pause).await;
+    }
+}
+
+/// Sets the MTU to what fits, where that is less than now. Gives the MTU that holds from now on.
+async fn shrink(tunnel: &Plane, now: u16, fits: u16) -> u16 {
+    if fits >= now {
+        return now;
+    }
+    match tunnel.set_mtu(fits).await {
+        Ok(()) => {
+            say!(
+                "tunnel: the way to the gateway carries packets of {fits} bytes and not of {now}: MTU {fits}"
+            );
+            fits
+        }
+        Err(error) => {
+            say!(
+                "tunnel: the MTU stays {now}: {}",
+                chain(error.as_ref()).join(": ")
+            );
+            now
+        }
     }
 }
 
@@ -91,8 +97,8 @@ async fn look(tunnel: &Plane, settings: &TunnelSettings, most: u16) -> io::Resul
             let _ = echoes.ask(size).await;
         }
         let until = Instant::now() + ECHO;
-        // Goal: every echo that is awaited, or the end of the wait. An echo that comes later belongs to nothing.
-        while search.found().is_none() && search.sizes().next().is_some() {
+        // Goal: every echo that is awaited, or the end of the round. One that comes later counts in the next.
+        while search.found().is_none() && search.awaits() {
             match timeout_at(until, echoes.next()).await {
                 Ok(size) => search.came_back(size?),
                 Err(_) => break,

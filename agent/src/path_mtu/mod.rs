@@ -13,6 +13,9 @@
 //!              └────────────────────────────────────────────────────────────► silent: nothing is known
 //! ```
 //!
+//! What did not come back is *lost* only when something smaller that was sent behind it did: the largest size that is known to fit is asked in each round as a witness.
+//! A round without any echo is a machine that is busy or a way that is down, and says nothing of sizes. So a slow host finds the same as a fast one, only later.
+//!
 //! [`Search`] is pure; [`driver`] sends, waits and sets the device's MTU, from which TCP takes its segments' size in both directions.
 //! Where routers do tell, the kernel knows the outer path, and its word caps the search: packets would fit by fragmentation, and slowly.
 
@@ -23,8 +26,10 @@ use std::collections::BTreeSet;
 
 /// Every host takes packets of this size (RFC 791, 3.1), so a path that carries less is none.
 const SMALLEST: u16 = 576;
-/// How often a size is asked before it is held not to fit: packets are lost for other reasons, too.
+/// How often a size is asked, and not answered while others are, before it is held not to fit: packets are lost for other reasons, too.
 const TRIES: u32 = 3;
+/// So many rounds in a row without any echo end a search.
+const PATIENCE: u32 = 10;
 /// How many sizes are asked at once.
 const AT_ONCE: u16 = 8;
 /// A gap that is not worth another round.
@@ -35,7 +40,7 @@ const CLOSE_ENOUGH: u16 = 8;
 pub(crate) enum Found {
     /// The largest packet, in bytes.
     Fits(u16),
-    /// No echo came back: the gateway is away, or something on the way drops echoes of any size.
+    /// No echo came back, or none any more: the gateway is away, or something on the way drops echoes of any size.
     Silent,
 }
 
@@ -48,7 +53,12 @@ pub(crate) struct Search {
     too_large: u16,
     /// What is asked now and has not come back.
     asked: BTreeSet<u16>,
+    /// Rounds in which something came back, and not all.
     tries: u32,
+    /// Whether anything came back in this round.
+    heard: bool,
+    /// Rounds in a row in which nothing did.
+    silent: u32,
 }
 
 impl Search {
@@ -60,12 +70,19 @@ impl Search {
             too_large: most + 1,
             asked: BTreeSet::from([SMALLEST, most]),
             tries: 0,
+            heard: false,
+            silent: 0,
         }
     }
 
-    /// The sizes to send now.
+    /// The sizes to send now, in this order: what is asked, and behind it the witness.
     pub(crate) fn sizes(&self) -> impl Iterator<Item = u16> + '_ {
-        self.asked.iter().rev().copied()
+        self.asked.iter().rev().copied().chain(self.fits)
+    }
+
+    /// Whether an echo is still awaited that would tell something new.
+    pub(crate) fn awaits(&self) -> bool {
+        !self.asked.is_empty()
     }
 
     /// An echo of `size` bytes came back. One that was too large came in pieces, which does not count.
@@ -73,6 +90,7 @@ impl Search {
         if size >= self.too_large {
             return;
         }
+        self.heard = true;
         self.fits = self.fits.max(Some(size));
         // What fits says that all smaller ones do.
         self.asked.retain(|asked| *asked > size);
@@ -105,13 +123,16 @@ impl Search {
         if let Some(found) = self.found() {
             return Some(found);
         }
+        let heard = std::mem::take(&mut self.heard);
+        let Some(fits) = self.fits.filter(|_| heard || self.asked.is_empty()) else {
+            self.silent += 1;
+            return (self.silent >= PATIENCE).then_some(Found::Silent);
+        };
+        self.silent = 0;
         self.tries += 1;
         if !self.asked.is_empty() && self.tries < TRIES {
             return None;
         }
-        let Some(fits) = self.fits else {
-            return Some(Found::Silent);
-        };
         if let Some(lost) = self.asked.first() {
             self.too_large = self.too_large.min(*lost);
         }
@@ -137,7 +158,7 @@ mod tests {
     /// Searches on a path that carries `carries` bytes and loses the packets that `lost` says; gives the end and the waits.
     fn search(most: u16, carries: u16, mut lost: impl FnMut() -> bool) -> (Found, u32) {
         let mut search = Search::up_to(most);
-        for waits in 0..100 {
+        for waits in 0..500 {
             let sizes: Vec<_> = search.sizes().collect();
             for size in sizes {
                 if size <= carries && !lost() {
@@ -180,7 +201,7 @@ mod tests {
         search.came_back(576);
         assert_eq!(search.waited(), None);
         search.cap(1340);
-        assert_eq!(search.sizes().collect::<Vec<_>>(), [1340]);
+        assert_eq!(search.sizes().collect::<Vec<_>>(), [1340, 576]);
         search.came_back(1340);
         assert_eq!(search.waited(), Some(Found::Fits(1340)));
         // It also holds for what came back in pieces.
@@ -190,6 +211,34 @@ mod tests {
         assert_eq!(search.sizes().collect::<Vec<_>>(), [1340, 576]);
         search.came_back(1340);
         assert_eq!(search.waited(), Some(Found::Fits(1340)));
+    }
+
+    #[test]
+    fn a_machine_that_stands_still_for_a_while_finds_the_same() {
+        let mut search = Search::up_to(1420);
+        search.came_back(576);
+        for _ in 0..TRIES {
+            assert_eq!(search.waited(), None);
+            search.came_back(576);
+        }
+        // Eight sizes are asked, and for some rounds nothing comes back, not even the witness.
+        for _ in 1..PATIENCE {
+            assert_eq!(search.waited(), None);
+        }
+        let asked: Vec<_> = search.sizes().collect();
+        asked.iter().for_each(|size| search.came_back(*size));
+        assert_eq!(search.waited(), None);
+        search.came_back(1420);
+        assert_eq!(search.found(), None, "it was lost thrice, while others came back");
+        assert!(search.sizes().all(|size| size > 1300));
+    }
+
+    #[test]
+    fn a_gateway_that_goes_away_in_the_middle_is_no_answer_either() {
+        let mut search = Search::up_to(1420);
+        search.came_back(576);
+        let ends = (0..=PATIENCE).find_map(|_| search.waited());
+        assert_eq!(ends, Some(Found::Silent));
     }
 
     proptest! {

@@ -133,18 +133,25 @@ async fn install(welcomed: &Welcomed, task: &InstallTask, begun: Instant) -> Res
     let chain = async {
         let tunnelled = welcomed.tunnel(task).await?;
         // The enterprise's word; the lender's was compared with it.
-        match &tunnelled.manifest.image {
-            TenantImage::Installer(image) => {
-                let chained = tunnelled.chain(task, image, welcomed).await;
-                chained.map(|chain| match chain {
-                    Chain::Loaded => End::EnterLoadedKernel,
-                    Chain::Staged => End::Restart,
-                })
+        let fetched = async {
+            match &tunnelled.manifest.image {
+                TenantImage::Installer(image) => {
+                    let chained = tunnelled.chain(task, image, welcomed).await;
+                    chained.map(|chain| match chain {
+                        Chain::Loaded => End::EnterLoadedKernel,
+                        Chain::Staged => End::Restart,
+                    })
+                }
+                TenantImage::Disk(image) => {
+                    let written = tunnelled.write_image(task, image, welcomed).await;
+                    written.map(|()| End::BootFromDisk)
+                }
             }
-            TenantImage::Disk(image) => {
-                let written = tunnelled.write_image(task, image, welcomed).await;
-                written.map(|()| End::BootFromDisk)
-            }
+        };
+        // Goal: the end of what is fetched. The other never ends, and what it has set stays.
+        tokio::select! {
+            done = fetched => done,
+            never = tunnelled.keep_packet_size(task) => match never {},
         }
     };
     // Goal: the second kernel is loaded or the disk written, or the lease is over. Dropping the chain drops the tunnel and what was fetched.

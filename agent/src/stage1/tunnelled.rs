@@ -10,6 +10,7 @@ use leaseboot_protocol::gateway::SessionManifest;
 use leaseboot_protocol::lease::Step;
 use leaseboot_protocol::settings::{Blob, TenantImage};
 use leaseboot_tunnel::PrivateKey;
+use std::convert::Infallible;
 
 const KEY_ATTEMPTS: u32 = 30;
 /// The gateway may be down when we come: with waits of up to ten seconds, some five minutes.
@@ -34,7 +35,14 @@ pub(super) struct Tunnelled {
     /// The largest inner packet that the way to the gateway was found to carry: stage 2 need not begin anew, and on one of its planes could not look.
     pub(super) mtu: u16,
     /// Held for as long as anything is fetched through it.
-    _tunnel: Plane,
+    tunnel: Plane,
+}
+
+impl Tunnelled {
+    /// Goes on looking for what the way carries: when the tunnel came up it may have been silent, or wider.
+    pub(super) async fn keep_packet_size(&self, install: &InstallTask) -> Infallible {
+        path_mtu::driver::keep(&self.tunnel, &install.tunnel, self.mtu).await
+    }
 }
 
 impl Welcomed {
@@ -71,7 +79,7 @@ impl Welcomed {
             gateway,
             manifest,
             mtu,
-            _tunnel: tunnel,
+            tunnel,
         })
     }
 
