@@ -1,7 +1,7 @@
 //! The agent as a static binary.
 
 use crate::error::ImageError;
-use crate::musl::Compiler;
+use crate::musl::Toolchain;
 use crate::workspace::{self, Workspace};
 use std::path::{Path, PathBuf};
 
@@ -13,14 +13,14 @@ pub const PACKAGE: &str = "leaseboot-agent";
 ///
 /// # Errors
 /// When no compiler for static binaries can be had, or it fails.
-pub fn binary(workspace: &Workspace, compiler: Compiler) -> Result<PathBuf, ImageError> {
-    Ok(compiler.build(workspace, &workspace.musl_target(), PACKAGE)?)
+pub fn binary(workspace: &Workspace, toolchain: Toolchain) -> Result<PathBuf, ImageError> {
+    Ok(toolchain.build(workspace, &workspace.musl_target(), PACKAGE)?)
 }
 
 /// Builds the agent in a target folder of its own and gives its bytes.
 ///
 /// # Errors
 /// As [`binary`].
-pub fn bytes(workspace: &Workspace, compiler: Compiler, target: &Path) -> Result<Vec<u8>, ImageError> {
-    workspace::read(&compiler.build(workspace, target, PACKAGE)?)
+pub fn bytes(workspace: &Workspace, toolchain: Toolchain, target: &Path) -> Result<Vec<u8>, ImageError> {
+    workspace::read(&toolchain.build(workspace, target, PACKAGE)?)
 }

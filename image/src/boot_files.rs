@@ -5,11 +5,12 @@
 //! a parser without `if`, `for` and `||`. iPXE's binaries are Debian's own, and so are the shim and the GRUB that Secure Boot wants:
 //! what is built into those was signed elsewhere, so they find the same script as a file.
 
-use crate::debian::Package;
+use crate::debian::{Lists, Package};
 use crate::error::{ImageError, IoContext as _};
 use crate::process;
 use crate::recipe::line_at;
 use crate::workspace::{self, Workspace};
+use leaseboot_protocol::architecture::Architecture;
 use leaseboot_protocol::archive::Archive;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -55,6 +56,9 @@ struct Binaries {
 #[serde(deny_unknown_fields)]
 struct Grub {
     name: String,
+    /// What it goes with.
+    #[serde(default = "usual")]
+    architecture: Architecture,
     /// `grub-mkimage --format`.
     format: String,
     package: String,
@@ -69,15 +73,23 @@ struct Grub {
 #[serde(deny_unknown_fields)]
 struct Copied {
     name: String,
+    /// What it goes with.
+    #[serde(default = "usual")]
+    architecture: Architecture,
     package: String,
     path: PathBuf,
 }
 
-/// Makes all boot files.
+fn usual() -> Architecture {
+    Architecture::X86_64
+}
+
+/// Makes all boot files of an architecture.
 ///
 /// # Errors
 /// When the recipe is wrong, a package cannot be had, or `grub-mkimage` refuses.
-pub fn make(workspace: &Workspace) -> Result<BootFiles, ImageError> {
+pub fn make(workspace: &Workspace, architecture: Architecture) -> Result<BootFiles, ImageError> {
+    let lists = Lists::of(workspace, architecture)?;
     let recipe = load(&workspace.grub().join("binaries.toml"))?;
     let scratch = workspace.cache("grub")?;
     let scratch = tempfile::tempdir_in(&scratch).doing("make a temporary folder in", &scratch)?;
@@ -86,9 +98,17 @@ pub fn make(workspace: &Workspace) -> Result<BootFiles, ImageError> {
     workspace::replace(&memory_disk, &memory_disk_of(script.clone())?)?;
 
     let mut made = BootFiles::default();
-    made.files.insert(SIGNED_GRUB_SCRIPT.to_owned(), script);
-    for grub in &recipe.grub {
-        let directory = made.unpack(workspace, &grub.package)?.join(&grub.directory);
+    if architecture == usual() {
+        made.files.insert(SIGNED_GRUB_SCRIPT.to_owned(), script);
+    }
+    for grub in recipe
+        .grub
+        .iter()
+        .filter(|grub| grub.architecture == architecture)
+    {
+        let directory = made
+            .unpack(workspace, &lists, &grub.package)?
+            .join(&grub.directory);
         let image = scratch.path().join("image");
         let mut mkimage = Command::new("grub-mkimage");
         mkimage.args(["--format", &grub.format, "--prefix", MEMORY_DISK_FOLDER]);
@@ -102,16 +122,22 @@ pub fn make(workspace: &Workspace) -> Result<BootFiles, ImageError> {
         process::output(mkimage.args(&recipe.grub_modules).args(&grub.modules))?;
         made.files.insert(grub.name.clone(), workspace::read(&image)?);
     }
-    for copied in &recipe.copied {
-        let file = made.unpack(workspace, &copied.package)?.join(&copied.path);
+    for copied in recipe
+        .copied
+        .iter()
+        .filter(|copied| copied.architecture == architecture)
+    {
+        let file = made
+            .unpack(workspace, &lists, &copied.package)?
+            .join(&copied.path);
         made.files.insert(copied.name.clone(), workspace::read(&file)?);
     }
     Ok(made)
 }
 
 impl BootFiles {
-    fn unpack(&mut self, workspace: &Workspace, package: &str) -> Result<PathBuf, ImageError> {
-        let package = Package::candidate(package)?;
+    fn unpack(&mut self, workspace: &Workspace, lists: &Lists, package: &str) -> Result<PathBuf, ImageError> {
+        let package = Package::candidate(lists, package)?;
         let folder = package.unpacked(workspace, |_| Ok(()))?;
         self.inputs.insert(package.name, package.version);
         Ok(folder)
@@ -146,7 +172,15 @@ mod tests {
     fn the_recipe_of_this_repository_is_well_formed() {
         let recipe = load(&Workspace::of_this_crate().grub().join("binaries.toml")).unwrap();
         let names: Vec<_> = recipe.grub.iter().map(|grub| grub.name.as_str()).collect();
-        assert_eq!(names, ["grub/core.0", "grub/core.efi", "grub/core-ia32.efi"]);
+        assert_eq!(
+            names,
+            [
+                "grub/core.0",
+                "grub/core.efi",
+                "grub/core-ia32.efi",
+                "grub/core-arm64.efi"
+            ]
+        );
     }
 
     #[test]

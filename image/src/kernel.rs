@@ -1,11 +1,12 @@
 //! Debian's stock kernel: image, modules, and what depmod knows about them.
 
-use crate::debian::Package;
+use crate::debian::{Lists, Package};
 use crate::error::{ImageError, IoContext as _};
 use crate::modules::{self, ModuleTexts, Selection};
 use crate::process;
 use crate::recipe::Recipe;
-use crate::workspace::{Workspace, read, read_text};
+use crate::workspace::{self, Workspace, read, read_text};
+use leaseboot_protocol::architecture::Architecture;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -17,16 +18,22 @@ pub struct Kernel {
     pub package: Package,
     /// The release, such as `6.1.0-56-amd64`: the name of its folder below `lib/modules`.
     pub release: String,
+    architecture: Architecture,
     folder: PathBuf,
 }
 
 impl Kernel {
-    /// Fetches the kernel that the recipe names. A meta package is followed to the package that has the files.
+    /// Fetches the kernel that the recipe names, for an architecture. A meta package is followed to the package that has the files.
     ///
     /// # Errors
     /// When apt has no such package, or it holds no kernel.
-    pub fn fetch(workspace: &Workspace, recipe: &Recipe) -> Result<Self, ImageError> {
-        let named = Package::candidate(&recipe.kernel_package)?;
+    pub fn fetch(
+        workspace: &Workspace,
+        architecture: Architecture,
+        recipe: &Recipe,
+    ) -> Result<Self, ImageError> {
+        let lists = Lists::of(workspace, architecture)?;
+        let named = Package::candidate(&lists, &recipe.kernel_package)?;
         let is_meta = !named
             .name
             .trim_start_matches("linux-image-")
@@ -45,16 +52,22 @@ impl Kernel {
         Ok(Self {
             package,
             release,
+            architecture,
             folder,
         })
     }
 
-    /// The kernel itself, as the boot loader takes it.
+    /// The kernel itself, as the boot loader takes it. On x86 it unpacks itself; on aarch64 Debian's is not packed at all, 33 MB, and GRUB unpacks what gzip
+    /// has packed (its module `gzio`).
     ///
     /// # Errors
-    /// When the file cannot be read.
+    /// When the file cannot be read, or packed.
     pub fn vmlinuz(&self) -> Result<Vec<u8>, ImageError> {
-        read(&self.folder.join("boot").join(format!("vmlinuz-{}", self.release)))
+        let file = self.folder.join("boot").join(format!("vmlinuz-{}", self.release));
+        match self.architecture {
+            Architecture::X86_64 => read(&file),
+            Architecture::Aarch64 => gzip(&file),
+        }
     }
 
     /// The modules that the recipe asks for.
@@ -85,6 +98,20 @@ impl Kernel {
     fn modules(&self) -> PathBuf {
         self.folder.join("lib/modules").join(&self.release)
     }
+}
+
+/// Packs a file, without its name and time; the result stays beside it, so that a kernel is packed once.
+fn gzip(file: &Path) -> Result<Vec<u8>, ImageError> {
+    let packed = PathBuf::from(format!("{}.gz", file.display()));
+    if !packed.exists() {
+        let folder = file.parent().unwrap_or(file);
+        let scratch = tempfile::tempdir_in(folder).doing("make a temporary folder in", folder)?;
+        let copy = scratch.path().join("kernel");
+        std::fs::copy(file, &copy).doing("copy", file)?;
+        process::output(Command::new("gzip").args(["--no-name", "--best"]).arg(&copy))?;
+        workspace::replace(&packed, &read(&copy.with_extension("gz"))?)?;
+    }
+    read(&packed)
 }
 
 /// Packages carry no `modules.dep`; it is made at installation, so we make it.

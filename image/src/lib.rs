@@ -17,6 +17,7 @@
 pub mod agent;
 pub mod boot_files;
 pub mod build;
+mod c_tools;
 pub mod debian;
 pub mod error;
 pub mod host_packages;
@@ -32,4 +33,5 @@ pub mod stage1;
 pub mod workspace;
 
 pub use error::ImageError;
+pub use leaseboot_protocol::architecture::Architecture;
 pub use workspace::Workspace;

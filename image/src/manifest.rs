@@ -3,6 +3,7 @@
 //! The LM serves the files that it names and no others, after checking their digests. No times and no paths of the building
 //! host: the manifest is as reproducible as the rest.
 
+use leaseboot_protocol::architecture::Architecture;
 use leaseboot_protocol::digest::Sha256;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -13,6 +14,8 @@ pub const FILE: &str = "manifest.json";
 /// The content of `manifest.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
+    /// What runs it.
+    pub architecture: Architecture,
     /// Every file made, sorted by name.
     pub files: Vec<MadeFile>,
     /// The kernel's release, such as `6.1.0-56-amd64`.
@@ -68,6 +71,7 @@ mod tests {
     #[test]
     fn reads_back() {
         let manifest = Manifest {
+            architecture: Architecture::X86_64,
             files: vec![
                 MadeFile::of("grub/core.0", b"core"),
                 MadeFile::of("vmlinuz", b"kernel"),

@@ -2,13 +2,38 @@
 
 use crate::manifest::Manifest;
 use crate::stage1::{BASE, DRIVER};
+use leaseboot_protocol::architecture::Architecture;
 
-/// Kernel and stage-1 image together, in bytes. The Debian 12 network installer's are 49.0 MB.
-pub const BOOT_LIMIT: u64 = 20_000_000;
-/// What kernel and image should weigh, in bytes.
-pub const BOOT_AIM: u64 = 17_000_000;
-/// Kernel, base and the drivers of a server whose hardware is on record, in bytes.
-pub const OWN_DRIVERS_LIMIT: u64 = 12_000_000;
+/// What the files of an architecture may weigh, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Kernel and stage-1 image together. The Debian 12 network installer's for x86-64 are 49.0 MB.
+    pub boot: u64,
+    /// What they should weigh.
+    pub aim: u64,
+    /// Kernel, base and the drivers of a server whose hardware is on record.
+    pub own_drivers: u64,
+}
+
+impl Limits {
+    /// Debian's kernel for 64-bit ARM weighs 3 MB more than the one for x86, with the same drivers left out.
+    pub fn of(architecture: Architecture) -> Self {
+        let x86 = Self {
+            boot: 20_000_000,
+            aim: 17_000_000,
+            own_drivers: 12_000_000,
+        };
+        match architecture {
+            Architecture::X86_64 => x86,
+            Architecture::Aarch64 => Self {
+                boot: x86.boot + 3_000_000,
+                aim: x86.aim + 3_000_000,
+                own_drivers: x86.own_drivers + 3_000_000,
+            },
+        }
+    }
+}
+
 /// So many of the largest drivers must fit: they weigh more than one kind of network card and all storage controllers of any board.
 const LARGEST_DRIVERS: usize = 2;
 /// The agent before compression, in bytes.
@@ -29,6 +54,7 @@ pub struct SizeError {
 /// [`SizeError`] with the same table when a limit is exceeded, or a file is missing that every boot needs.
 pub fn check_sizes(manifest: &Manifest) -> Result<String, SizeError> {
     let size = |name: &str| manifest.file(name).map_or(u64::MAX, |file| file.size);
+    let limits = Limits::of(manifest.architecture);
     let boot = size("vmlinuz").saturating_add(size("stage1.img"));
     let agent = manifest.agent.size;
     let mut drivers: Vec<u64> = manifest
@@ -53,15 +79,15 @@ pub fn check_sizes(manifest: &Manifest) -> Result<String, SizeError> {
     table.push_str(&row(
         "kernel + own drivers",
         own,
-        &verdict(own, OWN_DRIVERS_LIMIT, None),
+        &verdict(own, limits.own_drivers, None),
     ));
     table.push_str(&row(
         "kernel + image",
         boot,
-        &verdict(boot, BOOT_LIMIT, Some(BOOT_AIM)),
+        &verdict(boot, limits.boot, Some(limits.aim)),
     ));
     table.push_str(&row("agent, unpacked", agent, &verdict(agent, AGENT_LIMIT, None)));
-    if boot > BOOT_LIMIT || own > OWN_DRIVERS_LIMIT || agent > AGENT_LIMIT {
+    if boot > limits.boot || own > limits.own_drivers || agent > AGENT_LIMIT {
         Err(SizeError { table })
     } else {
         Ok(table)
@@ -85,6 +111,7 @@ fn verdict(size: u64, limit: u64, aim: Option<u64>) -> String {
 mod tests {
     use super::*;
     use crate::manifest::MadeFile;
+    use leaseboot_protocol::architecture::Architecture;
     use leaseboot_protocol::digest::Sha256;
 
     fn manifest(image: u64, agent: u64) -> Manifest {
@@ -94,6 +121,7 @@ mod tests {
             sha256: Sha256::of(b""),
         };
         Manifest {
+            architecture: Architecture::X86_64,
             files: vec![
                 file(BASE, 3_000_000),
                 file("driver-a.img", 100_000),
@@ -118,6 +146,8 @@ mod tests {
         let mut heavy = manifest(0, 0);
         heavy.files[1].size += 500_001;
         assert!(check_sizes(&heavy).is_err());
+        heavy.architecture = Architecture::Aarch64;
+        assert!(check_sizes(&heavy).is_ok());
     }
 
     #[test]

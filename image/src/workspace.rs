@@ -1,6 +1,7 @@
 //! Where things lie: the work tree, its caches and its output; and the one way in which files get there.
 
 use crate::error::{ImageError, IoContext as _};
+use leaseboot_protocol::architecture::Architecture;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -27,9 +28,13 @@ impl Workspace {
         &self.root
     }
 
-    /// `image/recipe.toml`.
-    pub fn recipe(&self) -> PathBuf {
-        self.root.join("image/recipe.toml")
+    /// `image/recipe.toml`, or `image/recipe-aarch64.toml`: kernels of different architectures have different drivers.
+    pub fn recipe(&self, architecture: Architecture) -> PathBuf {
+        let image = self.root.join("image");
+        match architecture.folder() {
+            None => image.join("recipe.toml"),
+            Some(name) => image.join(format!("recipe-{name}.toml")),
+        }
     }
 
     /// The folder of the GRUB and iPXE recipe.
@@ -37,9 +42,13 @@ impl Workspace {
         self.root.join("grub")
     }
 
-    /// `target/image/`: the result.
-    pub fn output(&self) -> PathBuf {
-        self.root.join("target/image")
+    /// `target/image/`, or for another architecture a folder in it: the result.
+    pub fn output(&self, architecture: Architecture) -> PathBuf {
+        let image = self.root.join("target/image");
+        match architecture.folder() {
+            None => image,
+            Some(name) => image.join(name),
+        }
     }
 
     /// `target/cache/<subject>/`, made when missing: results that depend on nothing but their file name.
@@ -83,7 +92,7 @@ pub fn replace(path: &Path, content: &[u8]) -> Result<(), ImageError> {
     std::fs::create_dir_all(folder).doing("make the folder", folder)?;
     let mut file = tempfile::NamedTempFile::new_in(folder).doing("make a temporary file in", folder)?;
     file.write_all(content).doing("write", path)?;
-    set_readable(file.path())?;
+    set_mode(file.path(), 0o644).doing("set the permissions of", path)?;
     file.persist(path)
         .map_err(|error| error.error)
         .doing("replace", path)?;
@@ -91,8 +100,7 @@ pub fn replace(path: &Path, content: &[u8]) -> Result<(), ImageError> {
 }
 
 /// Temporary files are private; results are for everybody.
-fn set_readable(path: &Path) -> Result<(), ImageError> {
+pub(crate) fn set_mode(path: &Path, mode: u32) -> std::io::Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o644))
-        .doing("set the permissions of", path)
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
 }

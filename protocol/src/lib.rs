@@ -15,6 +15,7 @@
 //! | [`stage2`] | agent | the wrapper that it becomes after kexec |
 
 pub mod agent;
+pub mod architecture;
 pub mod archive;
 pub mod boot_log;
 pub mod digest;

@@ -61,7 +61,8 @@ fn open(name: &str, is_one_of_many: bool, has_headers: bool) -> io::Result<Queue
         ));
     }
     for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
-        *to = from.cast_signed();
+        // Signed on x86, unsigned on ARM.
+        *to = libc::c_char::from_ne_bytes([from]);
     }
     let mut flags = libc::IFF_TUN | libc::IFF_NO_PI;
     if is_one_of_many {

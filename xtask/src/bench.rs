@@ -13,7 +13,7 @@
 use crate::prepare::{self, cargo};
 use anyhow::{Context as _, Result, ensure};
 use clap::{Args, ValueEnum};
-use leaseboot_image::debian::Package;
+use leaseboot_image::debian::{Lists, Package};
 use leaseboot_image::{Workspace, host_packages};
 use leaseboot_tests::bench::{Measurement, Report};
 use leaseboot_tests::folders::Folders;
@@ -176,7 +176,7 @@ fn unpack(workspace: &Workspace, folder: &Path, packages: &[&str]) -> Result<Pat
     let peers = folder.join("peers");
     std::fs::create_dir_all(&peers).with_context(|| format!("cannot make {}", peers.display()))?;
     for name in packages {
-        let files = Package::candidate(name)?.unpacked(workspace, |_| Ok(()))?;
+        let files = Package::candidate(&Lists::default(), name)?.unpacked(workspace, |_| Ok(()))?;
         let link = peers.join(name);
         // An older version's link gives way; a first one is not there.
         let _ = std::fs::remove_file(&link);

@@ -2,12 +2,12 @@
 //! Everything is kept in `target/`, so that a second run finds it there.
 
 use anyhow::{Context as _, Result, ensure};
-use leaseboot_image::debian::Package;
-use leaseboot_image::musl::Compiler;
-use leaseboot_image::{Workspace, build, host_packages};
+use leaseboot_image::debian::{Lists, Package};
+use leaseboot_image::musl::Toolchain;
+use leaseboot_image::{Architecture, Workspace, build, host_packages};
 use leaseboot_tests::assets::Assets;
 use leaseboot_tests::folders::Folders;
-use leaseboot_tests::{debian_installer, fai};
+use leaseboot_tests::{arm64, debian_installer, fai};
 use std::process::Command;
 
 /// The commands that make namespaces and install packages.
@@ -59,16 +59,38 @@ pub(crate) fn programs() -> Result<()> {
 
 /// Kernel, stage 1 and boot loaders of the lender.
 pub(crate) fn image() -> Result<()> {
-    let built = build::build(&Workspace::of_this_crate(), Compiler::find())?;
+    image_for(Architecture::X86_64)
+}
+
+/// The same for servers of an architecture.
+pub(crate) fn image_for(architecture: Architecture) -> Result<()> {
+    let built = build::build(&Workspace::of_this_crate(), Toolchain::find(architecture))?;
     print!("{}", built.table);
+    Ok(())
+}
+
+/// What the scenarios on 64-bit ARM need on top: the emulator, the lender's boot files, and the enterprise's busybox.
+pub(crate) fn arm64(folders: &Folders) -> Result<()> {
+    host_packages::ensure(&arm64::HOST_PACKAGES).context("cannot prepare this host")?;
+    image_for(Architecture::Aarch64)?;
+    let workspace = Workspace::of_this_crate();
+    let lists = Lists::of(&workspace, Architecture::Aarch64)?;
+    let package = Package::candidate(&lists, "busybox-static")?.unpacked(&workspace, |_| Ok(()))?;
+    let place = arm64::busybox(folders);
+    if let Some(folder) = place.parent() {
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    }
+    std::fs::copy(package.join("bin/busybox"), &place)
+        .with_context(|| format!("cannot copy a busybox to {}", place.display()))?;
     Ok(())
 }
 
 /// Makes the same once more from nothing, and holds it against what stands in `target/image`.
 pub(crate) fn image_again() -> Result<()> {
     let workspace = Workspace::of_this_crate();
-    let first = build::last_manifest(&workspace)?;
-    build::verify(&workspace, Compiler::find(), &first)?;
+    let architecture = Architecture::X86_64;
+    let first = build::last_manifest(&workspace, architecture)?;
+    build::verify(&workspace, Toolchain::find(architecture), &first)?;
     println!("the second build gave the same bytes");
     Ok(())
 }
@@ -87,7 +109,7 @@ pub(crate) async fn foreign_installers(folders: &Folders) -> Result<()> {
 /// Kernel and initrd of debian-installer, as its package has them.
 fn debian_installer(folders: &Folders) -> Result<()> {
     const FILES: &str = "usr/lib/debian-installer/images/12/amd64/text/debian-installer/amd64";
-    let package = Package::candidate("debian-installer-12-netboot-amd64")?;
+    let package = Package::candidate(&Lists::default(), "debian-installer-12-netboot-amd64")?;
     let unpacked = package.unpacked(&Workspace::of_this_crate(), |_| Ok(()))?;
     let place = debian_installer::place(folders);
     std::fs::create_dir_all(&place).with_context(|| format!("cannot make {}", place.display()))?;

@@ -1,7 +1,8 @@
 //! Which scenarios a run leaves to other runs.
 //!
 //! Matrices (every way in, every card, every installer) would take hours one after the other. Each run takes one part of them,
-//! chosen by the commit: a run that is repeated tries the same, and a few commits together try everything.
+//! chosen by the commit: a run that is repeated tries the same, and a few commits together try everything. A file whose tests need a preparation of minutes
+//! is not divided: its tests are all due, or none.
 
 use crate::prepare::cargo;
 use anyhow::{Context as _, Result};
@@ -22,6 +23,10 @@ const ROTATING: [&str; 11] = [
     "ways_in",
     "wires",
 ];
+/// Those that are not divided, since what they need is dear: 64-bit ARM wants a compiler, an agent and an image of its own.
+const WHOLE: [&str; 1] = [ARM64];
+/// The scenarios on 64-bit ARM.
+pub(crate) const ARM64: &str = "arm64";
 /// Into how many parts they are divided.
 const PARTS: usize = 5;
 
@@ -32,6 +37,8 @@ pub(crate) struct Rotation {
     pub(crate) due: Vec<String>,
     /// They are left to other commits, and to a full run.
     pub(crate) left: Vec<String>,
+    /// Files that are not divided and fall to others.
+    whole_left: Vec<&'static str>,
 }
 
 impl Rotation {
@@ -39,22 +46,31 @@ impl Rotation {
     pub(crate) fn of_this_commit() -> Result<Self> {
         let mut tests = Vec::new();
         for file in ROTATING {
-            let list = [
-                "test",
-                "-q",
-                "-p",
-                "leaseboot-tests",
-                "--test",
-                file,
-                "--",
-                "--list",
-            ];
-            let listed =
-                output(cargo().args(list)).with_context(|| format!("cannot list the scenarios of {file}"))?;
-            tests.extend(names(&listed));
+            tests.extend(tests_of(file)?);
         }
         let commit = output(Command::new("git").args(["rev-parse", "HEAD"]))?;
-        Ok(Self::part(tests, seat(&commit)))
+        let seat = seat(&commit);
+        let mut rotation = Self::part(tests, seat);
+        for (number, file) in WHOLE.into_iter().enumerate() {
+            let is_due = number % PARTS == seat;
+            rotation.take_whole(file, tests_of(file)?, is_due);
+        }
+        Ok(rotation)
+    }
+
+    /// Whether tests of a file that is not divided are run.
+    pub(crate) fn has_whole(&self, file: &str) -> bool {
+        !self.whole_left.contains(&file)
+    }
+
+    fn take_whole(&mut self, file: &'static str, tests: Vec<String>, is_due: bool) {
+        match is_due {
+            true => self.due.extend(tests),
+            false => {
+                self.left.extend(tests);
+                self.whole_left.push(file);
+            }
+        }
     }
 
     fn part(tests: Vec<String>, seat: usize) -> Self {
@@ -68,6 +84,23 @@ impl Rotation {
         }
         rotation
     }
+}
+
+/// Compiles a file of scenarios and asks for their names.
+fn tests_of(file: &str) -> Result<Vec<String>> {
+    let list = [
+        "test",
+        "-q",
+        "-p",
+        "leaseboot-tests",
+        "--test",
+        file,
+        "--",
+        "--list",
+    ];
+    let listed =
+        output(cargo().args(list)).with_context(|| format!("cannot list the scenarios of {file}"))?;
+    Ok(names(&listed))
 }
 
 /// The names in what a test runner lists, one `name: test` a line.
@@ -97,6 +130,19 @@ mod tests {
         }
         due.sort();
         assert_eq!(due, tests);
+    }
+
+    #[test]
+    fn what_is_not_divided_is_due_as_a_whole_or_not_at_all() {
+        let tests = || vec!["one".to_owned(), "two".to_owned()];
+        let mut due = Rotation::default();
+        due.take_whole(ARM64, tests(), true);
+        assert!(due.has_whole(ARM64) && due.due == tests() && due.left.is_empty());
+        let mut left = Rotation::default();
+        left.take_whole(ARM64, tests(), false);
+        assert!(!left.has_whole(ARM64) && left.left == tests() && left.due.is_empty());
+        // A full run leaves nothing to others.
+        assert!(Rotation::default().has_whole(ARM64));
     }
 
     #[test]

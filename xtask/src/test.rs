@@ -5,7 +5,7 @@
 
 use crate::dist::Dist;
 use crate::prepare::{self, cargo};
-use crate::rotation::Rotation;
+use crate::rotation::{self, Rotation};
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 use leaseboot_tests::folders::Folders;
@@ -63,7 +63,14 @@ impl Test {
             stages.note("foreign", |_| {
                 runtime()?.block_on(prepare::foreign_installers(&folders))
             });
-            stages.note("scenarios", |counts| scenarios(self.full, counts));
+            let rotation = match self.full {
+                true => Rotation::default(),
+                false => Rotation::of_this_commit()?,
+            };
+            if rotation.has_whole(rotation::ARM64) {
+                stages.note("arm64", |_| prepare::arm64(&folders));
+            }
+            stages.note("scenarios", |counts| scenarios(&rotation, counts));
         }
         stages.close()
     }
@@ -124,12 +131,7 @@ impl Stages {
 }
 
 /// Runs the scenarios one after the other: each has two cores' worth of emulated server to run.
-fn scenarios(full: bool, counts: &mut Counts) -> Result<()> {
-    let rotation = if full {
-        Rotation::default()
-    } else {
-        Rotation::of_this_commit()?
-    };
+fn scenarios(rotation: &Rotation, counts: &mut Counts) -> Result<()> {
     let mut arguments = vec![
         "test",
         "-p",

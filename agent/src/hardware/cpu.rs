@@ -1,4 +1,4 @@
-//! Processors, from `/proc/cpuinfo` (proc(5)).
+//! Processors, from `/proc/cpuinfo` (proc(5)). Kernels for ARM say less in it: no topology, and of the model the maker's and the part's number.
 
 use leaseboot_protocol::hardware::Cpu;
 use std::collections::BTreeSet;
@@ -20,8 +20,14 @@ pub(super) fn parse(cpuinfo: &str) -> Cpu {
         };
         cpu.threads += 1;
         if cpu.model.is_empty() {
-            cpu.model = field("model name").unwrap_or_default();
+            cpu.model = field("model name")
+                .or_else(|| {
+                    let (maker, part) = (field("CPU implementer")?, field("CPU part")?);
+                    Some(format!("maker {maker}, part {part}"))
+                })
+                .unwrap_or_default();
             cpu.flags = field("flags")
+                .or_else(|| field("Features"))
                 .unwrap_or_default()
                 .split_whitespace()
                 .map(str::to_owned)
@@ -58,6 +64,16 @@ mod tests {
             (2, 3, 4, "X 1")
         );
         assert_eq!(cpu.flags, ["fpu", "aes"]);
+    }
+
+    #[test]
+    fn arm_tells_numbers_in_place_of_a_model() {
+        let text = "processor\t: 0\nBogoMIPS\t: 125.00\nFeatures\t: fp asimd crc32\nCPU implementer\t: 0x41\n\
+                    CPU architecture: 8\nCPU variant\t: 0x0\nCPU part\t: 0xd08\nCPU revision\t: 3\n\n";
+        let cpu = parse(text);
+        assert_eq!(cpu.model, "maker 0x41, part 0xd08");
+        assert_eq!(cpu.flags, ["fp", "asimd", "crc32"]);
+        assert_eq!((cpu.sockets, cpu.cores, cpu.threads), (1, 1, 1));
     }
 
     #[test]

@@ -100,7 +100,8 @@ fn ask(socket: &OwnedFd, interface: &str, words: i8) -> Option<LinkSettings> {
         return None;
     }
     for (to, from) in request.ifr_name.iter_mut().zip(interface.bytes()) {
-        *to = from.cast_signed();
+        // Signed on x86, unsigned on ARM.
+        *to = libc::c_char::from_ne_bytes([from]);
     }
     request.ifr_ifru.ifru_data = (&raw mut settings).cast();
     // SAFETY: the descriptor is open, and both structures live until the call returns. The kernel writes the head of `settings` and three masks
