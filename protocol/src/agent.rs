@@ -61,6 +61,10 @@ pub struct Hello {
     pub hardware: HardwareReport,
     /// Steps that were over before the LM could be reached.
     pub earlier: Vec<Report>,
+    /// Whether the kernel of stage 1 lacks kexec, as Debian's for arm64 does: then the only way into the second kernel is by the server's own disk. Older
+    /// agents, all of them on x86, do not say it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub without_kexec: bool,
 }
 
 /// The LM's answer to the first word.

@@ -358,6 +358,7 @@ impl Lab {
             mac: self.machine().hardware().mac,
             hardware: HardwareReport::default(),
             earlier: Vec::new(),
+            without_kexec: false,
         };
         let ca = self.lm.bundle().join("lm-ca.pem").display().to_string();
         let (body, bearer) = (

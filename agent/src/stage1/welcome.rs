@@ -4,6 +4,7 @@ use super::OnWire;
 use crate::boot_log::{self, Reader};
 use crate::drivers::Drivers;
 use crate::hardware;
+use crate::kexec;
 use crate::lm::{LeaseManager, Session};
 use crate::network::Wire;
 use crate::report::{Delivery, Fault, StepFailed, Steps};
@@ -53,6 +54,7 @@ impl OnWire {
                     mac: facts.mac,
                     hardware: hardware.clone(),
                     earlier,
+                    without_kexec: !kexec::is_there(),
                 };
                 let welcome = lm.hello(&facts.boot_token, &hello).await;
                 let welcome = welcome.map_err(|error| Fault::sort(error.is_final(), error))?;

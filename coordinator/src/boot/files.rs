@@ -2,9 +2,13 @@
 //!
 //! They are read once, checked against the digests in `manifest.json`, and kept as copies that nobody else can open, so what is served is
 //! what was checked, whatever happens to the directory later.
+//!
+//! Servers of another architecture than x86-64 need all of them once more. The image builder leaves those in a folder of their own with a manifest of
+//! their own, and a lender who has no such servers has no such folder.
 
 use super::nameless_file::NamelessFile;
 use bytes::Bytes;
+use leaseboot_protocol::architecture::Architecture;
 use leaseboot_protocol::digest::Sha256;
 use leaseboot_protocol::drivers::{self, DriverIndex};
 use leaseboot_protocol::hardware::PciDevice;
@@ -22,6 +26,8 @@ pub const KERNEL: &str = "vmlinuz";
 pub const STAGE1: &str = "stage1.img";
 /// The boot program for UEFI, by TFTP and HTTP.
 pub const GRUB_EFI: &str = "grub/core.efi";
+/// What says which files there are.
+const MANIFEST: &str = "manifest.json";
 /// More than this is no boot file.
 const LARGEST_FILE: u64 = 1 << 30;
 
@@ -47,9 +53,15 @@ impl AsRef<[u8]> for Lent {
     }
 }
 
-/// All boot files by name.
+/// All boot files.
 #[derive(Clone, Debug, Default)]
 pub struct BootFiles {
+    images: BTreeMap<Architecture, Image>,
+}
+
+/// Those of one architecture, by name.
+#[derive(Clone, Debug, Default)]
+struct Image {
     files: BTreeMap<String, BootFile>,
     /// What stage 1's parts are for, where the image can be had in parts.
     drivers: Option<DriverIndex>,
@@ -203,12 +215,90 @@ impl BootFile {
 }
 
 impl BootFiles {
-    /// Reads and checks everything that the manifest in `directory` names.
+    /// Reads and checks everything that the manifest in `directory` names, and those in the folders of other architectures, where they are.
     ///
     /// # Errors
     /// [`BootFilesError`], each with the file and what to do.
     pub fn load(directory: &Path) -> Result<Self, BootFilesError> {
-        let path = directory.join("manifest.json");
+        let mut images = BTreeMap::new();
+        for architecture in Architecture::ALL {
+            let folder = match architecture.folder() {
+                None => directory.to_owned(),
+                Some(name) => directory.join(name),
+            };
+            if architecture.folder().is_none() || folder.join(MANIFEST).exists() {
+                images.insert(architecture, Image::load(&folder)?);
+            }
+        }
+        Ok(Self { images })
+    }
+
+    /// Files that are already in memory: for tests.
+    ///
+    /// # Errors
+    /// [`BootFilesError::Keep`].
+    pub fn from_memory(
+        files: impl IntoIterator<Item = (Architecture, String, Bytes)>,
+    ) -> Result<Self, BootFilesError> {
+        let mut images: BTreeMap<Architecture, Image> = BTreeMap::new();
+        for (architecture, name, content) in files {
+            let file = BootFile::keep(&name, Sha256::of(&content), content.to_vec())?;
+            images.entry(architecture).or_default().files.insert(name, file);
+        }
+        Ok(Self { images })
+    }
+
+    /// The architectures that servers are served of.
+    pub fn architectures(&self) -> impl Iterator<Item = Architecture> {
+        self.images.keys().copied()
+    }
+
+    /// The paths of the parts of stage 1 for a server with these functions; `None` when it must have the whole.
+    pub fn own_parts(&self, architecture: Architecture, functions: &[PciDevice]) -> Option<Vec<String>> {
+        let image = self.images.get(&architecture)?;
+        let chosen = image.drivers.as_ref()?.choose(functions)?;
+        chosen
+            .into_iter()
+            .map(|name| self.path(architecture, name))
+            .collect()
+    }
+
+    /// The file of this name.
+    pub fn get(&self, architecture: Architecture, name: &str) -> Option<&BootFile> {
+        self.images.get(&architecture)?.files.get(name)
+    }
+
+    /// The file of this name, if it is one of the small ones that come before the kernel: TFTP and HTTP serve those under their names, because
+    /// signed loaders look for the next one beside them. No two architectures have a loader of the same name.
+    pub fn loader(&self, name: &str) -> Option<&BootFile> {
+        let mut found = self.images.values().filter_map(|image| image.files.get(name));
+        found.find(|file| file.for_tftp.is_some())
+    }
+
+    /// Names and files.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &BootFile)> {
+        let files = self.images.values().flat_map(|image| &image.files);
+        files.map(|(name, file)| (name.as_str(), file))
+    }
+
+    /// The path under which HTTP serves the file: with its digest in it, so that it can be kept forever.
+    pub fn path(&self, architecture: Architecture, name: &str) -> Option<String> {
+        self.get(architecture, name)
+            .map(|file| format!("/boot/files/{}/{}", file.sha256, last_part(name)))
+    }
+
+    /// The file that [`BootFiles::path`] points to.
+    pub fn at_path(&self, sha256: &Sha256, last: &str) -> Option<&BootFile> {
+        let found = self
+            .iter()
+            .find(|(name, file)| file.sha256 == *sha256 && last_part(name) == last);
+        found.map(|(_, file)| file)
+    }
+}
+
+impl Image {
+    fn load(directory: &Path) -> Result<Self, BootFilesError> {
+        let path = directory.join(MANIFEST);
         let text = read(&path)?;
         let manifest: Manifest =
             serde_json::from_slice(&text).map_err(|source| BootFilesError::Manifest {
@@ -255,56 +345,6 @@ impl BootFiles {
             }),
         }
     }
-
-    /// Files that are already in memory: for tests.
-    ///
-    /// # Errors
-    /// [`BootFilesError::Keep`].
-    pub fn from_memory(files: impl IntoIterator<Item = (String, Bytes)>) -> Result<Self, BootFilesError> {
-        let keep = |(name, content): (String, Bytes)| {
-            let file = BootFile::keep(&name, Sha256::of(&content), content.to_vec())?;
-            Ok((name, file))
-        };
-        let files = files.into_iter().map(keep).collect::<Result<_, _>>()?;
-        Ok(Self { files, drivers: None })
-    }
-
-    /// The paths of the parts of stage 1 for a server with these functions; `None` when it must have the whole.
-    pub fn own_parts(&self, functions: &[PciDevice]) -> Option<Vec<String>> {
-        let chosen = self.drivers.as_ref()?.choose(functions)?;
-        chosen.into_iter().map(|name| self.path(name)).collect()
-    }
-
-    /// The file of this name.
-    pub fn get(&self, name: &str) -> Option<&BootFile> {
-        self.files.get(name)
-    }
-
-    /// The file of this name, if it is one of the small ones that come before the kernel: TFTP and HTTP serve those under their names, because
-    /// signed loaders look for the next one beside them.
-    pub fn loader(&self, name: &str) -> Option<&BootFile> {
-        self.get(name).filter(|file| file.for_tftp.is_some())
-    }
-
-    /// Names and files, sorted by name.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &BootFile)> {
-        self.files.iter().map(|(name, file)| (name.as_str(), file))
-    }
-
-    /// The path under which HTTP serves the file: with its digest in it, so that it can be kept forever.
-    pub fn path(&self, name: &str) -> Option<String> {
-        self.get(name)
-            .map(|file| format!("/boot/files/{}/{}", file.sha256, last_part(name)))
-    }
-
-    /// The file that [`BootFiles::path`] points to.
-    pub fn at_path(&self, sha256: &Sha256, last: &str) -> Option<&BootFile> {
-        let found = self
-            .files
-            .iter()
-            .find(|(name, file)| file.sha256 == *sha256 && last_part(name) == last);
-        found.map(|(_, file)| file)
-    }
 }
 
 /// Parts of stage 1, which are loaded one behind the other.
@@ -345,6 +385,8 @@ fn read(path: &Path) -> Result<Vec<u8>, BootFilesError> {
 mod tests {
     use super::*;
 
+    const X86: Architecture = Architecture::X86_64;
+
     fn directory(manifest: &str) -> tempfile::TempDir {
         let directory = tempfile::tempdir().unwrap();
         std::fs::create_dir(directory.path().join("grub")).unwrap();
@@ -377,15 +419,49 @@ mod tests {
         let files = BootFiles::load(directory.path()).unwrap();
         let digest = Sha256::of(b"grub");
         assert_eq!(
-            files.path("grub/core.0").unwrap(),
+            files.path(X86, "grub/core.0").unwrap(),
             format!("/boot/files/{digest}/core.0")
         );
         assert_eq!(
             files.at_path(&digest, "core.0").unwrap().for_tftp().unwrap(),
             "grub"
         );
-        assert!(files.get(KERNEL).unwrap().for_tftp().is_none());
+        assert!(files.get(X86, KERNEL).unwrap().for_tftp().is_none());
         assert!(files.at_path(&digest, "vmlinuz").is_none());
+    }
+
+    #[test]
+    fn another_architecture_has_a_folder_of_its_own() {
+        let entries = [entry("vmlinuz", "kernel"), entry("stage1.img", "image 4x")].join(",");
+        let directory = directory(&format!(r#"{{"files":[{entries}]}}"#));
+        let folder = directory.path().join("aarch64");
+        std::fs::create_dir_all(folder.join("grub")).unwrap();
+        let files = [
+            ("vmlinuz", "other kernel"),
+            ("stage1.img", "image 2y"),
+            ("grub/core-arm64.efi", "arm"),
+        ];
+        for (name, content) in files {
+            std::fs::write(folder.join(name), content).unwrap();
+        }
+        let without = BootFiles::load(directory.path()).unwrap();
+        assert_eq!(without.architectures().collect::<Vec<_>>(), [X86]);
+        assert!(without.loader("grub/core-arm64.efi").is_none());
+
+        let entries = files.map(|(name, content)| entry(name, content)).join(",");
+        std::fs::write(
+            folder.join("manifest.json"),
+            format!(r#"{{"files":[{entries}]}}"#),
+        )
+        .unwrap();
+        let with = BootFiles::load(directory.path()).unwrap();
+        assert_ne!(
+            with.path(X86, KERNEL).unwrap(),
+            with.path(Architecture::Aarch64, KERNEL).unwrap()
+        );
+        let digest = Sha256::of(b"other kernel");
+        assert_eq!(with.at_path(&digest, "vmlinuz").unwrap().len(), 12);
+        assert!(with.loader("grub/core-arm64.efi").is_some());
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `/boot/files/<sha256>/<name>` | a boot file; ranges, ETag, to be kept forever |
 //! | `/<folder>/<name>`, such as `/grub/core.efi` | a first loader under the name that it has by TFTP; to be asked for each time |
-//! | `/boot/ipxe/<mac>.ipxe`, `/boot/grub/<mac>.cfg` | the server's script, rendered for this request |
+//! | `/boot/ipxe/<mac>.ipxe`, `/boot/grub/<mac>.cfg`, for another architecture than x86-64 in a folder of its name | the server's script, rendered for this request |
 //! | `/boot/site/<id>.img` | the site archive of one boot |
 //! | `/boot/sums/<id>/<sha256>/<sha256>/<sha256>` | these digests as GRUB's `hashsum` reads them; the script that names the path pins them |
 //!
@@ -16,12 +16,11 @@ use super::plan::SiteArchiveId;
 use super::range::{self, Wanted};
 use super::request::{Method, Request};
 use super::response::{Body, Response, Status};
-use super::script::Language;
+use super::script_path::ScriptPath;
 use super::service::BootService;
 use crate::seldom::Seldom;
 use leaseboot_protocol::digest::Sha256;
 use leaseboot_protocol::handover::StagedFiles;
-use leaseboot_protocol::network::MacAddress;
 use std::net::SocketAddr;
 
 static UNKNOWN: Seldom = Seldom::new();
@@ -38,6 +37,7 @@ pub(super) async fn respond(service: &BootService, request: &Request, from: Sock
             parts[..],
             ["", "boot", "files", _, _]
                 | ["", "boot", "ipxe" | "grub" | "site", _]
+                | ["", "boot", "ipxe" | "grub", _, _]
                 | ["", "boot", "sums", _, _, _, _]
         );
     if known && request.method == Method::Other {
@@ -54,10 +54,9 @@ pub(super) async fn respond(service: &BootService, request: &Request, from: Sock
             Some(found) => file(found, name, Keep::Forever, request, from),
             None => Status::NotFound.into(),
         },
-        ["", "boot", "ipxe", name] => script(service, Language::Ipxe, name.strip_suffix(".ipxe"), from).await,
-        ["", "boot", "grub", name] => script(service, Language::Grub, name.strip_suffix(".cfg"), from).await,
         ["", "boot", "site", name] => site(service, name, from).await,
         ["", "boot", "sums", id, kernel, ramdisk, start] => sums(id, [kernel, ramdisk, start]),
+        ["", "boot", ref name @ ..] => script(service, ScriptPath::parse(name), from).await,
         _ => Status::NotFound.into(),
     }
 }
@@ -134,11 +133,11 @@ fn kept(etag: String, keep: Keep) -> Vec<(&'static str, String)> {
     ]
 }
 
-async fn script(service: &BootService, language: Language, card: Option<&str>, from: SocketAddr) -> Response {
-    let Some(mac) = card.and_then(|card| card.parse::<MacAddress>().ok()) else {
+async fn script(service: &BootService, asked: Option<ScriptPath>, from: SocketAddr) -> Response {
+    let Some(asked) = asked else {
         return Status::NotFound.into();
     };
-    match service.script(language, mac, from.ip()).await {
+    match service.script(asked, from.ip()).await {
         Ok(script) => for_this_boot("text/plain; charset=utf-8", script.into()),
         Err(error) => failed(&error),
     }

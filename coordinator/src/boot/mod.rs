@@ -15,6 +15,7 @@ mod range;
 mod request;
 mod response;
 pub mod script;
+mod script_path;
 mod service;
 #[cfg(test)]
 mod tests;
@@ -22,4 +23,6 @@ mod tests;
 pub use files::{BootFile, BootFiles, BootFilesError, GRUB_EFI, KERNEL, STAGE1};
 pub use listener::{BootHttp, BootHttpError};
 pub use plan::{AgentBoot, BootDirectory, BootError, BootPlan, Drivers, KernelWord, SiteArchiveId};
+pub use script::Language;
+pub use script_path::ScriptPath;
 pub use service::{BootService, SiteError};

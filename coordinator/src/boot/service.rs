@@ -2,17 +2,18 @@
 
 use super::files::{BootFiles, BootFilesError, KERNEL, STAGE1};
 use super::plan::{BootDirectory, BootError, BootPlan, Drivers, SiteArchiveId};
-use super::script::{self, Language, RenderError, Stage1Places};
+use super::script::{self, RenderError, Stage1Places};
+use super::script_path::ScriptPath;
 use crate::tftp::TftpNames;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use leaseboot_protocol::BOOT_FACTS_PATH;
 use leaseboot_protocol::agent::BootFacts;
+use leaseboot_protocol::architecture::Architecture;
 use leaseboot_protocol::archive::{Archive, ArchiveError};
-use leaseboot_protocol::network::MacAddress;
 use std::borrow::Cow;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -29,8 +30,10 @@ const MOST_ARCHIVES: usize = 256;
 pub struct BootService {
     files: BootFiles,
     directory: Arc<dyn BootDirectory>,
+    /// Where this service is, for loaders.
+    host: String,
     /// Where the whole of stage 1 is.
-    places: Stage1Places,
+    places: BTreeMap<Architecture, Stage1Places>,
     archives: Mutex<VecDeque<RenderedArchive>>,
 }
 
@@ -65,22 +68,27 @@ impl BootService {
         directory: Arc<dyn BootDirectory>,
         http: SocketAddr,
     ) -> Result<Arc<Self>, BootFilesError> {
-        let path = |name| {
-            let missing = || BootFilesError::Missing {
-                path: PathBuf::from("manifest.json"),
-                name,
+        let mut places = BTreeMap::new();
+        for architecture in files.architectures().chain([Architecture::X86_64]) {
+            let path = |name| {
+                let missing = || BootFilesError::Missing {
+                    path: PathBuf::from("manifest.json"),
+                    name,
+                };
+                files.path(architecture, name).ok_or_else(missing)
             };
-            files.path(name).ok_or_else(missing)
-        };
-        let places = Stage1Places {
-            host: host(http),
-            tftp: http.ip().to_string(),
-            kernel: path(KERNEL)?,
-            archives: vec![path(STAGE1)?],
-        };
+            let place = Stage1Places {
+                host: host(http),
+                tftp: http.ip().to_string(),
+                kernel: path(KERNEL)?,
+                archives: vec![path(STAGE1)?],
+            };
+            places.insert(architecture, place);
+        }
         Ok(Arc::new(Self {
             files,
             directory,
+            host: host(http),
             places,
             archives: Mutex::default(),
         }))
@@ -93,7 +101,7 @@ impl BootService {
 
     /// Where boot files are served, without a slash at the end: [`DhcpSettings::http_base`](crate::dhcp::DhcpSettings::http_base).
     pub fn http_base(&self) -> String {
-        format!("http://{}", self.places.host)
+        format!("http://{}", self.host)
     }
 
     /// Names of the boot programs: [`DhcpSettings::loaders`](crate::dhcp::DhcpSettings::loaders).
@@ -102,20 +110,26 @@ impl BootService {
         loaders.map(|(name, _)| name.to_owned()).collect()
     }
 
-    /// The script for a server, rendered now. When the plan cannot be had, it is a script that says so and restarts.
+    /// The script for a server, rendered now. When the plan cannot be had, or there is no stage 1 for the loader's processor, it is a script that says so
+    /// and restarts.
     ///
     /// # Errors
     /// [`RenderError`], which is a mistake in a template.
-    pub async fn script(
-        &self,
-        language: Language,
-        mac: MacAddress,
-        from: IpAddr,
-    ) -> Result<String, RenderError> {
+    pub async fn script(&self, asked: ScriptPath, from: IpAddr) -> Result<String, RenderError> {
+        let ScriptPath {
+            language,
+            architecture,
+            mac,
+        } = asked;
+        let Some(whole) = self.places.get(&architecture) else {
+            tracing::warn!(%mac, %from, %architecture, "a server boots that there is no stage 1 for: run `cargo xtask image --architecture {architecture}` and start the Lease Manager anew");
+            return script::render_unavailable(language, mac);
+        };
         match self.directory.plan(mac, from).await {
             Ok(plan) => {
-                tracing::info!(%mac, %from, ?language, ?plan, "a server asked what to boot");
-                script::render(language, mac, &plan, &self.places_for(&plan))
+                tracing::info!(%mac, %from, ?language, %architecture, ?plan, "a server asked what to boot");
+                let places = self.places_for(&plan, architecture, whole);
+                script::render(language, mac, &plan, &places)
             }
             Err(error) => {
                 tracing::error!(%mac, %from, error = &error as &dyn std::error::Error, "a server is told to try again later");
@@ -125,10 +139,15 @@ impl BootService {
     }
 
     /// The whole of stage 1, or the parts of it that the server needs.
-    fn places_for(&self, plan: &BootPlan) -> Cow<'_, Stage1Places> {
+    fn places_for<'a>(
+        &self,
+        plan: &BootPlan,
+        architecture: Architecture,
+        whole: &'a Stage1Places,
+    ) -> Cow<'a, Stage1Places> {
         let own = match plan {
             BootPlan::Agent(boot) => match &boot.drivers {
-                Drivers::Own(functions) => self.files.own_parts(functions),
+                Drivers::Own(functions) => self.files.own_parts(architecture, functions),
                 Drivers::All => None,
             },
             BootPlan::LocalDisk | BootPlan::Staged(_) => None,
@@ -136,9 +155,9 @@ impl BootService {
         match own {
             Some(archives) => Cow::Owned(Stage1Places {
                 archives,
-                ..self.places.clone()
+                ..whole.clone()
             }),
-            None => Cow::Borrowed(&self.places),
+            None => Cow::Borrowed(whole),
         }
     }
 
@@ -184,21 +203,21 @@ impl BootService {
             return file.for_tftp().cloned();
         }
         let parts: Vec<&str> = name.split('/').collect();
-        let (language, card) = match parts[..] {
-            ["boot", "grub", name] => (Language::Grub, name.strip_suffix(".cfg")?),
-            ["boot", "ipxe", name] => (Language::Ipxe, name.strip_suffix(".ipxe")?),
+        match parts[..] {
             ["boot", "files", sha256, last] => {
                 let bytes = self.files.at_path(&sha256.parse().ok()?, last)?.bytes().await;
-                return given(name, bytes);
+                given(name, bytes)
             }
             ["boot", "site", archive] => {
                 let id = archive.strip_suffix(".img")?.parse().ok()?;
-                return given("a site archive", self.site_archive(&id, from).await).flatten();
+                given("a site archive", self.site_archive(&id, from).await).flatten()
             }
-            _ => return None,
-        };
-        let script = self.script(language, card.parse().ok()?, from).await;
-        given(name, script).map(Bytes::from)
+            ["boot", ref script @ ..] => {
+                let script = self.script(ScriptPath::parse(script)?, from).await;
+                given(name, script).map(Bytes::from)
+            }
+            _ => None,
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use leaseboot_protocol::agent::BootFacts;
+use leaseboot_protocol::architecture::Architecture;
 use leaseboot_protocol::digest::Sha256;
 use leaseboot_protocol::network::MacAddress;
 use leaseboot_protocol::secret::Secret;
@@ -83,6 +84,13 @@ fn kernel() -> Bytes {
         .collect()
 }
 
+fn kernel_of(architecture: Architecture) -> Bytes {
+    match architecture {
+        Architecture::X86_64 => kernel(),
+        Architecture::Aarch64 => kernel().slice(1..),
+    }
+}
+
 struct Site {
     service: Arc<BootService>,
     address: SocketAddr,
@@ -90,12 +98,19 @@ struct Site {
 }
 
 async fn site() -> Site {
-    let names = [
-        (KERNEL, kernel()),
-        (STAGE1, Bytes::from_static(b"imag")),
-        ("grub/core.0", Bytes::from_static(b"core")),
-    ];
-    let files = BootFiles::from_memory(names.map(|(name, content)| (name.to_owned(), content))).unwrap();
+    site_for(&[Architecture::X86_64]).await
+}
+
+async fn site_for(architectures: &[Architecture]) -> Site {
+    let of = |architecture: &Architecture| {
+        let names = [
+            (KERNEL, kernel_of(*architecture)),
+            (STAGE1, Bytes::from_static(b"imag")),
+            (loader(*architecture), Bytes::from_static(b"core")),
+        ];
+        names.map(|(name, content)| (*architecture, name.to_owned(), content))
+    };
+    let files = BootFiles::from_memory(architectures.iter().flat_map(of)).unwrap();
     let http = BootHttp::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let (address, stop) = (http.local_addr(), CancellationToken::new());
     let service = BootService::new(files, Arc::new(Directory::default()), address).unwrap();
@@ -104,6 +119,13 @@ async fn site() -> Site {
         service,
         address,
         _stop: stop.drop_guard(),
+    }
+}
+
+fn loader(architecture: Architecture) -> &'static str {
+    match architecture {
+        Architecture::X86_64 => "grub/core.0",
+        Architecture::Aarch64 => "grub/core-arm64.efi",
     }
 }
 
@@ -151,7 +173,7 @@ impl Site {
 #[tokio::test]
 async fn files_are_served_under_their_digest_whole_and_in_part() {
     let site = site().await;
-    let path = site.service.files().path(KERNEL).unwrap();
+    let path = site.service.files().path(Architecture::X86_64, KERNEL).unwrap();
     assert_eq!(path, format!("/boot/files/{}/vmlinuz", Sha256::of(&kernel())));
     let whole = site.get(&path).await;
     assert!(whole.status == 200 && whole.body == kernel());
@@ -184,6 +206,26 @@ async fn files_are_served_under_their_digest_whole_and_in_part() {
         (head.status, head.header("Content-Length"), head.body.len()),
         (200, Some("100000"), 0)
     );
+}
+
+#[tokio::test]
+async fn each_architecture_is_sent_its_own_kernel_and_a_stranger_none() {
+    let arm = Architecture::Aarch64;
+    let path = "/boot/grub/aarch64/02:00:00:00:00:01.cfg";
+    let both = site_for(&Architecture::ALL).await;
+    let script = both.get(path).await;
+    let kernel = both.service.files().path(arm, KERNEL).unwrap();
+    assert!(script.text().contains(&kernel), "{}", script.text());
+    assert_eq!(both.get(&kernel).await.body, kernel_of(arm));
+    let x86 = both.get("/boot/grub/02:00:00:00:00:01.cfg").await;
+    assert!(!x86.text().contains(&kernel), "{}", x86.text());
+    assert!(both.service.loaders().contains(loader(arm)));
+
+    let without = site().await;
+    let script = without.get(path).await;
+    assert!(script.text().contains("no boot plan"), "{}", script.text());
+    assert!(!script.text().contains("/boot/files/"), "{}", script.text());
+    assert!(!without.service.loaders().contains(loader(arm)));
 }
 
 #[tokio::test]
@@ -289,7 +331,7 @@ async fn tftp_has_what_http_has_under_the_same_paths() {
     let site = site().await;
     let open = async |name: &str| TftpNames::open(site.service.as_ref(), name, HERE).await;
     assert_eq!(open("grub/core.0").await.unwrap(), "core");
-    let path = site.service.files().path(KERNEL).unwrap();
+    let path = site.service.files().path(Architecture::X86_64, KERNEL).unwrap();
     let (first, second) = tokio::join!(open(&path[1..]), open(&path[1..]));
     let (first, second) = (first.unwrap(), second.unwrap());
     assert!(first == kernel() && second == kernel());
@@ -357,7 +399,7 @@ async fn what_is_no_request_is_refused_and_closed() {
 #[tokio::test]
 async fn requests_in_a_row_are_answered_in_their_order() {
     let site = site().await;
-    let path = site.service.files().path(KERNEL).unwrap();
+    let path = site.service.files().path(Architecture::X86_64, KERNEL).unwrap();
     let ask =
         |range, close| format!("GET {path} HTTP/1.1\r\nHost: lm\r\nRange: bytes={range}\r\n{close}\r\n");
     let both = ask("0-9", "") + &ask("10-19", "Connection: close\r\n");

@@ -20,6 +20,9 @@
 use super::config::{DhcpMode, DhcpSettings};
 use super::loader::{FirstLoader, IpxeChain, LoaderChoice};
 use super::request::{Client, Platform, Request};
+use crate::boot::{Language, ScriptPath};
+use leaseboot_protocol::architecture::Architecture;
+use leaseboot_protocol::network::MacAddress;
 
 pub(super) struct BootProgram {
     /// A TFTP name or a URL.
@@ -41,9 +44,9 @@ pub(super) fn choose(
     };
     let (first, platform) = match request.client {
         Client::Plain | Client::Agent => return None,
-        Client::Ipxe(_) if chain == IpxeChain::Script => {
+        Client::Ipxe(platform) if chain == IpxeChain::Script => {
             return Some(BootProgram {
-                name: format!("{}/boot/ipxe/{}.ipxe", settings.http_base, request.mac),
+                name: format!("{}{}", settings.http_base, script_of(request.mac, platform)),
                 class: None,
             });
         }
@@ -58,7 +61,7 @@ pub(super) fn choose(
         return None;
     }
     let Some(loader) = available(settings, first, platform) else {
-        tracing::warn!(mac = %request.mac, client = ?request.client, ?first, "the boot files lack the boot program of a client, so it gets none");
+        tracing::warn!(mac = %request.mac, client = ?request.client, ?first, "the boot files lack the boot program of a client, so it gets none: `cargo xtask image` makes those for x86, and with `--architecture aarch64` those for 64-bit ARM");
         return None;
     };
     Some(match request.client {
@@ -71,6 +74,18 @@ pub(super) fn choose(
             class: None,
         },
     })
+}
+
+/// What is no ARM is taken for x86, as ever.
+fn script_of(mac: MacAddress, platform: Platform) -> ScriptPath {
+    ScriptPath {
+        language: Language::Ipxe,
+        architecture: match platform {
+            Platform::Arm64 => Architecture::Aarch64,
+            Platform::Bios | Platform::Efi64 | Platform::Efi32 | Platform::Other(_) => Architecture::X86_64,
+        },
+        mac,
+    }
 }
 
 fn first_loader(settings: &DhcpSettings, choice: LoaderChoice, platform: Platform) -> FirstLoader {

@@ -195,8 +195,11 @@ impl Driver {
         })))
     }
 
-    /// What other servers of this model have shown, where the lease itself has shown nothing yet.
+    /// The only way that the server's kernel has, or what other servers of this model have shown, where the lease itself has shown nothing yet.
     async fn known_handover(&self, id: &LeaseId, hello: &Hello) -> Result<Option<Handover>, DriverError> {
+        if hello.without_kexec {
+            return Ok(Some(Handover::Disk));
+        }
         let shown = self.lease(id).await?.lease.phase.next_handover();
         match (shown, model(&hello.hardware)) {
             (None, Some(model)) => Ok(self.store.handover(&model).await?),

@@ -39,6 +39,7 @@ pub fn hello(number: u8) -> Hello {
         mac: mac(number),
         hardware: hardware(number),
         earlier: vec![finished(Step::Drivers)],
+        without_kexec: false,
     }
 }
 

@@ -224,6 +224,7 @@ impl Life {
             mac: numbered::card(server),
             hardware: numbered::hardware(server),
             earlier: reports(&EARLIER),
+            without_kexec: false,
         };
         let first = agent();
         let asking = say(

@@ -51,7 +51,7 @@ fn loader(firmware: Firmware) -> Option<&'static str> {
     match firmware {
         Firmware::Bios => Some("pxelinux.0"),
         Firmware::Uefi | Firmware::UefiSecure => Some("debian-installer/amd64/bootnetx64.efi"),
-        Firmware::Uefi32 => None,
+        Firmware::Uefi32 | Firmware::UefiArm64 => None,
     }
 }
 
