@@ -19,6 +19,7 @@ use crate::store::{BootLogPiece, CreateError, Place, Record, StoreError};
 use leaseboot_protocol::boot_log::LogLines;
 use leaseboot_protocol::ids::Hostname;
 use leaseboot_protocol::network::WireguardPublicKey;
+use leaseboot_protocol::requirements::Requirements;
 use leaseboot_protocol::settings::{InstallSettings, TenantImage};
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -368,7 +369,15 @@ impl<P: Peers> Organizer<P> {
     fn order(&self, profile: Profile, image: TenantImage, place: Place) -> Order {
         Order {
             request_id: BorrowingId::generate().to_string(),
-            requirements: profile.requirements,
+            // A lender's search leaves servers out that the image cannot run on.
+            requirements: Requirements {
+                architecture: profile
+                    .requirements
+                    .architecture
+                    .clone()
+                    .or_else(|| profile.image.architecture.clone()),
+                ..profile.requirements
+            },
             settings: InstallSettings {
                 profile: profile.name,
                 hostname: place.hostname,

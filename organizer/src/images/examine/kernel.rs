@@ -20,6 +20,8 @@ const COMMAND_LINE_SIZE: usize = 0x238;
 const LOADED_HIGH: u8 = 1;
 const KERNEL_64: u16 = 1;
 const ABOVE_4G: u16 = 2;
+/// `COMMAND_LINE_SIZE` of arm64; its header does not tell it.
+const ARM64_COMMAND_LINE: u32 = 2048;
 /// From this one on, a kernel says by which ways it can be loaded.
 const OLDEST_PROTOCOL: u16 = 0x020c;
 
@@ -82,10 +84,17 @@ pub fn read(prefix: &[u8]) -> Result<Kernel, KernelError> {
     }
     let efi_stub = portable_executable(prefix);
     if efi_stub.is_some() && bytes(prefix, 4) == Some(*b"zimg") {
-        return Ok(other(Format::EfiZboot, efi_stub.and_then(machine), true));
+        let obstacle = "it is an EFI program that unpacks a kernel, which only firmware can start: unpack it";
+        return Ok(Kernel {
+            kexec_obstacle: Some(obstacle.to_owned()),
+            ..other(Format::EfiZboot, efi_stub.and_then(machine), true)
+        });
     }
     if bytes(prefix, 56) == Some(*b"ARM\x64") {
-        return Ok(other(Format::Arm64Image, Some("aarch64"), efi_stub.is_some()));
+        return Ok(Kernel {
+            command_line_limit: Some(ARM64_COMMAND_LINE),
+            ..other(Format::Arm64Image, Some("aarch64"), efi_stub.is_some())
+        });
     }
     let packed = [
         (&[0x1f, 0x8b][..], "a gzip file"),
@@ -107,9 +116,7 @@ fn other(format: Format, architecture: Option<&str>, efi_stub: bool) -> Kernel {
         protocol: None,
         efi_stub,
         command_line_limit: None,
-        kexec_obstacle: Some(
-            "it is no bzImage of x86-64, and this version's agent runs on nothing else".to_owned(),
-        ),
+        kexec_obstacle: None,
     }
 }
 
@@ -270,7 +277,12 @@ mod tests {
     fn other_kernels_are_known_and_other_files_refused() {
         let mut arm = vec![0; 128];
         arm[56..60].copy_from_slice(b"ARM\x64");
-        assert_eq!(read(&arm).unwrap().architecture.as_deref(), Some("aarch64"));
+        let known = read(&arm).unwrap();
+        assert_eq!(known.architecture.as_deref(), Some("aarch64"));
+        assert_eq!(
+            (known.command_line_limit, known.kexec_obstacle),
+            (Some(2048), None)
+        );
         assert_eq!(read(b"\x1f\x8b\x08"), Err(KernelError::Packed("a gzip file")));
         assert_eq!(read(b"#!/bin/sh"), Err(KernelError::Foreign));
     }

@@ -14,11 +14,10 @@
 
 use super::initrd::{Driver, Initrd, InstallerKind, Modules};
 use super::kernel::Kernel;
+use leaseboot_protocol::architecture::Architecture;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// The only machine that the agent is built for.
-const ARCHITECTURE: &str = "x86_64";
 /// From this kernel on, finit_module(2) decompresses.
 const DECOMPRESSES: (u32, u32) = (5, 17);
 
@@ -49,7 +48,7 @@ impl fmt::Display for DataPlane {
 pub enum Obstacle {
     /// Another machine.
     #[error(
-        "the kernel is for {0}, and this version's agent, which becomes the installer's first program, is for {ARCHITECTURE} only"
+        "the kernel is for {0}, and this version's agent, which becomes the installer's first program, is for x86_64 and aarch64 only"
     )]
     Architecture(String),
     /// The agent cannot start it.
@@ -122,12 +121,11 @@ pub struct Ways {
 /// The ways of an image with this kernel, initrd and command line.
 pub fn find(kernel: &Kernel, initrd: &Initrd, command_line: &str, init: &str) -> Ways {
     let mut obstacles = Vec::new();
-    match (kernel.architecture.as_deref(), &kernel.kexec_obstacle) {
-        (Some(ARCHITECTURE), Some(reason)) => obstacles.push(Obstacle::Kexec(reason.clone())),
-        (Some(ARCHITECTURE), None) => {}
-        (other, _) => obstacles.push(Obstacle::Architecture(
-            other.unwrap_or("an unknown machine").to_owned(),
-        )),
+    let machine = kernel.architecture.as_deref().unwrap_or("an unknown machine");
+    match (machine.parse::<Architecture>(), &kernel.kexec_obstacle) {
+        (Ok(_), Some(reason)) => obstacles.push(Obstacle::Kexec(reason.clone())),
+        (Ok(_), None) => {}
+        (Err(_), _) => obstacles.push(Obstacle::Architecture(machine.to_owned())),
     }
     if let Some(limit) = kernel.command_line_limit
         && command_line.len() + ADDED_WORDS > usize::try_from(limit).unwrap_or(usize::MAX)
@@ -332,10 +330,12 @@ mod tests {
 
     #[test]
     fn another_machine_and_a_long_command_line_are_obstacles() {
-        let mut arm = kernel();
-        arm.architecture = Some("aarch64".to_owned());
+        let mut other = kernel();
+        other.architecture = Some("riscv64".to_owned());
         let initrd = initrd(OURS, Driver::Module, Driver::Absent);
-        let ways = find(&arm, &initrd, &"x".repeat(1600), "/init");
+        let ways = find(&other, &initrd, &"x".repeat(1600), "/init");
         assert_eq!(ways.obstacles.len(), 2, "{:?}", ways.obstacles);
+        other.architecture = Some("aarch64".to_owned());
+        assert_eq!(find(&other, &initrd, "", "/init").obstacles, []);
     }
 }
