@@ -1,4 +1,5 @@
-//! What is in a server's flash chip, and how it is set up: SeaBIOS, or one of the builds of OVMF (package ovmf, ovmf-ia32).
+//! What is in a server's flash chip, and how it is set up: SeaBIOS, or one of the builds of OVMF (packages ovmf, ovmf-ia32, qemu-efi-aarch64). It decides what
+//! board and what processor the server has, too.
 //!
 //! OVMF takes settings from QEMU (`-fw_cfg`): which network boots it tries (`opt/org.tianocore/…`, edk2's `OvmfPkg/README`), and which
 //! certificates it trusts in HTTPS boot (`etc/edk2/https/cacerts`, edk2's `OvmfPkg/Library/TlsAuthConfigLib`). On a real board a person
@@ -6,6 +7,7 @@
 
 use crate::machine::Hardware;
 use anyhow::{Context as _, Result};
+use leaseboot_protocol::architecture::Architecture;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -20,6 +22,8 @@ pub enum Firmware {
     UefiSecure,
     /// UEFI of 32 bits on a processor of 64 bits.
     Uefi32,
+    /// UEFI on 64-bit ARM.
+    UefiArm64,
 }
 
 /// How UEFI fetches its first loader; a BIOS knows only the first.
@@ -46,12 +50,54 @@ impl Firmware {
         self.build().is_some()
     }
 
+    /// The server's processor.
+    pub fn architecture(self) -> Architecture {
+        match self {
+            Firmware::Bios | Firmware::Uefi | Firmware::UefiSecure | Firmware::Uefi32 => Architecture::X86_64,
+            Firmware::UefiArm64 => Architecture::Aarch64,
+        }
+    }
+
+    /// The program that emulates such a server.
+    pub(crate) fn emulator(self) -> &'static str {
+        match self.architecture() {
+            Architecture::X86_64 => "qemu-system-x86_64",
+            Architecture::Aarch64 => "qemu-system-aarch64",
+        }
+    }
+
+    /// The emulated processor. Emulated AVX is slower than the plain instructions that it replaces, and so are the newest ARM's signed pointers.
+    pub(crate) fn processor(self) -> &'static str {
+        match self.architecture() {
+            Architecture::X86_64 => "max,-avx,-avx2",
+            Architecture::Aarch64 => "cortex-a72",
+        }
+    }
+
+    /// The serial line as the kernel's `console=` names it.
+    pub(crate) fn console(self) -> &'static str {
+        match self.architecture() {
+            Architecture::X86_64 => "ttyS0,115200",
+            Architecture::Aarch64 => "ttyAMA0,115200",
+        }
+    }
+
+    /// The type of machine that it runs on.
+    pub(crate) fn machine(self) -> &'static str {
+        match self {
+            Firmware::UefiArm64 => "virt",
+            Firmware::UefiSecure | Firmware::Uefi32 => "q35,smm=on,graphics=off",
+            Firmware::Bios | Firmware::Uefi => "pc,graphics=off",
+        }
+    }
+
     fn build(self) -> Option<Build> {
         let (code, variables) = match self {
             Firmware::Bios => return None,
             Firmware::Uefi => ("OVMF/OVMF_CODE_4M.fd", "OVMF/OVMF_VARS_4M.fd"),
             Firmware::UefiSecure => ("OVMF/OVMF_CODE_4M.secboot.fd", "OVMF/OVMF_VARS_4M.ms.fd"),
             Firmware::Uefi32 => ("OVMF/OVMF32_CODE_4M.secboot.fd", "OVMF/OVMF32_VARS_4M.fd"),
+            Firmware::UefiArm64 => ("AAVMF/AAVMF_CODE.fd", "AAVMF/AAVMF_VARS.fd"),
         };
         Some(Build {
             code,
@@ -76,21 +122,17 @@ impl Flash {
         };
         let variables = folder.join(format!("{}-nvram.fd", hardware.name));
         let template = shared(build.variables);
-        fs::copy(&template, &variables)
-            .with_context(|| format!("cannot copy {} (packages ovmf, ovmf-ia32)", template.display()))?;
+        fs::copy(&template, &variables).with_context(|| {
+            format!(
+                "cannot copy {} (packages ovmf, ovmf-ia32, qemu-efi-aarch64)",
+                template.display()
+            )
+        })?;
         Ok(Some(Self {
             build,
             variables,
             trusted: trusted(folder),
         }))
-    }
-
-    /// The type of machine that it runs on.
-    pub(crate) fn machine(flash: Option<&Self>) -> &'static str {
-        match flash {
-            Some(flash) if flash.build.guarded => "q35,smm=on,graphics=off",
-            _ => "pc,graphics=off",
-        }
     }
 
     /// Its options and their values on QEMU's command line.

@@ -7,6 +7,7 @@
 //!
 //! Each module is one thing that stands in the laboratory. It is left as it was found: see [`network::Network`].
 
+pub mod arm64;
 pub mod assets;
 pub mod bench;
 pub mod capture;

@@ -358,12 +358,13 @@ impl Owner {
         let socket = sockets.path().join("qmp");
         let listener =
             UnixListener::bind(&socket).with_context(|| format!("cannot listen at {}", socket.display()))?;
-        let mut command = self.namespace.command("qemu-system-x86_64");
+        let emulator = self.hardware.firmware.emulator();
+        let mut command = self.namespace.command(emulator);
         command.args(qemu::arguments(&self.hardware, &self.placement, source, &socket));
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command
-            .spawn()
-            .context("cannot start qemu-system-x86_64 (package qemu-system-x86)")?;
+        let mut child = command.spawn().with_context(|| {
+            format!("cannot start {emulator} (package qemu-system-x86 or qemu-system-arm)")
+        })?;
         let mut readers = JoinSet::new();
         if let Some(out) = child.stdout.take() {
             readers.spawn(self.serial.clone().follow(out));

@@ -35,7 +35,7 @@ impl Placement {
     }
 }
 
-/// The arguments of qemu-system-x86_64(1). The serial line is its standard output; QMP dials `qmp`.
+/// The arguments of qemu-system-x86_64(1) or its like. The serial line is its standard output; QMP dials `qmp`.
 pub(crate) fn arguments(
     hardware: &Hardware,
     placement: &Placement,
@@ -46,10 +46,10 @@ pub(crate) fn arguments(
     line.add("-name", &hardware.name);
     // SeaBIOS and iPXE write to the serial line when graphics are off.
     line.words("-nodefaults -no-user-config -display none");
-    line.add("-machine", Flash::machine(placement.flash.as_ref()));
+    line.add("-machine", hardware.firmware.machine());
     // Software emulation everywhere: a scenario that passes here passes on a machine without KVM, and takes the same time.
-    // Emulated AVX is slower than the plain instructions that it replaces.
-    line.words("-accel tcg,thread=multi -cpu max,-avx,-avx2");
+    line.words("-accel tcg,thread=multi");
+    line.add("-cpu", hardware.firmware.processor());
     line.add("-smp", &hardware.cores.to_string());
     line.add("-m", &hardware.memory_mib.to_string());
     line.words("-chardev stdio,id=serial,signal=off -serial chardev:serial");

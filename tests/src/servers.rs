@@ -84,7 +84,7 @@ impl Server {
             }
         });
         HardwareReport {
-            architecture: "x86_64".to_owned(),
+            architecture: hardware.firmware.architecture().to_string(),
             cpu: Cpu {
                 sockets: 1,
                 cores: hardware.cores,
@@ -169,7 +169,7 @@ pub(crate) fn servers_toml(servers: &[Server], redfish: &Redfish) -> Result<Stri
             address,
             router,
         }),
-        console: "ttyS0,115200",
+        console: server.hardware.firmware.console(),
         labels: server.labels.clone(),
         wiped: true,
         power: Power {

@@ -36,7 +36,7 @@ if [ -d /sys/firmware/efi ]; then
 fi
 "#;
 /// What the init does last, unless it is to stay.
-const POWER_OFF: &str = r#"echo "scenario: all seen"
+pub(crate) const POWER_OFF: &str = r#"echo "scenario: all seen"
 exec /bin/busybox poweroff -f
 "#;
 /// What the boot entry that the image leaves calls itself.
@@ -129,17 +129,27 @@ pub async fn archive(folders: &Folders, padding: usize) -> Result<Vec<u8>> {
 
 /// As [`archive`], but its init does this in the end: lines of a shell script.
 pub async fn archive_ending(folders: &Folders, padding: usize, ending: &str) -> Result<Vec<u8>> {
-    let mut archive = Archive::new();
     let busybox = std::fs::read("/usr/bin/busybox")
         .or_else(|_| std::fs::read("/bin/busybox"))
         .context("cannot read busybox (package busybox-static)")?;
+    archive_of(busybox, folders.image(), padding, ending).await
+}
+
+/// As [`archive_ending`], of this busybox, and of the modules in these boot files.
+pub(crate) async fn archive_of(
+    busybox: Vec<u8>,
+    boot_files: &Path,
+    padding: usize,
+    ending: &str,
+) -> Result<Vec<u8>> {
+    let mut archive = Archive::new();
     archive.file("bin/busybox", 0o755, busybox)?;
     archive.file("init", 0o755, format!("{INIT}{ending}"))?;
     archive.file("boot-entry", 0o600, boot_entry())?;
     if padding > 0 {
         archive.file("padding", 0o600, noise(padding))?;
     }
-    add_modules(&mut archive, folders.image()).await?;
+    add_modules(&mut archive, boot_files).await?;
     Ok(archive.to_bytes())
 }
 
@@ -168,13 +178,26 @@ pub fn add_profile_with_words(
     labels: &[(&str, &str)],
     words: &str,
 ) -> Result<()> {
+    let kernel = Folders::find()?.image().join("vmlinuz");
+    add_profile_of(po, name, &kernel, initrd, labels, words)
+}
+
+/// As [`add_profile_with_words`], of this kernel.
+pub(crate) fn add_profile_of(
+    po: &Organizer,
+    name: &str,
+    kernel: &Path,
+    initrd: &[u8],
+    labels: &[(&str, &str)],
+    words: &str,
+) -> Result<()> {
     let folders = Folders::find()?;
     let folder = tempfile::tempdir().context("cannot make a folder")?;
     let path = folder.path().join("initrd.img");
     std::fs::write(&path, initrd).context("cannot write the initrd")?;
     po.add_image(
         name,
-        &folders.image().join("vmlinuz"),
+        kernel,
         &path,
         &format!("console=tty0 panic=10 {BUSY_HOST} {words}"),
     )?;

@@ -40,10 +40,14 @@ pub enum Way {
     Ia32PxeGrub,
     /// UEFI of 32 bits: HTTP boot loads it.
     Ia32HttpGrub,
+    /// 64-bit ARM: UEFI's PXE loads GRUB.
+    Arm64PxeGrub,
+    /// 64-bit ARM: UEFI's HTTP boot loads it.
+    Arm64HttpGrub,
 }
 
 impl Way {
-    /// All of them.
+    /// All of them on x86, whose image is always made.
     pub const ALL: [Self; 12] = [
         Way::BiosIpxe,
         Way::BiosPxeGrub,
@@ -74,6 +78,8 @@ impl Way {
             Way::SecurePxeShim => "secure-pxe-shim",
             Way::Ia32PxeGrub => "ia32-pxe-grub",
             Way::Ia32HttpGrub => "ia32-http-grub",
+            Way::Arm64PxeGrub => "arm64-pxe-grub",
+            Way::Arm64HttpGrub => "arm64-http-grub",
         }
     }
 
@@ -89,15 +95,18 @@ impl Way {
             | Way::UefiHttpsGrub => Firmware::Uefi,
             Way::SecurePxeShim => Firmware::UefiSecure,
             Way::Ia32PxeGrub | Way::Ia32HttpGrub => Firmware::Uefi32,
+            Way::Arm64PxeGrub | Way::Arm64HttpGrub => Firmware::UefiArm64,
         }
     }
 
     /// How the firmware fetches its first loader.
     pub fn network_boot(self) -> NetworkBoot {
         match self {
-            Way::UefiHttpGrub | Way::UefiHttpSnponly | Way::UefiHttpsGrub | Way::Ia32HttpGrub => {
-                NetworkBoot::Http
-            }
+            Way::UefiHttpGrub
+            | Way::UefiHttpSnponly
+            | Way::UefiHttpsGrub
+            | Way::Ia32HttpGrub
+            | Way::Arm64HttpGrub => NetworkBoot::Http,
             _ => NetworkBoot::Pxe,
         }
     }
@@ -163,6 +172,16 @@ impl Way {
                 "client=Http(Efi32)",
                 "name=\"/grub/core-ia32.efi\"",
                 "language=Grub",
+            ],
+            Way::Arm64PxeGrub => &[
+                "client=Pxe(Arm64)",
+                "grub/core-arm64.efi",
+                "language=Grub architecture=aarch64",
+            ],
+            Way::Arm64HttpGrub => &[
+                "client=Http(Arm64)",
+                "name=\"/grub/core-arm64.efi\"",
+                "language=Grub architecture=aarch64",
             ],
         }
     }

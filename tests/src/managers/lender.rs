@@ -170,6 +170,15 @@ impl LeaseManager {
         Ok((field("custody"), field("reason")))
     }
 
+    /// What is on record of a server, as `leaseboot-lm servers show --json` tells it.
+    pub async fn record(&self, server: &str) -> Result<serde_json::Value> {
+        let config = self.config_path();
+        let text = self
+            .run(&["servers", "show", server, "--json", "--config", &config])
+            .await?;
+        serde_json::from_str(&text).with_context(|| format!("no JSON:\n{text}"))
+    }
+
     /// `leaseboot-lm leases log`: what the boots of a lease said on their consoles.
     pub async fn boot_log(&self, lease: &LeaseId) -> Result<String> {
         let arguments = ["leases", "log", lease.as_str(), "--config", &self.config_path()];
