@@ -14,7 +14,6 @@ use crate::erasure::Signer;
 use crate::fleet::Fleet;
 use crate::metrics::Metrics;
 use crate::pki::Authority;
-use crate::power::RackLimiter;
 use crate::store::{Change, DeclareError, KickstartRecord, LeaseRecord, Store, StoreError};
 use crate::tenants::{Enrolment, RateLimiter};
 use leaseboot_protocol::erasure::SignedErasure;
@@ -31,7 +30,7 @@ use tracing::Instrument as _;
 /// How often a lease may be changed by others between reading and writing before that is an error.
 const MOST_COLLISIONS: u32 = 20;
 /// How long to wait when the store fails.
-const STORE_PAUSE: Duration = Duration::from_secs(1);
+pub(super) const STORE_PAUSE: Duration = Duration::from_secs(1);
 /// How long after a search for leases that wait for another server the next one comes.
 const SEARCH_PAUSE: Duration = Duration::from_secs(1);
 /// The loop looks at least this often: clocks are set, and files are changed by hand.
@@ -272,7 +271,7 @@ impl Driver {
     /// Carries out power orders and watches deadlines until `stop` is cancelled. Orders that are under way are dropped then, and found
     /// again at the next start.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
-        let mut queue = PowerQueue::new(RackLimiter::new(self.config.power.rack_limit));
+        let mut queue = PowerQueue::default();
         let mut work = self.store.work();
         // A task of its own: a future that rests between two rounds could hold what a round waits for. It ends with this function.
         let mut follower = JoinSet::new();

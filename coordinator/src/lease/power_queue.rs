@@ -3,9 +3,9 @@
 //! Each try of an order that switches a server on first waits for room in its rack, so a rack bears what it was promised also when
 //! orders fail and are tried again.
 
-use super::driver::{Driver, DriverError, Extras, locked, now};
+use super::driver::{Driver, DriverError, Extras, STORE_PAUSE, now};
 use super::machine::Event;
-use crate::power::{PowerController, PowerError, PowerOrder, RackLimiter};
+use crate::power::{PowerController, PowerError, PowerOrder, RackLimit};
 use crate::store::PowerRow;
 use crate::switch::SwitchAction;
 use leaseboot_protocol::hardware::Firmware;
@@ -13,7 +13,7 @@ use leaseboot_protocol::ids::ServerId;
 use leaseboot_protocol::timestamp::Timestamp;
 use std::collections::{BTreeMap, HashSet};
 use std::error::Error;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::{AbortHandle, JoinSet};
 use tracing::Instrument as _;
@@ -25,10 +25,10 @@ const INVENTORY_PAUSE: Duration = Duration::from_secs(5);
 const RACK_LABEL: &str = "rack";
 
 /// The orders that are under way. Dropping it drops them.
+#[derive(Default)]
 pub(super) struct PowerQueue {
     tasks: JoinSet<Done>,
     running: BTreeMap<ServerId, (i64, AbortHandle)>,
-    racks: Arc<Mutex<RackLimiter>>,
 }
 
 /// An order that came to an end.
@@ -38,14 +38,6 @@ pub(super) struct Done {
 }
 
 impl PowerQueue {
-    pub(super) fn new(racks: RackLimiter) -> Self {
-        Self {
-            tasks: JoinSet::new(),
-            running: BTreeMap::new(),
-            racks: Arc::new(Mutex::new(racks)),
-        }
-    }
-
     /// Starts what is due, not yet under way, and claimed by no other Lease Manager; stops what was replaced. Gives the time of the next
     /// look.
     pub(super) async fn start_due(
@@ -70,9 +62,7 @@ impl PowerQueue {
             }
             let (server, id) = (row.server.clone(), row.id);
             let span = tracing::info_span!("power", %server, lease = row.lease.as_ref().map(tracing::field::display));
-            let task = self
-                .tasks
-                .spawn(carry_out(driver.clone(), self.racks.clone(), row).instrument(span));
+            let task = self.tasks.spawn(carry_out(driver.clone(), row).instrument(span));
             self.running.insert(server, (id, task));
         }
         let renewal = (!self.running.is_empty()).then(|| now + claim / 2);
@@ -133,7 +123,7 @@ fn panicked(error: &tokio::task::JoinError) {
     }
 }
 
-async fn carry_out(driver: Arc<Driver>, racks: Arc<Mutex<RackLimiter>>, row: PowerRow) -> Done {
+async fn carry_out(driver: Arc<Driver>, row: PowerRow) -> Done {
     let PowerRow { server, order, .. } = &row;
     let member = driver.fleet.get(server);
     let outcome = match member.as_ref().map(|member| &member.power) {
@@ -142,18 +132,16 @@ async fn carry_out(driver: Arc<Driver>, racks: Arc<Mutex<RackLimiter>>, row: Pow
             "the server's power cannot be reached as it is declared; the lender's log has the cause"
                 .to_owned(),
         ),
-        Some(Ok(controller)) => try_often(&driver, &racks, controller, &row)
-            .await
-            .map_err(|error| {
-                tracing::error!(%server, %order, error = &error as &dyn Error, "a power order failed");
-                // The controller's address and words are the lender's affair; they stand in its log.
-                match error {
-                    PowerError::Switch { .. } => "the server's port in the lender's network was not set",
-                    _ => "the server's power controller did not carry it out",
-                }
-                .to_owned()
-                    + "; the lender's log has the cause"
-            }),
+        Some(Ok(controller)) => try_often(&driver, controller, &row).await.map_err(|error| {
+            tracing::error!(%server, %order, error = &error as &dyn Error, "a power order failed");
+            // The controller's address and words are the lender's affair; they stand in its log.
+            match error {
+                PowerError::Switch { .. } => "the server's port in the lender's network was not set",
+                _ => "the server's power controller did not carry it out",
+            }
+            .to_owned()
+                + "; the lender's log has the cause"
+        }),
     };
     if outcome.is_ok() {
         tracing::info!(%server, %order, "a power order was carried out");
@@ -162,18 +150,15 @@ async fn carry_out(driver: Arc<Driver>, racks: Arc<Mutex<RackLimiter>>, row: Pow
 }
 
 /// Tries until it is carried out, or the rules say that it is enough.
-async fn try_often(
-    driver: &Driver,
-    racks: &Mutex<RackLimiter>,
-    controller: &PowerController,
-    row: &PowerRow,
-) -> Result<(), PowerError> {
+async fn try_often(driver: &Driver, controller: &PowerController, row: &PowerRow) -> Result<(), PowerError> {
     let PowerRow { server, order, .. } = row;
     let firmware = firmware(driver, server).await;
     let mut failed = 0;
     loop {
-        if order.switches_on() {
-            wait_for_room(driver, racks, server).await;
+        if let Some(limit) = driver.config.power.rack_limit
+            && order.switches_on()
+        {
+            wait_for_room(driver, limit, server).await;
         }
         let Err(error) = carry_out_once(driver, controller, row, firmware).await else {
             return Ok(());
@@ -227,7 +212,7 @@ async fn switch(driver: &Driver, row: &PowerRow, action: SwitchAction) -> Result
     driver.config.switch.run(action, &member.server, holder).await
 }
 
-async fn wait_for_room(driver: &Driver, racks: &Mutex<RackLimiter>, server: &ServerId) {
+async fn wait_for_room(driver: &Driver, limit: RackLimit, server: &ServerId) {
     let member = driver.fleet.get(server);
     let rack = member
         .as_ref()
@@ -235,11 +220,18 @@ async fn wait_for_room(driver: &Driver, racks: &Mutex<RackLimiter>, server: &Ser
     let rack = rack.map_or("", String::as_str);
     loop {
         let at = now();
-        let Err(room_at) = locked(racks).admit(rack, at) else {
-            return;
+        let pause = match driver.store.admit_start(rack, limit, at).await {
+            Ok(Ok(())) => return,
+            Ok(Err(room_at)) => {
+                tracing::info!(%server, rack, "a power order waits until its rack bears another start");
+                room_at.since(at)
+            }
+            Err(error) => {
+                tracing::warn!(%server, rack, error = &error as &dyn Error, "whether a rack bears another start could not be looked up");
+                STORE_PAUSE
+            }
         };
-        tracing::info!(%server, rack, "a power order waits until its rack bears another start");
-        tokio::time::sleep(room_at.since(at)).await;
+        tokio::time::sleep(pause).await;
     }
 }
 

@@ -36,7 +36,7 @@ pub use config::{
 pub use error::{PowerConfigError, PowerError};
 pub use ipmi::IpmiController;
 pub(crate) use program::run_with as run_program;
-pub use rack::{RackLimit, RackLimiter};
+pub use rack::RackLimit;
 pub use redfish::RedfishController;
 pub use rules::PowerRules;
 pub use wake_on_lan::WakeOnLan;

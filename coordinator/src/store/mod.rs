@@ -35,6 +35,7 @@ mod notices;
 mod pages;
 mod postgres;
 mod power;
+mod racks;
 mod servers;
 mod several;
 mod sqlite;

@@ -79,7 +79,7 @@ impl Scratch {
         }
     }
 
-    async fn reopen(&mut self) {
+    pub(super) async fn reopen(&mut self) {
         self.store.close().await;
         self.store = Store::open(&self.place).await.unwrap();
     }
