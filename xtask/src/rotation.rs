@@ -28,7 +28,7 @@ const WHOLE: [&str; 1] = [ARM64];
 /// The scenarios on 64-bit ARM.
 pub(crate) const ARM64: &str = "arm64";
 /// Into how many parts they are divided.
-const PARTS: usize = 5;
+const PARTS: usize = 6;
 
 /// The tests of the rotating files, as they fall to this run and to others.
 #[derive(Debug, Default, PartialEq, Eq)]
