@@ -51,6 +51,25 @@ pub fn first_byte_left(disk: &Path) -> Result<Option<u64>> {
 
 /// Whether these bytes lie on the disk, within its blocks as they are.
 pub fn holds(disk: &Path, wanted: &[u8]) -> Result<bool> {
+    place_of(disk, wanted).map(|place| place.is_some())
+}
+
+/// Changes one bit in the middle of these bytes, where they lie on the disk first.
+///
+/// # Errors
+/// Also when they do not lie there.
+pub fn change(disk: &Path, wanted: &[u8]) -> Result<()> {
+    let failed = || format!("cannot change {}", disk.display());
+    let place = place_of(disk, wanted)?
+        .with_context(|| format!("the bytes to change are not on {}", disk.display()))?;
+    let middle = wanted.len() / 2;
+    let file = OpenOptions::new().write(true).open(disk).with_context(failed)?;
+    file.write_all_at(&[wanted[middle] ^ 1], place + middle as u64)
+        .with_context(failed)
+}
+
+/// Where these bytes begin on the disk first.
+fn place_of(disk: &Path, wanted: &[u8]) -> Result<Option<u64>> {
     let failed = || format!("cannot search {}", disk.display());
     let file = File::open(disk).with_context(failed)?;
     let size = file.metadata().with_context(failed)?.len();
@@ -63,11 +82,11 @@ pub fn holds(disk: &Path, wanted: &[u8]) -> Result<bool> {
             .min(buffer.len());
         file.read_exact_at(&mut buffer[..length], at)
             .with_context(failed)?;
-        if finder.find(&buffer[..length]).is_some() {
-            return Ok(true);
+        if let Some(within) = finder.find(&buffer[..length]) {
+            return Ok(Some(at + within as u64));
         }
     }
-    Ok(false)
+    Ok(None)
 }
 
 #[cfg(test)]

@@ -20,6 +20,8 @@ const ORDERED: Duration = Duration::from_secs(60);
 const LEAVING: &str = "Starting new kernel";
 /// What the wrapper says when it has removed what was staged.
 const REMOVED: &str = "bytes of the disk virtio-LAB0001 are zeros again";
+/// What the script says when the digests that it pins are not those of the files.
+const REFUSED: &str = "what was staged could not be entered";
 
 /// Lets the first boot hang, and waits until the second has staged everything.
 async fn hang_once(lab: &Lab, borrowing: &mut Borrowing) -> Result<History> {
@@ -117,6 +119,27 @@ async fn uefi_enters_the_image_from_its_disk_too() -> Result<()> {
             Ok(())
         })
         .await
+}
+
+/// Somebody reaches the disk between the staging and the start. What he left is not run; the boot after that enters the image by kexec.
+#[tokio::test]
+async fn what_was_changed_on_the_disk_is_not_entered() -> Result<()> {
+    let plan = Plan::named("second-way-changed").tiny().deadline("chained", 45);
+    plan.run(async |lab| {
+        let mut borrowing = lab.borrow(TINY)?;
+        hang_once(lab, &mut borrowing).await?;
+        let initrd = std::fs::read(lab.po.image(TINY).join("initrd.img"))?;
+        residue::change(&lab.machine().disk_files()[0], &initrd[initrd.len() / 2..][..48])?;
+        let serial = lab.machine().serial();
+        borrowing.during(serial.wait_for(REFUSED, CHAIN)).await?;
+        assert!(
+            !serial.tail(usize::MAX).contains(SEEN),
+            "the changed image was entered"
+        );
+        borrowing.during(serial.wait_for(SEEN, CHAIN * 2)).await?;
+        Ok(())
+    })
+    .await
 }
 
 #[tokio::test]
