@@ -10,7 +10,7 @@ use leaseboot_tests::events::Tenant;
 use leaseboot_tests::folders::Folders;
 use leaseboot_tests::lab::{CHAIN, Plan};
 use leaseboot_tests::machine::Firmware;
-use leaseboot_tests::servers::Server;
+use leaseboot_tests::servers::{Server, VIRTIO_FUNCTIONS};
 use leaseboot_tests::tiny_image::{SEEN, TINY};
 use leaseboot_tests::ways::Way;
 use std::time::Duration;
@@ -55,11 +55,13 @@ async fn arm64_loads_grub_by_http() -> Result<()> {
     Way::Arm64HttpGrub.reach().await
 }
 
-/// The whole way of a lease: tunnel, the enterprise's kernel and initrd through it, and on by way of the disk, without a try of kexec.
+/// The whole way of a lease: stage 1 with the drivers of the hardware on record, tunnel, the enterprise's kernel and initrd through it, and on by way of the disk, without a try of kexec.
 #[tokio::test]
 async fn arm64_enters_the_enterprises_kernel_by_way_of_its_disk() -> Result<()> {
+    let mut server = server();
+    server.functions = VIRTIO_FUNCTIONS.into();
     let plan = Plan::named("arm64-lease")
-        .servers(vec![server()])
+        .servers(vec![server])
         .without_installer();
     plan.run(async |lab| {
         arm64::add_tiny(&lab.po).await?;

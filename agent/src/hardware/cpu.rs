@@ -1,10 +1,42 @@
-//! Processors, from `/proc/cpuinfo` (proc(5)). Kernels for ARM say less in it: no topology, and of the model the maker's and the part's number.
+//! Processors, from `/proc/cpuinfo` (proc(5)). Kernels for ARM say less in it: of the model the maker's and the part's number, and nothing of the topology,
+//! which is in sysfs (kernel document ABI/stable/sysfs-devices-system-cpu).
 
+use super::text;
 use leaseboot_protocol::hardware::Cpu;
 use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+/// Reads what the trees below `root` tell.
+pub(super) fn read(root: &Path) -> Cpu {
+    let cpuinfo = text(&root.join("proc/cpuinfo"));
+    let mut cpu = parse(&cpuinfo);
+    if !cpuinfo.contains("physical id")
+        && let Some((sockets, cores)) = topology(&root.join("sys/devices/system/cpu"))
+    {
+        (cpu.sockets, cpu.cores) = (sockets, cores);
+    }
+    cpu
+}
+
+/// Sockets and cores of the processors that are in use; `None` where a kernel does not tell.
+fn topology(folder: &Path) -> Option<(u32, u32)> {
+    let (mut sockets, mut cores) = (BTreeSet::new(), BTreeSet::new());
+    for entry in fs::read_dir(folder).ok()?.flatten() {
+        let of = |name: &str| text(&entry.path().join("topology").join(name));
+        let (socket, core) = (of("physical_package_id"), of("core_id"));
+        // Folders such as `cpufreq` have none, and -1 is no word.
+        if socket.parse::<u32>().is_ok() && !core.is_empty() {
+            sockets.insert(socket.clone());
+            cores.insert((socket, core));
+        }
+    }
+    let count = |set: usize| u32::try_from(set).ok().filter(|count| *count > 0);
+    Some((count(sockets.len())?, count(cores.len())?))
+}
 
 /// Reads the whole file's text.
-pub(super) fn parse(cpuinfo: &str) -> Cpu {
+fn parse(cpuinfo: &str) -> Cpu {
     let mut cpu = Cpu::default();
     let (mut sockets, mut cores) = (BTreeSet::new(), BTreeSet::new());
     for processor in cpuinfo.split("\n\n") {
@@ -74,6 +106,27 @@ mod tests {
         assert_eq!(cpu.model, "maker 0x41, part 0xd08");
         assert_eq!(cpu.flags, ["fp", "asimd", "crc32"]);
         assert_eq!((cpu.sockets, cpu.cores, cpu.threads), (1, 1, 1));
+    }
+
+    #[test]
+    fn topology_that_is_not_in_the_text_is_in_sysfs() {
+        let root = tempfile::tempdir().unwrap();
+        let write = |path: &str, content: &str| {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, content).unwrap();
+        };
+        let processor = |number: u32| format!("processor\t: {number}\nCPU part\t: 0xd08\n\n");
+        write("proc/cpuinfo", &(0..4).map(processor).collect::<String>());
+        assert_eq!((read(root.path()).sockets, read(root.path()).cores), (1, 4));
+        for (number, socket, core) in [(0, 36, 0), (1, 36, 0), (2, 36, 1), (3, 3180, 0)] {
+            let folder = format!("sys/devices/system/cpu/cpu{number}/topology");
+            write(&format!("{folder}/physical_package_id"), &format!("{socket}\n"));
+            write(&format!("{folder}/core_id"), &format!("{core}\n"));
+        }
+        write("sys/devices/system/cpu/cpufreq/boost", "1\n");
+        let cpu = read(root.path());
+        assert_eq!((cpu.sockets, cpu.cores, cpu.threads), (2, 3, 4));
     }
 
     #[test]

@@ -18,7 +18,7 @@ pub(crate) fn report(root: &Path) -> HardwareReport {
         architecture: nix::sys::utsname::uname()
             .map(|names| names.machine().to_string_lossy().into_owned())
             .unwrap_or_default(),
-        cpu: cpu::parse(&text(&root.join("proc/cpuinfo"))),
+        cpu: cpu::read(root),
         memory_bytes: memory_bytes(&text(&root.join("proc/meminfo"))),
         // The file is there with any kernel that knows SMBIOS, unlike the entries of dmi-sysfs, which need a module.
         memory_modules: memory::parse(
