@@ -43,10 +43,12 @@ impl Deed {
 
     /// A deed of whoever runs this command.
     pub fn of_operator(action: impl Into<String>) -> Self {
-        let name = ["SUDO_USER", "USER", "LOGNAME"]
-            .into_iter()
-            .find_map(|variable| std::env::var(variable).ok().filter(|name| !name.is_empty()));
-        let name = name.unwrap_or_else(|| "without a name".to_owned());
+        Self::of_named_operator(&operator_name(), action)
+    }
+
+    /// A deed of an operator who runs a command elsewhere.
+    pub fn of_named_operator(name: &str, action: impl Into<String>) -> Self {
+        let name: String = name.chars().filter(|c| !c.is_control()).take(64).collect();
         Self::of(format!("operator {name}"), action)
     }
 
@@ -74,6 +76,14 @@ impl Deed {
         self.detail = detail.into();
         self
     }
+}
+
+/// Whoever runs this command.
+pub fn operator_name() -> String {
+    let name = ["SUDO_USER", "USER", "LOGNAME"]
+        .into_iter()
+        .find_map(|variable| std::env::var(variable).ok().filter(|name| !name.is_empty()));
+    name.unwrap_or_else(|| "without a name".to_owned())
 }
 
 /// The end of the log.

@@ -18,6 +18,7 @@
 //! | [`switch`] | a program of the lender that puts a server's port into its tenant's network |
 //! | [`tenants`] | who may borrow, and how much |
 //! | [`audit`] | who did what, in a chain of digests |
+//! | [`console`] | the lender's terminals on servers in rescue mode |
 //! | [`commands`] | the command line
 
 pub mod api;
@@ -25,6 +26,7 @@ pub mod audit;
 pub mod boot;
 pub mod commands;
 pub mod config;
+pub mod console;
 mod datagrams;
 pub mod dhcp;
 pub mod erasure;

@@ -2,7 +2,7 @@
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use leaseboot_lm::commands::{
-    audit, backup, init, leases, merge, serve, servers, shell, status, tenant, verify_erasure, watch,
+    audit, backup, console, init, leases, merge, serve, servers, shell, status, tenant, verify_erasure, watch,
 };
 use leaseboot_lm::logs::{self, LogFormat};
 use std::process::ExitCode;
@@ -31,6 +31,7 @@ enum Command {
     Servers(servers::Servers),
     #[command(subcommand)]
     Leases(leases::Leases),
+    Console(console::Console),
     Watch(watch::Watch),
     Merge(merge::Merge),
     Audit(audit::Audit),
@@ -69,6 +70,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Leases(leases) => runtime()?.block_on(leases::run(&leases)),
         Command::Merge(merge) => runtime()?.block_on(merge::run(&merge)),
         Command::Audit(audit) => runtime()?.block_on(audit::run(&audit)),
+        Command::Console(console) => runtime()?.block_on(console::run(&console)),
         Command::Watch(watch) => runtime()?.block_on(watch::run(&watch)),
         Command::Completions(completions) => {
             shell::completions(&completions, CommandLine::command());

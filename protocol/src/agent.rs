@@ -90,6 +90,8 @@ pub enum Task {
     Install(Box<InstallTask>),
     /// The lease is over: erase every disk, report it by `PUT /v1/agent/erasure`, and power off.
     Wipe(WipeTask),
+    /// Stay in rescue mode on a server that serves no lease; power off when the order is withdrawn. Older agents power off at once.
+    Rescue,
     /// The hardware report was all; power off.
     PowerOff,
     /// A task that this version does not know; report it and power off.
@@ -117,6 +119,9 @@ pub struct InstallTask {
     /// The way into the enterprise's kernel. Older LMs know kexec only.
     #[serde(default)]
     pub handover: Handover,
+    /// Whether to stay in rescue mode once the tunnel is up. Older LMs know no such thing.
+    #[serde(default)]
+    pub stay: bool,
 }
 
 /// The public half of the key that the agent made for this boot.
@@ -197,6 +202,8 @@ pub enum Directive {
     Continue,
     /// The lease is over: power off.
     PowerOff,
+    /// Go on, but stay in rescue mode before handing over. Older agents go on.
+    Stay,
     /// A directive that this version does not know: go on.
     #[serde(other)]
     Unknown,

@@ -107,6 +107,8 @@ pub enum Step {
     Image,
     /// The written system becomes a member: its partition grown, the tunnel left in it, and the disk made bootable.
     Member,
+    /// Rescue mode: the agent stays, on the tenant's or the lender's word.
+    Rescue,
     /// Loading the second kernel and entering it.
     Kexec,
     /// Stage 2: network and tunnel are up again, the installer's own init follows.
@@ -135,6 +137,7 @@ impl fmt::Display for Step {
             Step::Stage => "staging",
             Step::Image => "disk image",
             Step::Member => "member",
+            Step::Rescue => "rescue mode",
             Step::Kexec => "kexec",
             Step::Wrapper => "stage 2",
             Step::Erase => "erase",

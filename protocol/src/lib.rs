@@ -12,12 +12,14 @@
 //! | [`agent`] | agent | LM, TLS and a boot token |
 //! | [`gateway`] | agent, member | PO, plain HTTP inside the tunnel |
 //! | [`handover`] | agent | LM, when it hands over by way of the disk |
+//! | [`rescue`], [`console`] | agent | LM and PO, when it stays in rescue mode |
 //! | [`stage2`] | agent | the wrapper that it becomes after kexec |
 
 pub mod agent;
 pub mod architecture;
 pub mod archive;
 pub mod boot_log;
+pub mod console;
 pub mod digest;
 pub mod disk_image;
 pub mod drivers;
@@ -37,6 +39,7 @@ pub mod network;
 #[cfg(feature = "texts")]
 pub mod preseed;
 pub mod requirements;
+pub mod rescue;
 pub mod secret;
 pub mod settings;
 pub mod stage2;

@@ -166,7 +166,9 @@ async fn serve(stream: TcpStream, from: SocketAddr, seat: Arc<Seat>, tls: TlsAcc
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME)
         .max_buf_size(READ_AHEAD)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+        // What becomes a console is the console's from then on: it has bounds of its own.
+        .with_upgrades();
     if let Err(error) = connection.await {
         tracing::debug!(%from, %error, "a connection to the API broke");
     }

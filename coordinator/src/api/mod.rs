@@ -10,6 +10,7 @@
 //! | `events` | what happens to a lease, by long poll and as a stream |
 //! | `enrolment` | the route by which a tenant becomes known |
 //! | `agents` | the routes of `leaseboot_protocol::agent` |
+//! | `rescue` | rescue mode: who stays, and the consoles that agents open |
 //! | `idempotency` | what is sent twice is carried out once |
 //! | `problem` | what an error looks like outside, and what stays inside |
 //! | `kinds` | the kinds of errors, explained |
@@ -31,6 +32,7 @@ mod kinds;
 mod leases;
 mod listener;
 mod problem;
+mod rescue;
 
 pub use listener::{Api, ApiError, Peer};
 
@@ -58,6 +60,7 @@ fn routes() -> Routes {
         .merge(leases::routes())
         .merge(events::routes())
         .merge(agents::routes())
+        .merge(rescue::routes())
         .merge(enrolment::routes())
         .merge(description::routes())
 }

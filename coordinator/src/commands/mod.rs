@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod backup;
+pub mod console;
 pub mod init;
 pub mod leases;
 pub mod merge;

@@ -5,6 +5,7 @@ use super::ConfigPath;
 use crate::api::{self, Api};
 use crate::boot::{BootFiles, BootHttp, BootService};
 use crate::config::Config;
+use crate::console::{self, SocketError};
 use crate::dhcp::{self, DhcpService, DhcpSettings};
 use crate::erasure::Signer;
 use crate::lease::Driver;
@@ -17,6 +18,7 @@ use anyhow::{Context as _, anyhow, bail};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tokio::net::UnixListener;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
@@ -43,6 +45,7 @@ struct Services {
     http: BootHttp,
     api: Api,
     metrics: MetricsService,
+    console: Option<UnixListener>,
 }
 
 /// Runs until SIGTERM or SIGINT.
@@ -80,8 +83,9 @@ fn early_end(ended: Result<Ended, tokio::task::JoinError>) -> anyhow::Error {
     }
 }
 
-async fn prepare(config: Config, boot_files: Option<&Path>) -> anyhow::Result<Services> {
-    let Some(files) = boot_files.or(config.boot_files.as_deref()) else {
+async fn prepare(mut config: Config, boot_files: Option<&Path>) -> anyhow::Result<Services> {
+    config.boot_files = boot_files.map(Path::to_owned).or(config.boot_files);
+    let Some(files) = config.boot_files.as_deref() else {
         bail!(
             "no boot files: name the folder that `cargo xtask image` wrote with --boot-files, or as boot_files in {}",
             config.path.display()
@@ -96,6 +100,7 @@ async fn prepare(config: Config, boot_files: Option<&Path>) -> anyhow::Result<Se
     let (wire, dhcp) = (config.wire.clone(), config.dhcp.clone());
     let (listen, metrics) = (config.api_listen, config.metrics_listen);
     let signer = Signer::load(&config.identity.erasure_key)?;
+    let console = operators(&config).await?;
     let driver = Driver::new(config, store, ca_pem, signer).await?;
     let address = wire.address.addr();
     let boot = BootService::new(files, driver.clone(), SocketAddr::from((address, BOOT_HTTP_PORT)))?;
@@ -122,9 +127,22 @@ async fn prepare(config: Config, boot_files: Option<&Path>) -> anyhow::Result<Se
             .context(holder("tcp", BOOT_HTTP_PORT))?,
         api: Api::bind(listen, tls).await?,
         metrics: MetricsService::bind(metrics).await?,
+        console,
         driver,
         boot,
     })
+}
+
+/// The socket of consoles. A Lease Manager whose folder is read-only lends servers all the same.
+async fn operators(config: &Config) -> anyhow::Result<Option<UnixListener>> {
+    match console::bind(super::console::socket(config)).await {
+        Ok(listener) => Ok(Some(listener)),
+        Err(taken @ SocketError::Taken(_)) => Err(taken.into()),
+        Err(error) => {
+            tracing::warn!(error = &error as &dyn std::error::Error, "there will be no consoles");
+            Ok(None)
+        }
+    }
 }
 
 fn holder(protocol: &str, port: u16) -> String {
@@ -156,6 +174,7 @@ fn start(services: Services, stop: &CancellationToken) -> JoinSet<Ended> {
         http,
         api,
         metrics,
+        console,
     } = services;
     let mut tasks = JoinSet::new();
     let (token, directory) = (stop.clone(), driver.clone());
@@ -183,6 +202,13 @@ fn start(services: Services, stop: &CancellationToken) -> JoinSet<Ended> {
         metrics.run(watched, token).await;
         ("metrics", Ok(()))
     });
+    if let Some(listener) = console {
+        let (token, lm) = (stop.clone(), driver.clone());
+        tasks.spawn(async move {
+            let served = console::run(listener, lm, token).await;
+            ("consoles", served.map_err(Into::into))
+        });
+    }
     let token = stop.clone();
     tasks.spawn(async move {
         driver.run(token).await;

@@ -92,6 +92,17 @@ pub enum Servers {
         #[command(flatten)]
         config: ConfigPath,
     },
+    /// Has a server's agent stay in rescue mode, so that a console can be opened; a server without a lease is booted for it
+    Rescue {
+        /// The server
+        name: ServerId,
+        /// Withdraw the order: the agent goes on
+        #[arg(long, visible_alias = "resume")]
+        off: bool,
+        /// Where the configuration is
+        #[command(flatten)]
+        config: ConfigPath,
+    },
     /// Says that a quarantined server's disks were erased and nothing is wrong with it
     Erased {
         /// The server
@@ -177,6 +188,7 @@ async fn carry_out(servers: &Servers, config: &Config, store: &Store) -> anyhow:
             name, switch, reason, ..
         } => change::maintenance(store, name, *switch, reason).await,
         Servers::Retire { name, undo, .. } => change::retire(store, name, *undo).await,
+        Servers::Rescue { name, off, .. } => change::rescue(config, store, name, *off).await,
         Servers::Erased { name, .. } => change::erased(store, name).await,
     }
 }
@@ -200,6 +212,8 @@ impl Servers {
                 name, undo: false, ..
             } => on("retire".to_owned(), name),
             Servers::Retire { name, undo: true, .. } => on("bring back".to_owned(), name),
+            Servers::Rescue { name, off: false, .. } => on("order rescue mode".to_owned(), name),
+            Servers::Rescue { name, off: true, .. } => on("withdraw rescue mode".to_owned(), name),
             Servers::Erased { name, .. } => on("call it erased".to_owned(), name),
         }
     }
@@ -213,6 +227,7 @@ impl Servers {
             | Servers::Accept { config, .. }
             | Servers::Maintenance { config, .. }
             | Servers::Retire { config, .. }
+            | Servers::Rescue { config, .. }
             | Servers::Erased { config, .. } => &config.config,
             Servers::Label { config, .. } => config,
         }

@@ -5,7 +5,7 @@
 
 use super::driver::Extras;
 use super::driver::{Driver, DriverError, locked, now};
-use super::{Event, tokens};
+use super::{Event, rescue, tokens};
 use crate::erasure;
 use crate::fleet::Member;
 use crate::seldom::Seldom;
@@ -105,6 +105,7 @@ impl Driver {
         };
         let task = match &ticket.lease {
             Some(lease) => self.task(lease, &server, hello, unfit).await?,
+            None if self.rescues(&server).await? => Task::Rescue,
             None => Task::PowerOff,
         };
         if ticket.lease.is_none() {
@@ -192,6 +193,7 @@ impl Driver {
             disk: kickstart.disk,
             lender_command_line: crate::merge::console_words(server.console.as_ref()),
             handover: boot.handover,
+            stay: self.stays(id, &server.name).await?.is_some(),
         })))
     }
 
@@ -279,7 +281,7 @@ impl Driver {
         !pausing
     }
 
-    async fn session(&self, token: &str, from: IpAddr) -> Result<SessionRecord, AgentError> {
+    pub(super) async fn session(&self, token: &str, from: IpAddr) -> Result<SessionRecord, AgentError> {
         let session = self.store.session(&tokens::digest(token)).await?;
         session
             .filter(|session| session.address == from)
@@ -331,11 +333,13 @@ impl Driver {
             tracing::info!(mac = %session.mac, ?reports, "reports of a boot without lease");
             return Ok(Directive::Continue);
         };
-        let events: Vec<_> = reports.into_iter().map(Event::Reported).collect();
-        let lease = self.apply(&lease, &events).await?;
-        Ok(match lease.lease.phase.keeps_agent() {
-            true => Directive::Continue,
-            false => Directive::PowerOff,
+        let server = self.lease(&lease).await?.lease.server;
+        let stays = self.stays(&lease, &server).await?;
+        let lease = self.apply(&lease, &rescue::events(reports, stays)).await?;
+        Ok(match (lease.lease.phase.keeps_agent(), stays) {
+            (false, _) => Directive::PowerOff,
+            (true, Some(_)) => Directive::Stay,
+            (true, None) => Directive::Continue,
         })
     }
 

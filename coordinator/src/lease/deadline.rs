@@ -35,6 +35,8 @@ pub struct Deadlines {
     pub wiping: NonZeroU32,
     /// For another server to come free, after one has failed.
     pub moving: NonZeroU32,
+    /// For which an order to stay in rescue mode is good.
+    pub rescue: NonZeroU32,
 }
 
 const fn seconds(count: u32) -> NonZeroU32 {
@@ -55,6 +57,7 @@ impl Default for Deadlines {
             returning: seconds(300),
             wiping: seconds(3600),
             moving: seconds(900),
+            rescue: seconds(4 * 3600),
         }
     }
 }

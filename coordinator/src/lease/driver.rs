@@ -16,6 +16,7 @@ use crate::metrics::Metrics;
 use crate::pki::Authority;
 use crate::store::{Change, DeclareError, KickstartRecord, LeaseRecord, Store, StoreError};
 use crate::tenants::{Enrolment, RateLimiter};
+use leaseboot_console::calls::Calls;
 use leaseboot_protocol::erasure::SignedErasure;
 use leaseboot_protocol::ids::{LeaseId, ServerId};
 use leaseboot_protocol::lease::LeaseState;
@@ -56,6 +57,8 @@ pub struct Driver {
     pub(super) wrong_tokens: Mutex<HashMap<ServerId, Instant>>,
     /// Servers that requests under way are about to take.
     pub(super) reserved: Reserved,
+    /// Consoles that an operator here waits for.
+    pub(super) consoles: Calls,
     /// When servers may be looked for again for leases that wait for one.
     next_search: Mutex<Timestamp>,
 }
@@ -153,6 +156,7 @@ impl Driver {
             sites: Mutex::default(),
             wrong_tokens: Mutex::default(),
             reserved: Reserved::default(),
+            consoles: Calls::default(),
             next_search: Mutex::new(Timestamp(0)),
         }))
     }

@@ -198,6 +198,8 @@ pub enum Event {
     Staged(StagedFiles),
     /// A report of agent or wrapper.
     Reported(Report),
+    /// The agent stays in rescue mode, on an order that ends then.
+    Rescued(Timestamp),
     /// Somebody spoke for the server without the right token.
     WrongToken(String),
     /// The server is not what the settings were merged for.

@@ -170,7 +170,7 @@ impl Driver {
         Ok(self.view(lease).await?)
     }
 
-    async fn own(&self, tenant: &TenantId, id: &LeaseId) -> Result<LeaseRecord, OrderError> {
+    pub(super) async fn own(&self, tenant: &TenantId, id: &LeaseId) -> Result<LeaseRecord, OrderError> {
         self.still_known(tenant).await?;
         let lease = self.store.lease(id).await?;
         lease

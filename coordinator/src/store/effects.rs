@@ -2,7 +2,7 @@
 //! server's custody.
 
 use super::leases::LeaseRecord;
-use super::{StoreError, Tx, audit, column, failed, handovers, power, to_json, tokens};
+use super::{StoreError, Tx, audit, column, failed, handovers, power, rescues, to_json, tokens};
 use crate::audit::Deed;
 use crate::lease::{Effect, Release};
 use leaseboot_protocol::ids::{LeaseId, ServerId};
@@ -109,5 +109,9 @@ async fn let_go(
     .execute(&mut **tx)
     .await
     .map_err(failed("let a server go"))?;
-    Ok(())
+    match release {
+        Release::Untouched => Ok(()),
+        Release::Erased => rescues::clear(tx, server).await,
+        Release::Quarantined(_) => rescues::left(tx, server, &lease.id).await,
+    }
 }

@@ -9,7 +9,8 @@
 //!
 //! Tables (`coordinator/migrations/`): `servers`, `leases`, `events`, `kickstarts`, `boot_tokens`, `sessions`, `power_orders`,
 //! `strangers`, `erasures`, `tenants`, `tenant_certificates`, `invitations`, `audit`, `audit_head`,
-//! `idempotency_keys`, `handovers`, `boot_logs`. The text that a server is given stands in `kickstarts.merged`; no digest of it is kept, so a text that is
+//! `idempotency_keys`, `handovers`, `boot_logs`, `server_rescues`,
+//! `lease_rescues`, `console_calls`, `remains`. The text that a server is given stands in `kickstarts.merged`; no digest of it is kept, so a text that is
 //! changed by hand is served as it is and refused by the agent, whose digest comes from the enterprise.
 //!
 //! **To add a table**: a pair of migrations `migrations/{sqlite,postgres}/NNNN_subject.sql`, and a file here with its statements.
@@ -36,6 +37,7 @@ mod pages;
 mod postgres;
 mod power;
 mod racks;
+mod rescues;
 mod servers;
 mod several;
 mod sqlite;
@@ -54,6 +56,7 @@ pub use kickstarts::KickstartRecord;
 pub use leases::{Change, LeaseRecord, NewLease, Taken};
 pub use location::{Location, LocationError, PasswordError, PostgresLocation};
 pub use power::PowerRow;
+pub use rescues::{Remains, TenantsWord};
 pub use servers::{Custody, ServerRecord, StrangerRecord};
 pub use tenants::{NewInvitation, Redemption, TenantRecord};
 pub use tokens::{BootTicket, DriverSet, NewBootToken, Redeemed, SessionRecord};

@@ -1,6 +1,6 @@
 //! The servers' custody and what they are made of.
 
-use super::{Store, StoreError, column, content, failed, from_json, timestamp, to_json};
+use super::{Store, StoreError, column, content, failed, from_json, rescues, timestamp, to_json};
 use leaseboot_protocol::hardware::HardwareReport;
 use leaseboot_protocol::ids::{LeaseId, ServerId};
 use leaseboot_protocol::network::MacAddress;
@@ -200,14 +200,24 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn set_free(&self, name: &ServerId, reason: &str, now: Timestamp) -> Result<bool, StoreError> {
-        let statement = sqlx::query(
+        let attempted = "set a server free";
+        let mut tx = self.write(attempted).await?;
+        let freed = sqlx::query(
             "UPDATE servers SET custody = 'free', reason = $1, since = $2, lease = NULL, inventory_boots = 0, inventory_deadline = NULL
              WHERE name = $3 AND custody IN ('held', 'quarantined')",
         )
         .bind(reason)
         .bind(column(now))
-        .bind(name.as_str());
-        Ok(self.execute("set a server free", statement).await? == 1)
+        .bind(name.as_str())
+        .execute(&mut *tx)
+        .await
+        .map_err(failed(attempted))?;
+        let freed = freed.rows_affected() == 1;
+        if freed {
+            rescues::clear(&mut tx, name).await?;
+        }
+        tx.commit().await.map_err(failed(attempted))?;
+        Ok(freed)
     }
 
     /// Takes a free server out of service.

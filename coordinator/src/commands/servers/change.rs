@@ -1,6 +1,7 @@
 //! Commands that change the fleet. Each says what it did, and writes it into the server's history.
 
 use super::{Approve, Switch, find};
+use crate::commands::console;
 use crate::config::{Config, Server};
 use crate::fleet::{self, Approval};
 use crate::lease::driver::now;
@@ -9,6 +10,7 @@ use anyhow::{Context as _, bail};
 use leaseboot_protocol::ids::ServerId;
 use leaseboot_protocol::labels;
 use std::path::Path;
+use std::time::Duration;
 
 pub(super) async fn import(config: &Config, store: &Store, file: &Path) -> anyhow::Result<()> {
     let servers = config.read_servers(file)?;
@@ -162,6 +164,35 @@ pub(super) async fn retire(store: &Store, name: &ServerId, undo: bool) -> anyhow
             store.add_history(name, "retired", now()).await?;
             println!("{name} is retired");
         }
+    }
+    Ok(())
+}
+
+pub(super) async fn rescue(config: &Config, store: &Store, name: &ServerId, off: bool) -> anyhow::Result<()> {
+    let server = find(store, name).await?;
+    if off {
+        let there_was = store.withdraw_rescue(name).await?;
+        if there_was {
+            store.add_history(name, "out of rescue mode", now()).await?;
+        }
+        println!("{name}: its agent is not to stay{}", if there_was { " any more" } else { "" });
+        return Ok(());
+    }
+    if server.retired.is_some() {
+        bail!("the server {name} is retired: `leaseboot-lm servers retire {name} --undo` first");
+    }
+    let at = now();
+    let until = at + Duration::from_secs(config.rules.deadlines.rescue.get().into());
+    let lent = server.custody == Custody::Lent;
+    store.order_rescue(name, lent, at, until).await?;
+    store.add_history(name, "its agent is to stay in rescue mode", at).await?;
+    // A Lease Manager that does not hear it looks by itself in half a minute.
+    if let Ok(client) = console::client(&console::socket(config)) {
+        let _ = client.get("http://lm/v1/look").send().await;
+    }
+    match lent {
+        true => println!("{name}: its agent stays before it hands over; its lease goes on, and its tenant is told"),
+        false => println!("{name} is booted, and its agent stays: `leaseboot-lm console {name}`"),
     }
     Ok(())
 }

@@ -33,6 +33,7 @@ impl Transition<'_> {
             Event::AgentKey(key) => self.agent_key(key),
             Event::Staged(files) => self.staged(files),
             Event::Reported(report) => Ok(self.reported(report)),
+            Event::Rescued(until) => Ok(self.rescued(until)),
             Event::WrongToken(error) => Ok(self.wrong_token(error)),
             Event::Unfit(why) => Ok(self.unfit(&why)),
             Event::MemberRegistered => self.member_registered(),
@@ -169,6 +170,15 @@ impl Transition<'_> {
             }
             _ => self.unchanged(recorded),
         }
+    }
+
+    /// Nothing is awaited of an agent that stays, until its order ends. Only a boot can be held up so, and never for longer than the order says.
+    fn rescued(mut self, until: Timestamp) -> Step {
+        if self.lease.phase.boot().is_some() && self.lease.deadline.is_some_and(|deadline| deadline < until) {
+            self.lease.deadline = Some(until);
+            self.lease.reason = "the agent stays in rescue mode, as it was ordered to".to_owned();
+        }
+        self.unchanged(Vec::new())
     }
 
     /// Somebody may be guessing, so it is written down; it moves nothing, or anybody on the wire could end a
