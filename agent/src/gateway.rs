@@ -4,10 +4,14 @@ use crate::http::{self, HttpError};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
+use hyper::upgrade::Upgraded;
 use hyper::{Method, Request, Response, header};
+use hyper_util::rt::TokioIo;
 use leaseboot_protocol::boot_log::LogLines;
+use leaseboot_protocol::console::{CallId, UPGRADE};
 use leaseboot_protocol::gateway::{MemberHello, MemberKey, MemberSettings, SealedValues, SessionManifest};
 use leaseboot_protocol::network::WireguardPublicKey;
+use leaseboot_protocol::rescue::RescueWord;
 use serde::de::DeserializeOwned;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -108,6 +112,29 @@ impl Gateway {
         http::body(response, MESSAGE_LIMIT)
             .await
             .map(|_| ())
+            .map_err(|source| self.failure(what, source))
+    }
+
+    /// Whether the enterprise wants the agent to stay in rescue mode, and who waits for a console.
+    pub(crate) async fn rescue(&self) -> Result<RescueWord, GatewayError> {
+        self.ask("ask about rescue mode", Method::GET, "/v1/rescue", Bytes::new())
+            .await
+    }
+
+    /// Opens the console that somebody in the enterprise waits for.
+    pub(crate) async fn console(&self, call: &CallId) -> Result<TokioIo<Upgraded>, GatewayError> {
+        let what = "open a console";
+        let stream = self.connect().await?;
+        let request = Request::builder()
+            .method(Method::GET)
+            .uri(format!("/v1/console/{call}"))
+            .header(header::HOST, self.service.to_string())
+            .header(header::CONNECTION, "upgrade")
+            .header(header::UPGRADE, UPGRADE)
+            .body(Full::new(Bytes::new()))
+            .expect("a path of hexadecimal digits");
+        http::upgrade(stream, request)
+            .await
             .map_err(|source| self.failure(what, source))
     }
 

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
+use hyper::upgrade::Upgraded;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use std::time::Duration;
@@ -58,6 +59,30 @@ where
     let status = response.status();
     if status.is_success() {
         return Ok(response);
+    }
+    let message = body(response, 4096).await.unwrap_or_default();
+    Err(HttpError::Status {
+        status,
+        message: String::from_utf8_lossy(&message).into_owned(),
+    })
+}
+
+/// Sends a request for another protocol, and gives the connection once the other side has changed to it.
+pub(crate) async fn upgrade<S>(
+    stream: S,
+    request: Request<Full<Bytes>>,
+) -> Result<TokioIo<Upgraded>, HttpError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    // Ends by itself when the connection is handed over or dropped.
+    tokio::spawn(connection.with_upgrades());
+    let head = timeout(HEAD_DEADLINE, sender.send_request(request)).await;
+    let response = head.map_err(|_| HttpError::Silence(HEAD_DEADLINE))??;
+    let status = response.status();
+    if status == StatusCode::SWITCHING_PROTOCOLS {
+        return Ok(TokioIo::new(hyper::upgrade::on(response).await?));
     }
     let message = body(response, 4096).await.unwrap_or_default();
     Err(HttpError::Status {

@@ -9,13 +9,17 @@
 use crate::http::{self, HttpError};
 use bytes::Bytes;
 use http_body_util::Full;
+use hyper::upgrade::Upgraded;
 use hyper::{Method, Request, StatusCode, Uri, header};
+use hyper_util::rt::TokioIo;
 use leaseboot_protocol::agent::{Directive, Hello, KeyOffer, Reports, Welcome};
 use leaseboot_protocol::boot_log::LogLines;
+use leaseboot_protocol::console::UPGRADE;
 use leaseboot_protocol::erasure::ErasureReport;
 use leaseboot_protocol::handover::StagedFiles;
 use leaseboot_protocol::leases::Refusal;
 use leaseboot_protocol::network::WireguardPublicKey;
+use leaseboot_protocol::rescue::{ConsoleCall, RescueWord};
 use leaseboot_protocol::secret::Secret;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
@@ -30,6 +34,7 @@ use tokio_rustls::TlsConnector;
 
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 const MESSAGE_LIMIT: usize = 1 << 20;
+const SHELL_LIMIT: usize = 8 << 20;
 const KICKSTART_LIMIT: usize = 4 << 20;
 
 /// A request to the LM failed.
@@ -230,6 +235,12 @@ impl LeaseManager {
         Err(failed)
     }
 
+    /// The LM that serves this API, if it is one of those that the site archive names.
+    fn place_of(&self, url: &str) -> Option<&Place> {
+        let wanted = Place::parse(url).ok()?.authority();
+        self.places.iter().find(|place| place.authority() == wanted)
+    }
+
     async fn connect_to(&self, place: &Place) -> Result<tokio_rustls::client::TlsStream<TcpStream>, LmError> {
         let connect = async {
             let stream = TcpStream::connect((place.host.as_str(), place.port)).await?;
@@ -301,6 +312,50 @@ impl Session {
                 KICKSTART_LIMIT,
             )
             .await
+    }
+
+    /// Whether to stay in rescue mode, and who waits for a console.
+    pub(crate) async fn rescue(&self) -> Result<RescueWord, LmError> {
+        let (what, path) = ("ask about rescue mode", "/v1/agent/rescue");
+        let answer = self
+            .lm
+            .request(what, Method::GET, path, &self.token, Bytes::new(), MESSAGE_LIMIT)
+            .await?;
+        parse(what, &answer)
+    }
+
+    /// The shell of rescue mode.
+    pub(crate) async fn shell(&self) -> Result<Bytes, LmError> {
+        let (what, path) = ("fetch the shell", "/v1/agent/shell");
+        self.lm
+            .request(what, Method::GET, path, &self.token, Bytes::new(), SHELL_LIMIT)
+            .await
+    }
+
+    /// Opens the console that somebody waits for, at the LM where they wait.
+    pub(crate) async fn console(&self, call: &ConsoleCall) -> Result<TokioIo<Upgraded>, LmError> {
+        let what = "open a console";
+        let place = call.lm_url.as_deref().and_then(|url| self.lm.place_of(url));
+        let (authority, stream) = match place {
+            Some(place) => (place.authority(), self.lm.connect_to(place).await?),
+            None => {
+                let (number, stream) = self.lm.connect().await?;
+                (self.lm.places[number].authority(), stream)
+            }
+        };
+        let request = Request::builder()
+            .method(Method::GET)
+            .uri(format!("/v1/agent/console/{}", call.id))
+            .header(header::HOST, &authority)
+            .header(header::AUTHORIZATION, bearer(&self.token)?)
+            .header(header::CONNECTION, "upgrade")
+            .header(header::UPGRADE, UPGRADE)
+            .body(Full::new(Bytes::new()))
+            .map_err(|error| LmError::Facts {
+                what: error.to_string(),
+            })?;
+        let upgraded = http::upgrade(stream, request).await;
+        upgraded.map_err(|source| failure(what, authority, source))
     }
 
     /// Tells what was done.

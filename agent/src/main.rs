@@ -35,6 +35,7 @@ mod path_mtu;
 mod plane;
 mod power;
 mod report;
+mod rescue;
 mod stage1;
 mod stage2;
 mod staging;

@@ -294,6 +294,11 @@ impl Delivery {
                 .is_ok_and(|delivered| delivered.is_ok())
     }
 
+    /// Whether the LM's last word was to stay in rescue mode before handing over.
+    pub(crate) fn stays(&self) -> bool {
+        *self.directives.borrow() == Directive::Stay
+    }
+
     /// Returns when the LM says that the lease is over; otherwise never.
     pub(crate) async fn told_to_power_off(&self) {
         let mut directives = self.directives.clone();

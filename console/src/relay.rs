@@ -42,11 +42,11 @@ impl Shared {
 }
 
 /// Passes frames between the person and the server until one of them ends it, its time is over, or `permitted` says why not any more. Both are told.
-pub async fn run(
+pub async fn run<P: Future<Output = Result<(), String>>>(
     person: impl Stream,
     server: impl Stream,
     limits: Limits,
-    permitted: impl AsyncFnMut() -> Result<(), String>,
+    permitted: impl FnMut() -> P,
 ) -> (Ending, Tally) {
     let began_at = Timestamp::from(SystemTime::now());
     let shared = Shared {
@@ -113,7 +113,10 @@ async fn pump(
     }
 }
 
-async fn watch(shared: &Shared, mut permitted: impl AsyncFnMut() -> Result<(), String>) -> Ending {
+async fn watch<P: Future<Output = Result<(), String>>>(
+    shared: &Shared,
+    mut permitted: impl FnMut() -> P,
+) -> Ending {
     loop {
         tokio::time::sleep(LOOK).await;
         let looked = shared.session().look(shared.clock.now());
@@ -152,7 +155,7 @@ mod tests {
         let (person, far_person) = duplex(64 << 10);
         let (server, far_server) = duplex(64 << 10);
         let ended =
-            tokio::spawn(async move { run(far_person, far_server, limits, async move || permitted()).await });
+            tokio::spawn(async move { run(far_person, far_server, limits, || std::future::ready(permitted())).await });
         Sides {
             person,
             server,

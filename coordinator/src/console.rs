@@ -1,7 +1,7 @@
 //! The lender's end of a console: a Unix socket beside `lm.toml` that only its owner may open, over which `leaseboot-lm console` asks the Lease Manager that runs.
 //!
 //! ```text
-//! GET /v1/console/{server}?who=…, Upgrade: leaseboot-console ─► may the lender have it? ─no─► 409 and the reason
+//! GET /v1/console/{server}, Upgrade: leaseboot-console ─► may the lender have it? ─no─► 409 and the reason
 //!                        └─ the agent is called, and dials in within CALL_TIME ─no─► 504
 //!                               └─ 101, written into the audit log, relayed until it ends, written into the audit log
 //! ```
@@ -12,8 +12,8 @@ use crate::audit::Deed;
 use crate::lease::Driver;
 use crate::lease::rescue::{CALL_TIME, ConsoleError};
 use axum::Router;
-use axum::extract::{Path, Query, Request, State};
-use axum::http::{StatusCode, header};
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use hyper::upgrade::OnUpgrade;
@@ -23,7 +23,6 @@ use leaseboot_console::relay;
 use leaseboot_protocol::console::UPGRADE;
 use leaseboot_protocol::console::session::Limits;
 use leaseboot_protocol::ids::ServerId;
-use serde::Deserialize;
 use std::fs::Permissions;
 use std::future::IntoFuture as _;
 use std::io;
@@ -36,6 +35,9 @@ use tokio_util::task::TaskTracker;
 
 /// The socket's name, in the folder of `lm.toml`.
 pub const SOCKET: &str = "lm.sock";
+
+/// The header that names whoever runs the command, as the audit log names operators.
+pub const OPERATOR: &str = "leaseboot-operator";
 
 /// The socket cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -115,12 +117,6 @@ async fn look(State(desk): State<Desk>) -> StatusCode {
     StatusCode::NO_CONTENT
 }
 
-#[derive(Deserialize)]
-struct Asker {
-    /// Whoever runs the command, as the audit log names operators.
-    who: String,
-}
-
 /// Why there is no session, for the one who asked.
 struct Refused(StatusCode, String);
 
@@ -153,12 +149,14 @@ impl From<ConsoleError> for Refused {
 async fn console(
     State(desk): State<Desk>,
     Path(server): Path<String>,
-    Query(Asker { who }): Query<Asker>,
+    headers: HeaderMap,
     mut request: Request,
 ) -> Result<Response, Refused> {
     let server: ServerId = server
         .parse()
         .map_err(|error| Refused(StatusCode::NOT_FOUND, format!("{error}")))?;
+    let who = headers.get(OPERATOR).and_then(|who| who.to_str().ok());
+    let who = who.unwrap_or("without a name").to_owned();
     let opened = open(&desk, &server, &who).await;
     if let Err(Refused(_, why)) = &opened {
         tracing::warn!(%server, who, why, "a console was refused");
@@ -197,7 +195,10 @@ async fn session(desk: Desk, server: ServerId, who: String, person: OnUpgrade, a
     };
     tracing::info!(%server, who, "a console is open");
     let (lm, on) = (desk.lm.clone(), server.clone());
-    let permitted = async || lm.may_open(&on).await.map_err(|error| error.to_string());
+    let permitted = move || {
+        let (lm, on) = (lm.clone(), on.clone());
+        async move { lm.may_open(&on).await.map_err(|error| error.to_string()) }
+    };
     let person = TokioIo::new(person);
     // Goal: the end of the session, or of the process, which both sides see as a connection that is closed.
     let words = tokio::select! {

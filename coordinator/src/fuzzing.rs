@@ -10,6 +10,7 @@ use crate::merge::{Lender, TenantFacts, merge};
 use crate::search::{Candidate, Index, Query};
 use crate::tftp::{FromClient, Terms};
 use ipnet::Ipv4Net;
+use leaseboot_protocol::console::{Decoder, LONGEST_PAYLOAD, Party};
 use leaseboot_protocol::erasure::{ErasureKey, SignedErasure};
 use leaseboot_protocol::hardware::{Cpu, Disk, HardwareReport, Nic};
 use leaseboot_protocol::ids::ServerId;
@@ -26,7 +27,7 @@ use std::time::Instant;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every reader, by the name of its folder in `tests/fuzz/corpus`.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 13] = [
     ("dhcp", dhcp),
     ("tftp", tftp),
     ("http", boot::http),
@@ -39,6 +40,7 @@ pub const TARGETS: [Target; 12] = [
     ("servers_csv", config::servers_csv),
     ("labels", labels),
     ("erasure", erasure),
+    ("console", console),
 ];
 
 const LM: Ipv4Addr = Ipv4Addr::new(10, 10, 0, 1);
@@ -88,6 +90,23 @@ pub fn run(name: &str, bytes: &[u8]) {
     let target = TARGETS.iter().find(|(known, _)| *known == name);
     let (_, target) = target.expect("a target of this name");
     target(bytes);
+}
+
+/// What an agent in rescue mode sends on a console, and what a person does, in pieces as they may come.
+pub fn console(bytes: &[u8]) {
+    for party in [Party::Person, Party::Server] {
+        let mut decoder = Decoder::new(party);
+        for piece in bytes.chunks(7) {
+            let Ok(frames) = decoder.read(piece) else {
+                break;
+            };
+            for frame in frames {
+                assert!(frame.terminal_bytes() <= LONGEST_PAYLOAD);
+                let again = Decoder::new(party).read(&frame.encode());
+                assert_eq!(again.as_deref(), Ok(std::slice::from_ref(&frame)));
+            }
+        }
+    }
 }
 
 /// One datagram to port 67, and the same to port 4011.

@@ -133,6 +133,10 @@ fn make(
     files.extend(stage1::parts(
         workspace, &kernel, &selection, &split, &agent, reuse,
     )?);
+    let shell = stage1::compress(&stage1::shell_archive(&files)?.to_bytes());
+    for image in ["stage1.img", stage1::BASE] {
+        files.entry(image.to_owned()).or_default().extend(&shell);
+    }
     let mut inputs = boot.inputs;
     inputs.insert(kernel.package.name, kernel.package.version);
     inputs.insert("rustc".to_owned(), toolchain.version()?);

@@ -1,8 +1,9 @@
-//! `stage1.img`: two cpio archives, each compressed by itself, one behind the other.
+//! `stage1.img`: three cpio archives, each compressed by itself, one behind the other.
 //!
 //! ```text
 //! zstd( drivers: lib/modules/<release>/…, dev/console, mount points )  padding
 //! zstd( agent: /init )                                                padding
+//! zstd( the digest of the shell of rescue mode )                      padding
 //! ```
 //!
 //! The kernel unpacks them in this order into one root (kernel document "initramfs buffer format"). They are apart because
@@ -13,7 +14,7 @@
 //! server, and one archive of modules for each driver. The module lists in the base are those of the whole selection: what they name and is not
 //! there is the driver of a device that the server has not got.
 //!
-//! There is no shell, no busybox and no udev: the agent is all of user space.
+//! There is no shell, no busybox and no udev: the agent is all of user space. The shell of rescue mode is fetched when somebody opens a console.
 
 use crate::error::ImageError;
 use crate::kernel::Kernel;
@@ -163,6 +164,19 @@ pub fn drivers_archive<'a>(
 pub fn agent_archive(agent: &[u8]) -> Result<Archive, ArchiveError> {
     let mut archive = Archive::new();
     archive.file("init", 0o755, agent)?;
+    Ok(archive)
+}
+
+/// The digest of the shell of rescue mode, where the build has one: the agent takes no other. The shell itself is never loaded at a boot.
+///
+/// # Errors
+/// [`ArchiveError`] for a path that no archive takes.
+pub fn shell_archive(files: &BTreeMap<String, Vec<u8>>) -> Result<Archive, ArchiveError> {
+    let mut archive = Archive::new();
+    if let Some(shell) = files.get(leaseboot_protocol::rescue::SHELL_FILE) {
+        let path = leaseboot_protocol::rescue::SHELL_DIGEST_PATH.trim_start_matches('/');
+        archive.file(path, 0o444, format!("{}\n", Sha256::of(shell)))?;
+    }
     Ok(archive)
 }
 

@@ -12,6 +12,7 @@ use leaseboot_protocol::lease::LeaseView;
 use leaseboot_protocol::leases::{
     BootOrder, EventBatch, LeaseRequest, Prepared, Refusal, RenewRequest, SearchAnswer, SearchRequest,
 };
+use leaseboot_protocol::rescue::{RescueRequest, RescueView};
 use leaseboot_protocol::settings::InstallSettings;
 use reqwest::{Certificate, Client, Identity, Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
@@ -167,6 +168,15 @@ impl Lender {
         let path = format!("/v1/leases/{lease}/renew");
         self.ask(self.at(Method::POST, &path).json(&RenewRequest { term_s }))
             .await
+    }
+
+    /// Says what is wanted of rescue mode.
+    ///
+    /// # Errors
+    /// [`LenderError`].
+    pub async fn rescue(&self, lease: &LeaseId, request: RescueRequest) -> Result<RescueView, LenderError> {
+        let path = format!("/v1/leases/{lease}/rescue");
+        self.ask(self.at(Method::PUT, &path).json(&request)).await
     }
 
     /// The signed record of the server's erasure.

@@ -1,6 +1,8 @@
 //! All borrowings of this process: it begins them, finds them by address for the service inside the tunnel and by name for people,
 //! and keeps their drivers.
 
+pub mod rescue;
+
 use crate::announce::Roster;
 use crate::borrowing::driver::{Denied, Driver, Input, Snapshot, Surroundings};
 use crate::borrowing::machine::Event;
@@ -16,10 +18,14 @@ use crate::policy::desk::Desk;
 use crate::progress::estimate::Course;
 use crate::progress::{Progress, history};
 use crate::store::{BootLogPiece, CreateError, Place, Record, StoreError};
+use leaseboot_console::Stream;
+use leaseboot_console::calls::Calls;
 use leaseboot_protocol::boot_log::LogLines;
+use leaseboot_protocol::console::CallId;
 use leaseboot_protocol::ids::Hostname;
 use leaseboot_protocol::network::WireguardPublicKey;
 use leaseboot_protocol::requirements::Requirements;
+use leaseboot_protocol::rescue::RescueWord;
 use leaseboot_protocol::settings::{InstallSettings, TenantImage};
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -102,6 +108,8 @@ pub struct Organizer<P> {
     gateway_key: WireguardPublicKey,
     surroundings: Arc<Surroundings<P>>,
     live: Mutex<HashMap<IpAddr, Handle>>,
+    /// Consoles that somebody waits for, by borrowing.
+    calls: Calls,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -124,6 +132,7 @@ impl<P: Peers> Organizer<P> {
             gateway_key,
             surroundings: Arc::new(surroundings),
             live: Mutex::default(),
+            calls: Calls::default(),
             tasks: TaskTracker::new(),
             stop,
         });
@@ -157,6 +166,11 @@ impl<P: Peers> Organizer<P> {
             config.folder.clone(),
             lenders,
         ))
+    }
+
+    /// Runs something that [`Organizer::wait`] waits for; it has to end when the daemon stops.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(task);
     }
 
     /// Waits until every driver has ended.
@@ -472,6 +486,20 @@ impl<P: Peers> Identities for Organizer<P> {
             tracing::error!(borrowing = %tenant.id, error = crate::error_chain(&error), "a server's log is not kept");
             Denied::Store
         })
+    }
+
+    async fn rescue(&self, address: IpAddr) -> Result<RescueWord, Denied> {
+        match self.word_for(address).await {
+            Ok(word) => word.ok_or(Denied::NotNow),
+            Err(error) => {
+                tracing::error!(%address, error = crate::error_chain(&error), "a server's question about rescue mode is not answered");
+                Err(Denied::Store)
+            }
+        }
+    }
+
+    fn console(&self, address: IpAddr, call: &CallId, stream: Box<dyn Stream>) {
+        self.console_answered(address, call, stream);
     }
 
     async fn gather(&self, address: IpAddr) -> Result<(), Denied> {

@@ -6,9 +6,11 @@
 mod announced;
 mod boot_logs;
 mod policies;
+mod rescue;
 
 pub use boot_logs::BootLogPiece;
 pub use policies::HearError;
+pub use rescue::ConsoleRecord;
 
 use crate::borrowing::machine::State;
 use crate::borrowing::{BorrowingId, Heard, Order};

@@ -44,6 +44,7 @@ pub mod system_disk;
 pub mod tiny_image;
 pub mod tls_front;
 pub mod transcript;
+pub mod typing;
 pub mod ways;
 
 /// The Debian packages that the laboratory runs.

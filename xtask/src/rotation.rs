@@ -10,7 +10,7 @@ use leaseboot_image::process::output;
 use std::process::Command;
 
 /// The scenario files of which a run takes one part.
-const ROTATING: [&str; 11] = [
+const ROTATING: [&str; 12] = [
     "boot_order",
     "cards",
     "debian_installer",
@@ -19,6 +19,7 @@ const ROTATING: [&str; 11] = [
     "kernel_wireguard",
     "panic",
     "planes",
+    "rescue",
     "second_way",
     "ways_in",
     "wires",

@@ -7,6 +7,8 @@
 //!    │                                │                 │                      │
 //!    └────────────── a step failed for good: reported, then the LM cycles the power ─────┘
 //!                                                       │                      └─ a disk image: written, member left in it (`image`), reboot
+//!                                                       │                      └─ on an order, before each of these and after a failure: `rescue`, until it is withdrawn
+//!                                                       ├─ task "rescue", on a server without a lease: `rescue`, then power off
 //!                                                       ├─ task "wipe": every disk is erased, reported, power off (`wipe`)
 //!                                                       └─ task "power off", or the lease is over: power off
 //! ```
@@ -23,11 +25,13 @@ use crate::console::say;
 use crate::crash;
 use crate::drivers::{Drivers, Wanted};
 use crate::errors::chain;
+use crate::gateway::Gateway;
 use crate::lm;
 use crate::mounts::KernelMounts;
 use crate::network::{self, NetworkError, Wire};
 use crate::power;
 use crate::report::{Delivery, Fault, StepFailed, Steps};
+use crate::rescue;
 use crate::wipe;
 use gather::Chain;
 use leaseboot_protocol::BOOT_FACTS_PATH;
@@ -121,6 +125,11 @@ async fn carry_out(welcomed: &Welcomed, begun: Instant) -> Result<End, StepFaile
     match &welcomed.task {
         Task::Install(task) => install(welcomed, task, begun).await,
         Task::Wipe(task) => wipe(welcomed, task).await,
+        Task::Rescue => {
+            rescue::stay(&welcomed.steps, &welcomed.session, None, false).await?;
+            welcomed.delivery.flush().await;
+            Ok(End::PowerOff)
+        }
         Task::PowerOff | Task::Unknown => {
             welcomed.delivery.flush().await;
             Ok(End::PowerOff)
@@ -131,7 +140,14 @@ async fn carry_out(welcomed: &Welcomed, begun: Instant) -> Result<End, StepFaile
 async fn install(welcomed: &Welcomed, task: &InstallTask, begun: Instant) -> Result<End, StepFailed> {
     let delivery = &welcomed.delivery;
     let chain = async {
-        let tunnelled = welcomed.tunnel(task).await?;
+        let tunnelled = match welcomed.tunnel(task).await {
+            Ok(tunnelled) => tunnelled,
+            Err(failed) => return look_at_failure(welcomed, None, failed).await,
+        };
+        let gateway = Some(tunnelled.gateway);
+        if task.stay || delivery.stays() {
+            rescue::stay(&welcomed.steps, &welcomed.session, gateway, true).await?;
+        }
         // The enterprise's word; the lender's was compared with it.
         let fetched = async {
             match &tunnelled.manifest.image {
@@ -149,9 +165,18 @@ async fn install(welcomed: &Welcomed, task: &InstallTask, begun: Instant) -> Res
             }
         };
         // Goal: the end of what is fetched. The other never ends, and what it has set stays.
-        tokio::select! {
+        let done = tokio::select! {
             done = fetched => done,
             never = tunnelled.keep_packet_size(task) => match never {},
+        };
+        match done {
+            Ok(end) => {
+                if delivery.stays() {
+                    rescue::stay(&welcomed.steps, &welcomed.session, gateway, true).await?;
+                }
+                Ok(end)
+            }
+            Err(failed) => look_at_failure(welcomed, gateway, failed).await,
         }
     };
     // Goal: the second kernel is loaded or the disk written, or the lease is over. Dropping the chain drops the tunnel and what was fetched.
@@ -179,6 +204,20 @@ async fn install(welcomed: &Welcomed, task: &InstallTask, begun: Instant) -> Res
             Ok(End::PowerOff)
         }
     }
+}
+
+/// A step failed for good. Where somebody ordered that the agent stays, they can look at it first.
+async fn look_at_failure(
+    welcomed: &Welcomed,
+    gateway: Option<Gateway>,
+    failed: StepFailed,
+) -> Result<End, StepFailed> {
+    // The answer to the report says whether.
+    welcomed.delivery.flush().await;
+    if welcomed.delivery.stays() {
+        rescue::stay(&welcomed.steps, &welcomed.session, gateway, true).await?;
+    }
+    Err(failed)
 }
 
 /// Nothing interrupts an erasure but the power: whatever becomes of the lease, the disks have to be clean.

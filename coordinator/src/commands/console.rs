@@ -3,7 +3,7 @@
 use super::ConfigPath;
 use crate::audit;
 use crate::config::Config;
-use crate::console::SOCKET;
+use crate::console::{OPERATOR, SOCKET};
 use anyhow::{Context as _, bail};
 use leaseboot_console::terminal;
 use leaseboot_protocol::console::UPGRADE;
@@ -31,7 +31,7 @@ pub async fn run(console: &Console) -> anyhow::Result<()> {
     let response = client(&socket)?
         // The host is never looked up: the connection is the socket's.
         .get(format!("http://lm/v1/console/{}", console.server))
-        .query(&[("who", who)])
+        .header(OPERATOR, who)
         .header(header::CONNECTION, "upgrade")
         .header(header::UPGRADE, UPGRADE)
         .send()

@@ -2,6 +2,7 @@
 
 pub(crate) mod borrow;
 mod conclusion;
+pub(crate) mod console;
 pub(crate) mod doctor;
 pub(crate) mod enrol;
 pub(crate) mod erasure;
@@ -16,6 +17,7 @@ pub(crate) mod list;
 pub(crate) mod log;
 pub(crate) mod release;
 pub(crate) mod renew;
+pub(crate) mod rescue;
 pub(crate) mod seal;
 pub(crate) mod serve;
 pub(crate) mod shell;

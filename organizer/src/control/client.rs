@@ -1,5 +1,6 @@
 //! The CLI's side of the control socket.
 
+use super::rescue::OPERATOR;
 use super::{BorrowRequest, Problem};
 use crate::announce::Entry;
 use crate::borrowing::BorrowingId;
@@ -7,10 +8,12 @@ use crate::borrowing::view::BorrowingView;
 use crate::error_chain;
 use crate::progress::Progress;
 use crate::progress::estimate::Course;
-use crate::store::BootLogPiece;
+use crate::store::{BootLogPiece, ConsoleRecord};
 use bytes::Bytes;
+use leaseboot_protocol::console::UPGRADE;
 use leaseboot_protocol::leases::RenewRequest;
-use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
+use leaseboot_protocol::rescue::{RescueRequest, RescueView};
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Upgraded, header};
 use serde::de::DeserializeOwned;
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -128,6 +131,36 @@ impl ControlClient {
         self.ask(request.json(&RenewRequest { term_s })).await
     }
 
+    /// Says what is wanted of rescue mode.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn rescue(&self, name: &str, request: RescueRequest) -> Result<RescueView, ClientError> {
+        let order = self.at(Method::PUT, &of(name, "/rescue")?);
+        self.ask(order.json(&request)).await
+    }
+
+    /// Who had a console.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn consoles(&self, name: &str) -> Result<Vec<ConsoleRecord>, ClientError> {
+        self.ask(self.at(Method::GET, &of(name, "/consoles")?)).await
+    }
+
+    /// Opens a console, on behalf of `who`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn console(&self, name: &str, who: &str) -> Result<Upgraded, ClientError> {
+        let request = self
+            .at(Method::GET, &of(name, "/console")?)
+            .header(OPERATOR, who)
+            .header(header::CONNECTION, "upgrade")
+            .header(header::UPGRADE, UPGRADE);
+        self.send(request).await?.upgrade().await.map_err(broken)
+    }
+
     /// Follows a borrowing from the note after `after` on.
     ///
     /// # Errors
@@ -181,7 +214,7 @@ impl ControlClient {
             }
         })?;
         let status = response.status();
-        if status.is_success() {
+        if status.is_success() || status == StatusCode::SWITCHING_PROTOCOLS {
             return Ok(response);
         }
         let problem = response.json::<Problem>().await;

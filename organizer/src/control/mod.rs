@@ -9,6 +9,9 @@
 //! | `POST /v1/borrowings/{name}/release` | | 202 `BorrowingView`; with `?now=true` nothing is drained first |
 //! | `GET /v1/announced` | | a list of [`Entry`](crate::announce::Entry) |
 //! | `POST /v1/borrowings/{name}/renew` | [`RenewRequest`](leaseboot_protocol::leases::RenewRequest) | `BorrowingView` |
+//! | `PUT /v1/borrowings/{name}/rescue` | [`RescueRequest`](leaseboot_protocol::rescue::RescueRequest) | [`RescueView`](leaseboot_protocol::rescue::RescueView) |
+//! | `GET /v1/borrowings/{name}/console`, `Upgrade: leaseboot-console` | | 101, then frames |
+//! | `GET /v1/borrowings/{name}/consoles` | | a list of [`ConsoleRecord`](crate::store::ConsoleRecord) |
 //! | `GET /v1/profiles/{name}/courses` | | [`Course`](crate::progress::estimate::Course)s of its latest transfers |
 //! | `GET /v1/events`, `POST /v1/events` | [`RaiseRequest`](crate::policy::control::RaiseRequest) | what stands; 202 |
 //! | `GET /v1/policies` | | [`Report`](crate::policy::explain::Report) |
@@ -16,6 +19,7 @@
 //! Every error has the body [`Problem`].
 
 pub mod client;
+mod rescue;
 pub mod server;
 
 use leaseboot_protocol::ids::Hostname;

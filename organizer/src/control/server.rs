@@ -111,6 +111,7 @@ fn router<P: Peers>(organizer: Arc<Organizer<P>>) -> Router {
         .route("/v1/borrowings/{name}/release", post(release::<P>))
         .route("/v1/borrowings/{name}/renew", post(renew::<P>))
         .route("/v1/profiles/{name}/courses", get(courses::<P>))
+        .merge(super::rescue::routes())
         .layer(DefaultBodyLimit::max(LONGEST_BODY))
         .with_state(organizer)
 }

@@ -79,7 +79,9 @@ async fn serve(stream: TcpStream, from: SocketAddr, router: Router) {
     let router = router.layer(axum::Extension(Source(from.ip().to_canonical())));
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIME);
-    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let connection = builder
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+        .with_upgrades();
     match tokio::time::timeout(CONNECTION_TIME, connection).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!(%from, %error, "a connection broke"),

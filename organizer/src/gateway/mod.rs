@@ -7,6 +7,7 @@
 //! | this one | the peers, and whose key is whose |
 
 pub mod listener;
+mod rescue;
 pub mod service;
 
 use crate::borrowing::BorrowingId;

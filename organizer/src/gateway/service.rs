@@ -4,6 +4,7 @@
 //! decided anew from the borrowing's present state: what is allowed lies in [`State`], here it
 //! is only asked. A source without a borrowing in the right state gets 403 and learns nothing.
 
+use super::rescue;
 use crate::borrowing::driver::Denied;
 use crate::borrowing::machine::State;
 use crate::borrowing::{BorrowingId, Order};
@@ -15,9 +16,12 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
+use leaseboot_console::Stream;
 use leaseboot_protocol::boot_log::LogLines;
+use leaseboot_protocol::console::CallId;
 use leaseboot_protocol::gateway::{MemberHello, MemberKey, MemberSettings, SealedValues, SessionManifest};
 use leaseboot_protocol::network::WireguardPublicKey;
+use leaseboot_protocol::rescue::RescueWord;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::IpAddr;
@@ -63,6 +67,17 @@ pub trait Identities: Send + Sync + 'static {
         std::future::ready(Err(Denied::NotNow))
     }
 
+    /// What the enterprise wants of rescue mode on the server at `address`.
+    fn rescue(&self, address: IpAddr) -> impl Future<Output = Result<RescueWord, Denied>> + Send {
+        let _ = address;
+        std::future::ready(Err(Denied::NotNow))
+    }
+
+    /// The server at `address` has answered the call of a console.
+    fn console(&self, address: IpAddr, call: &CallId, stream: Box<dyn Stream>) {
+        let _ = (address, call, stream);
+    }
+
     /// Registers the member's key for the borrowing that has `address`.
     fn register(
         &self,
@@ -87,6 +102,8 @@ pub fn router<I: Identities>(identities: Arc<I>) -> Router {
             "/v1/log",
             post(log::<I>).layer(DefaultBodyLimit::max(LONGEST_LOG)),
         )
+        .route("/v1/rescue", get(rescue::word::<I>))
+        .route("/v1/console/{call}", get(rescue::console::<I>))
         .route("/v1/member/key", put(member_key::<I>))
         .route("/v1/member/hello", post(member_hello::<I>))
         .layer(DefaultBodyLimit::max(LONGEST_BODY))

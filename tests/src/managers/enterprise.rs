@@ -288,6 +288,22 @@ impl Organizer {
         self.folder.join("po.toml").display().to_string()
     }
 
+    /// A subcommand that somebody gives, with its configuration.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.namespace.command(&self.program);
+        command.args(arguments).args(["--config", &self.config_path()]);
+        command
+    }
+
+    /// The same, which is to end well; gives what it prints.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn order(&self, arguments: &[&str]) -> Result<String> {
+        let config = self.config_path();
+        self.run(&[arguments, &["--config", &config]].concat()).await
+    }
+
     async fn run(&self, arguments: &[&str]) -> Result<String> {
         self.namespace
             .run(&self.program.display().to_string(), arguments)

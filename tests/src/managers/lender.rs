@@ -8,6 +8,7 @@ use crate::network::{LM_ADDRESS, Network, STANDBY_ADDRESS};
 use anyhow::{Context as _, Result};
 use leaseboot_protocol::ids::LeaseId;
 use std::path::{Path, PathBuf};
+use tokio::process::Command;
 
 /// The lender's side: `leaseboot-lm` in its folder.
 pub struct LeaseManager {
@@ -201,6 +202,22 @@ impl LeaseManager {
 
     fn config_path(&self) -> String {
         self.folder.join("lm.toml").display().to_string()
+    }
+
+    /// A subcommand that somebody gives, with its configuration.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.namespace.command(&self.program);
+        command.args(arguments).args(["--config", &self.config_path()]);
+        command
+    }
+
+    /// The same, which is to end well; gives what it prints.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn order(&self, arguments: &[&str]) -> Result<String> {
+        let config = self.config_path();
+        self.run(&[arguments, &["--config", &config]].concat()).await
     }
 
     async fn run(&self, arguments: &[&str]) -> Result<String> {
