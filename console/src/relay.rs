@@ -154,8 +154,9 @@ mod tests {
     fn open(limits: Limits, mut permitted: impl FnMut() -> Result<(), String> + Send + 'static) -> Sides {
         let (person, far_person) = duplex(64 << 10);
         let (server, far_server) = duplex(64 << 10);
-        let ended =
-            tokio::spawn(async move { run(far_person, far_server, limits, || std::future::ready(permitted())).await });
+        let ended = tokio::spawn(async move {
+            run(far_person, far_server, limits, || std::future::ready(permitted())).await
+        });
         Sides {
             person,
             server,

@@ -24,6 +24,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use toml::Spanned;
 
 /// The port of the API unless `lm.toml` says otherwise.
@@ -55,6 +56,8 @@ pub struct Config {
     pub dhcp: DhcpConfig,
     /// Deadlines and attempts of leases.
     pub rules: Rules,
+    /// The `[logs]` table.
+    pub logs: LogRules,
     /// The `[power]` table.
     pub power: PowerRules,
     /// The `[switch]` table.
@@ -175,8 +178,33 @@ struct LmFile {
     moves: u32,
     #[serde(default)]
     term: TermRules,
+    #[serde(default)]
+    logs: LogRules,
     #[serde(default = "erasure_key_file")]
     erasure_key: PathBuf,
+}
+
+/// The `[logs]` table of `lm.toml`: for how long is kept what boots said on their consoles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogRules {
+    /// In days.
+    pub keep_days: NonZeroU32,
+}
+
+impl Default for LogRules {
+    fn default() -> Self {
+        Self {
+            keep_days: NonZeroU32::MIN.saturating_add(89),
+        }
+    }
+}
+
+impl LogRules {
+    /// The same as a time.
+    pub fn keep(&self) -> Duration {
+        Duration::from_secs(u64::from(self.keep_days.get()) * 86_400)
+    }
 }
 
 #[derive(Deserialize)]
@@ -271,6 +299,7 @@ impl Config {
                 moves: file.moves,
                 term: file.term,
             },
+            logs: file.logs,
             power: file.power,
             switch: file.switch,
             servers_path,

@@ -43,7 +43,7 @@ pub const OPERATOR: &str = "leaseboot-operator";
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
     /// Another Lease Manager answers there.
-    #[error("another leaseboot-lm serves on {}; stop it first", .0.display())]
+    #[error("another leaseboot-lm serves on {}", .0.display())]
     Taken(PathBuf),
     /// The socket cannot be made.
     #[error("cannot make the socket {}", path.display())]

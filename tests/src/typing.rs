@@ -20,8 +20,14 @@ pub struct Said {
 /// # Errors
 /// When it cannot be started, or does not end within `limit`.
 pub async fn type_into(mut command: Command, text: &str, limit: Duration) -> Result<Said> {
-    let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut program = pipes.kill_on_drop(true).spawn().context("cannot start a program")?;
+    let pipes = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut program = pipes
+        .kill_on_drop(true)
+        .spawn()
+        .context("cannot start a program")?;
     let mut keys = program.stdin.take().context("it has no standard input")?;
     // Who refused has gone already.
     let _ = keys.write_all(text.as_bytes()).await;

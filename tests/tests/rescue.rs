@@ -19,7 +19,13 @@ fn begins(event: &LeaseEvent) -> bool {
 }
 
 fn ends(event: &LeaseEvent) -> bool {
-    matches!(event.what, EventKind::StepFinished { step: Step::Rescue, .. })
+    matches!(
+        event.what,
+        EventKind::StepFinished {
+            step: Step::Rescue,
+            ..
+        }
+    )
 }
 
 /// Types into a console, again until there is one.
@@ -44,10 +50,15 @@ async fn the_tenant_has_its_console_and_the_lender_only_with_consent() -> Result
         let server = lab.machine().hardware().name.clone();
         lab.po.order(&["rescue", &lease]).await?;
         lab.lm.order(&["servers", "rescue", &server]).await?;
-        borrowing.during(history.wait_for("rescue mode", CHAIN, begins)).await?;
+        borrowing
+            .during(history.wait_for("rescue mode", CHAIN, begins))
+            .await?;
 
         let refused = type_into(lab.lm.command(&["console", &server]), TYPED, ORDERED).await?;
-        assert!(!refused.well && refused.text.contains("has not agreed"), "{refused:?}");
+        assert!(
+            !refused.well && refused.text.contains("has not agreed"),
+            "{refused:?}"
+        );
         let tenants = console(|| lab.po.command(&["console", &lease])).await?;
         assert!(tenants.text.contains(SHOWN), "{tenants:?}");
 
@@ -59,13 +70,25 @@ async fn the_tenant_has_its_console_and_the_lender_only_with_consent() -> Result
         assert!(!refused.well, "consent was withdrawn: {refused:?}");
 
         lab.lm.order(&["servers", "rescue", &server, "--off"]).await?;
-        borrowing.during(history.wait_for("end of rescue mode", CHAIN, ends)).await?;
-        borrowing.during(lab.machine().serial().wait_for(SEEN, CHAIN)).await?;
+        borrowing
+            .during(history.wait_for("end of rescue mode", CHAIN, ends))
+            .await?;
+        borrowing
+            .during(lab.machine().serial().wait_for(SEEN, CHAIN))
+            .await?;
         assert_eq!(lab.machine().starts(), 1, "it went on from where it was");
 
         let audit = lab.lm.order(&["audit"]).await?;
-        for deed in ["order rescue mode", "agree to a console", "open a console", "close a console"] {
-            assert!(audit.contains(deed), "the audit log does not tell of {deed:?}:\n{audit}");
+        for deed in [
+            "order rescue mode",
+            "agree to a console",
+            "open a console",
+            "close a console",
+        ] {
+            assert!(
+                audit.contains(deed),
+                "the audit log does not tell of {deed:?}:\n{audit}"
+            );
         }
         let consoles = lab.po.order(&["console", "--list", &lease]).await?;
         assert!(consoles.contains("bytes shown"), "{consoles}");
@@ -80,7 +103,10 @@ async fn the_lender_looks_at_a_server_that_nobody_has() -> Result<()> {
     plan.run(async |lab| {
         let server = lab.machine().hardware().name.clone();
         let early = type_into(lab.lm.command(&["console", &server]), TYPED, ORDERED).await?;
-        assert!(!early.well && early.text.contains("not in rescue mode"), "{early:?}");
+        assert!(
+            !early.well && early.text.contains("not in rescue mode"),
+            "{early:?}"
+        );
         lab.lm.order(&["servers", "rescue", &server]).await?;
         let said = console(|| lab.lm.command(&["console", &server])).await?;
         assert!(said.text.contains(SHOWN), "{said:?}");

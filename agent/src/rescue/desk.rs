@@ -152,7 +152,10 @@ mod tests {
         desk.hear(Side::Tenant, word(true, true, None));
         assert_eq!(desk.decide(Timestamp(3)).answer, [(Side::Lender, call(1))]);
         desk.hear(Side::Tenant, word(true, false, None));
-        assert!(!desk.decide(Timestamp(4)).lender_permitted, "consent was withdrawn");
+        assert!(
+            !desk.decide(Timestamp(4)).lender_permitted,
+            "consent was withdrawn"
+        );
     }
 
     #[test]

@@ -58,7 +58,9 @@ async fn type_in(
     session: &mut Session,
     terminal: &mut Terminal,
 ) -> Result<(), Ending> {
-    let frames = decoder.read(bytes).map_err(|error| Ending::Broken(error.to_string()))?;
+    let frames = decoder
+        .read(bytes)
+        .map_err(|error| Ending::Broken(error.to_string()))?;
     for frame in frames {
         session.pass(Party::Person, &frame, clock::now())?;
         match frame {
@@ -68,7 +70,11 @@ async fn type_in(
                 match typed {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => return Err(Ending::Broken(error.to_string())),
-                    Err(_) => return Err(Ending::Broken("nothing on the server reads what is typed".to_owned())),
+                    Err(_) => {
+                        return Err(Ending::Broken(
+                            "nothing on the server reads what is typed".to_owned(),
+                        ));
+                    }
                 }
             }
             Frame::Size(WindowSize { columns, rows }) => terminal.resize(WindowSize { columns, rows }),
@@ -78,7 +84,11 @@ async fn type_in(
     Ok(())
 }
 
-async fn show(bytes: &[u8], session: &mut Session, writer: &mut (impl AsyncWrite + Unpin)) -> Result<(), Ending> {
+async fn show(
+    bytes: &[u8],
+    session: &mut Session,
+    writer: &mut (impl AsyncWrite + Unpin),
+) -> Result<(), Ending> {
     for frame in Frame::of_bytes(Party::Server, bytes) {
         let wait = session.pass(Party::Server, &frame, clock::now())?;
         tokio::time::sleep(wait).await;

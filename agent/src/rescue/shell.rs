@@ -8,6 +8,7 @@ use leaseboot_protocol::digest::Sha256;
 use leaseboot_protocol::rescue::SHELL_DIGEST_PATH;
 use nix::mount::{MsFlags, mount};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
 use rustix::io::{Errno, ioctl_fionbio, read, write};
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
@@ -27,10 +28,14 @@ const COMMANDS: &str = "/rescue/bin";
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ShellError {
     /// The image names none.
-    #[error("this image has no digest of a shell in {SHELL_DIGEST_PATH}: build it anew with `cargo xtask image`")]
+    #[error(
+        "this image has no digest of a shell in {SHELL_DIGEST_PATH}: build it anew with `cargo xtask image`"
+    )]
     NoDigest(#[source] io::Error),
     /// The program is another.
-    #[error("the shell that the lease manager gave has the digest {found}, and the image wants {wanted}: one of the two is of another build")]
+    #[error(
+        "the shell that the lease manager gave has the digest {found}, and the image wants {wanted}: one of the two is of another build"
+    )]
     Digest {
         /// What came.
         found: Sha256,
@@ -80,7 +85,13 @@ impl Shell {
         if !Path::new("/dev/pts/ptmx").exists() {
             std::fs::create_dir_all("/dev/pts").map_err(system("make /dev/pts"))?;
             let flags = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
-            let mounted = mount(Some("devpts"), "/dev/pts", Some("devpts"), flags, Some("mode=0600,ptmxmode=0600"));
+            let mounted = mount(
+                Some("devpts"),
+                "/dev/pts",
+                Some("devpts"),
+                flags,
+                Some("mode=0600,ptmxmode=0600"),
+            );
             mounted.map_err(system("mount devpts on /dev/pts"))?;
         }
         Ok(Self(()))
@@ -182,7 +193,7 @@ impl Drop for Terminal {
 /// Takes in what shells left behind: PID 1 inherits it. The agent has no other children in rescue mode.
 pub(super) fn reap() {
     while let Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) =
-        waitpid(None, Some(WaitPidFlag::WNOHANG))
+        waitpid(None::<Pid>, Some(WaitPidFlag::WNOHANG))
     {}
 }
 

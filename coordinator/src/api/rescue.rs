@@ -28,11 +28,7 @@ pub(super) fn routes() -> Routes {
     params(("id" = LeaseId, Path, description = "the lease")),
     responses((status = 200, description = "what was ordered and agreed to", body = RescueView))
 )]
-async fn show(
-    State(lm): Lm,
-    Tenant(tenant): Tenant,
-    Lease(id): Lease,
-) -> Result<Json<RescueView>, Problem> {
+async fn show(State(lm): Lm, Tenant(tenant): Tenant, Lease(id): Lease) -> Result<Json<RescueView>, Problem> {
     Ok(Json(lm.rescue_of(&tenant, &id).await?))
 }
 

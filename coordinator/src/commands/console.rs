@@ -46,7 +46,10 @@ pub async fn run(console: &Console) -> anyhow::Result<()> {
         bail!("{}", response.text().await?);
     }
     let session = response.upgrade().await?;
-    eprintln!("console of {}; ~. at the beginning of a line leaves it", console.server);
+    eprintln!(
+        "console of {}; ~. at the beginning of a line leaves it",
+        console.server
+    );
     let ended = terminal::attach(session).await.context("the terminal failed")?;
     eprintln!("\r\nconsole of {}: {ended}", console.server);
     Ok(())

@@ -5,7 +5,7 @@ use super::ConfigPath;
 use crate::api::{self, Api};
 use crate::boot::{BootFiles, BootHttp, BootService};
 use crate::config::Config;
-use crate::console::{self, SocketError};
+use crate::console;
 use crate::dhcp::{self, DhcpService, DhcpSettings};
 use crate::erasure::Signer;
 use crate::lease::Driver;
@@ -100,7 +100,7 @@ async fn prepare(mut config: Config, boot_files: Option<&Path>) -> anyhow::Resul
     let (wire, dhcp) = (config.wire.clone(), config.dhcp.clone());
     let (listen, metrics) = (config.api_listen, config.metrics_listen);
     let signer = Signer::load(&config.identity.erasure_key)?;
-    let console = operators(&config).await?;
+    let console = operators(&config).await;
     let driver = Driver::new(config, store, ca_pem, signer).await?;
     let address = wire.address.addr();
     let boot = BootService::new(files, driver.clone(), SocketAddr::from((address, BOOT_HTTP_PORT)))?;
@@ -133,16 +133,14 @@ async fn prepare(mut config: Config, boot_files: Option<&Path>) -> anyhow::Resul
     })
 }
 
-/// The socket of consoles. A Lease Manager whose folder is read-only lends servers all the same.
-async fn operators(config: &Config) -> anyhow::Result<Option<UnixListener>> {
-    match console::bind(super::console::socket(config)).await {
-        Ok(listener) => Ok(Some(listener)),
-        Err(taken @ SocketError::Taken(_)) => Err(taken.into()),
-        Err(error) => {
-            tracing::warn!(error = &error as &dyn std::error::Error, "there will be no consoles");
-            Ok(None)
-        }
-    }
+/// The socket of consoles. A Lease Manager whose folder is read-only, or has the socket of another one that shares the store, lends servers all the same.
+async fn operators(config: &Config) -> Option<UnixListener> {
+    let bound = console::bind(super::console::socket(config)).await;
+    let told = bound.inspect_err(|error| {
+        let error: &dyn std::error::Error = error;
+        tracing::warn!(error, "this lease manager serves no consoles");
+    });
+    told.ok()
 }
 
 fn holder(protocol: &str, port: u16) -> String {

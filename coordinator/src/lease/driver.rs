@@ -34,6 +34,8 @@ const MOST_COLLISIONS: u32 = 20;
 pub(super) const STORE_PAUSE: Duration = Duration::from_secs(1);
 /// How long after a search for leases that wait for another server the next one comes.
 const SEARCH_PAUSE: Duration = Duration::from_secs(1);
+/// How long after a look for old boot logs the next one comes.
+const SWEEP_PAUSE: Duration = Duration::from_secs(3600);
 /// The loop looks at least this often: clocks are set, and files are changed by hand.
 pub(super) const LONGEST_NAP: Duration = Duration::from_secs(30);
 
@@ -61,6 +63,8 @@ pub struct Driver {
     pub(super) consoles: Calls,
     /// When servers may be looked for again for leases that wait for one.
     next_search: Mutex<Timestamp>,
+    /// When old boot logs are looked for again.
+    next_sweep: Mutex<Timestamp>,
 }
 
 /// Something inside failed, or an event does not fit.
@@ -158,6 +162,7 @@ impl Driver {
             reserved: Reserved::default(),
             consoles: Calls::default(),
             next_search: Mutex::new(Timestamp(0)),
+            next_sweep: Mutex::new(Timestamp(0)),
         }))
     }
 
@@ -325,6 +330,7 @@ impl Driver {
                 tracing::error!(lease = %lease.id, server = %lease.lease.server, error = &error as &dyn std::error::Error, "a deadline could not be kept");
             }
         }
+        self.sweep_logs(now()).await?;
         let moves = self.move_leases(now()).await?;
         let inventory = self.order_inventories().await?;
         let order = queue.start_due(self, now()).await?;
@@ -337,6 +343,24 @@ impl Driver {
         } else {
             nap.min(LONGEST_NAP)
         })
+    }
+
+    /// Forgets what boots said long ago, now and then.
+    async fn sweep_logs(&self, at: Timestamp) -> Result<(), DriverError> {
+        {
+            let mut next = locked(&self.next_sweep);
+            if *next > at {
+                return Ok(());
+            }
+            *next = at + SWEEP_PAUSE;
+        }
+        let kept = (Timestamp(0) + self.config.logs.keep()).0;
+        let before = Timestamp(at.0.saturating_sub(kept));
+        let gone = self.store.forget_boot_logs(before).await?;
+        if gone > 0 {
+            tracing::info!(pieces = gone, "old boot logs were removed");
+        }
+        Ok(())
     }
 
     /// Looks for servers for the leases that wait for one. A busy fleet changes all the time, so this is not done at each change; gives the

@@ -87,6 +87,15 @@ impl Store {
         tx.commit().await.map_err(failed(attempted))
     }
 
+    /// Forgets what was said before `before`; gives the number of pieces that are gone.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn forget_boot_logs(&self, before: Timestamp) -> Result<u64, StoreError> {
+        let statement = sqlx::query("DELETE FROM boot_logs WHERE at < $1").bind(column(before));
+        self.execute("forget old boot logs", statement).await
+    }
+
     /// What the boots of a lease said, in the order in which it came.
     ///
     /// # Errors

@@ -178,7 +178,9 @@ impl Store {
     /// [`StoreError`].
     pub async fn console_called(&self, call: &CallId) -> Result<(), StoreError> {
         let statement = sqlx::query("DELETE FROM console_calls WHERE call = $1").bind(call.as_str());
-        self.execute("end the call for a console", statement).await.map(drop)
+        self.execute("end the call for a console", statement)
+            .await
+            .map(drop)
     }
 
     /// Where a tenant's data may be left on a server.

@@ -24,13 +24,20 @@ impl Console {
         block_on(async {
             if self.list {
                 for console in client.consoles(&self.lease).await? {
-                    let open = if console.closed.is_some() { console.words.as_str() } else { "no end is known" };
+                    let open = if console.closed.is_some() {
+                        console.words.as_str()
+                    } else {
+                        "no end is known"
+                    };
                     println!("{} {}: {open}", console.opened.0 / 1000, console.who);
                 }
                 return Ok(());
             }
             let session = client.console(&self.lease, &operator()).await?;
-            eprintln!("console of {}; ~. at the beginning of a line leaves it", self.lease);
+            eprintln!(
+                "console of {}; ~. at the beginning of a line leaves it",
+                self.lease
+            );
             let ended = terminal::attach(session).await.context("the terminal failed")?;
             eprintln!("\r\nconsole of {}: {ended}", self.lease);
             Ok(())

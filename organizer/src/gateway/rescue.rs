@@ -15,7 +15,9 @@ pub(super) async fn word<I: Identities>(
     Shared(identities): Shared<Arc<I>>,
     Extension(source): Extension<Source>,
 ) -> Result<Json<RescueWord>, Refused> {
-    admit(&*identities, source, "rescue mode", |state| state.session().is_some())?;
+    admit(&*identities, source, "rescue mode", |state| {
+        state.session().is_some()
+    })?;
     Ok(Json(identities.rescue(source.0).await?))
 }
 
@@ -35,7 +37,9 @@ pub(super) async fn console<I: Identities>(
     tokio::spawn(async move {
         match upgraded.await {
             Ok(stream) => identities.console(source.0, &call, Box::new(TokioIo::new(stream))),
-            Err(error) => tracing::info!(from = %source.0, %error, "a console's connection broke before it was open"),
+            Err(error) => {
+                tracing::info!(from = %source.0, %error, "a console's connection broke before it was open")
+            }
         }
     });
     let headers = [(header::CONNECTION, "upgrade"), (header::UPGRADE, UPGRADE)];

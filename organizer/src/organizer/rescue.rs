@@ -76,11 +76,7 @@ impl<P: Peers> Organizer<P> {
     ///
     /// # Errors
     /// [`LookupError`]; of the lender's when it refuses.
-    pub async fn order_rescue(
-        &self,
-        name: &str,
-        request: RescueRequest,
-    ) -> Result<RescueView, LookupError> {
+    pub async fn order_rescue(&self, name: &str, request: RescueRequest) -> Result<RescueView, LookupError> {
         let found = self.find(name).await?;
         let (Some(lease), false) = (&found.lease, found.over) else {
             return Err(LookupError::Over(name.to_owned()));
@@ -104,7 +100,10 @@ impl<P: Peers> Organizer<P> {
 
     /// The word for the agent at `address`; it stands behind the tunnel.
     pub(super) async fn word_for(&self, address: IpAddr) -> Result<Option<RescueWord>, StoreError> {
-        let Some(tenant) = self.tenant(address).filter(|tenant| tenant.state.session().is_some()) else {
+        let Some(tenant) = self
+            .tenant(address)
+            .filter(|tenant| tenant.state.session().is_some())
+        else {
             return Ok(None);
         };
         let (until, lender_console) = self.surroundings.store.rescue(&tenant.id).await?;

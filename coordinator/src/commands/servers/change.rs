@@ -175,7 +175,10 @@ pub(super) async fn rescue(config: &Config, store: &Store, name: &ServerId, off:
         if there_was {
             store.add_history(name, "out of rescue mode", now()).await?;
         }
-        println!("{name}: its agent is not to stay{}", if there_was { " any more" } else { "" });
+        println!(
+            "{name}: its agent is not to stay{}",
+            if there_was { " any more" } else { "" }
+        );
         return Ok(());
     }
     if server.retired.is_some() {
@@ -185,13 +188,17 @@ pub(super) async fn rescue(config: &Config, store: &Store, name: &ServerId, off:
     let until = at + Duration::from_secs(config.rules.deadlines.rescue.get().into());
     let lent = server.custody == Custody::Lent;
     store.order_rescue(name, lent, at, until).await?;
-    store.add_history(name, "its agent is to stay in rescue mode", at).await?;
+    store
+        .add_history(name, "its agent is to stay in rescue mode", at)
+        .await?;
     // A Lease Manager that does not hear it looks by itself in half a minute.
     if let Ok(client) = console::client(&console::socket(config)) {
         let _ = client.get("http://lm/v1/look").send().await;
     }
     match lent {
-        true => println!("{name}: its agent stays before it hands over; its lease goes on, and its tenant is told"),
+        true => println!(
+            "{name}: its agent stays before it hands over; its lease goes on, and its tenant is told"
+        ),
         false => println!("{name} is booted, and its agent stays: `leaseboot-lm console {name}`"),
     }
     Ok(())

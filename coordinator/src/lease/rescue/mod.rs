@@ -284,7 +284,9 @@ impl Driver {
         let state = lease.lease.phase.state();
         if request.stay && !rules::tenant_may_hold(state) {
             return Err(Refusal::Invalid {
-                message: format!("the lease is {state}: the agent stays only before the enterprise's own system runs"),
+                message: format!(
+                    "the lease is {state}: the agent stays only before the enterprise's own system runs"
+                ),
             }
             .into());
         }
@@ -331,13 +333,21 @@ mod tests {
 
     #[test]
     fn a_failure_of_an_agent_that_stays_ends_no_boot_and_gives_no_time_by_itself() {
-        let reports = || vec![report(Step::Tunnel, failed()), report(Step::Rescue, Outcome::Started)];
+        let reports = || {
+            vec![
+                report(Step::Tunnel, failed()),
+                report(Step::Rescue, Outcome::Started),
+            ]
+        };
         let until = Timestamp(99);
         let events = events(reports(), Some(until));
         assert!(matches!(
             &events[..],
             [
-                Event::Reported(Report { outcome: Outcome::Failed { retrying: true, .. }, .. }),
+                Event::Reported(Report {
+                    outcome: Outcome::Failed { retrying: true, .. },
+                    ..
+                }),
                 Event::Reported(_),
                 Event::Rescued(Timestamp(99))
             ]
@@ -347,7 +357,10 @@ mod tests {
         assert!(matches!(
             &events[..],
             [
-                Event::Reported(Report { outcome: Outcome::Failed { retrying: false, .. }, .. }),
+                Event::Reported(Report {
+                    outcome: Outcome::Failed { retrying: false, .. },
+                    ..
+                }),
                 Event::Reported(_)
             ]
         ));

@@ -111,7 +111,10 @@ mod tests {
     #[test]
     fn no_state_of_a_lease_lets_the_lender_in_without_consent() {
         for state in STATES {
-            let standing = Standing::Lent { state, consent: false };
+            let standing = Standing::Lent {
+                state,
+                consent: false,
+            };
             assert!(lender(standing).is_err(), "{state}");
         }
         assert_eq!(
