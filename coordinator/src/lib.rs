@@ -18,6 +18,7 @@
 //! | [`switch`] | a program of the lender that puts a server's port into its tenant's network |
 //! | [`tenants`] | who may borrow, and how much |
 //! | [`audit`] | who did what, in a chain of digests |
+//! | [`serial`] | what the servers' serial lines say while a lease boots them |
 //! | [`console`] | the lender's terminals on servers in rescue mode |
 //! | [`commands`] | the command line
 
@@ -43,6 +44,7 @@ pub mod power;
 pub mod search;
 mod seats;
 mod seldom;
+pub mod serial;
 pub mod store;
 pub mod switch;
 pub mod tenants;

@@ -24,6 +24,8 @@ pub enum LogSource {
     Stage2,
     /// The enterprise's installer.
     Installer,
+    /// The server's serial line, as the lender reads it.
+    Serial,
     /// A source that this version does not know.
     #[serde(other)]
     Unknown,
@@ -35,6 +37,7 @@ impl fmt::Display for LogSource {
             LogSource::Stage1 => "stage 1",
             LogSource::Stage2 => "stage 2",
             LogSource::Installer => "installer",
+            LogSource::Serial => "serial line",
             LogSource::Unknown => "unknown source",
         })
     }

@@ -8,6 +8,7 @@ use crate::lease::Lease;
 use crate::lease::driver::now;
 use crate::store::{BootLogPiece, BootName, LeaseRecord, Store};
 use anyhow::bail;
+use leaseboot_protocol::boot_log::LogSource;
 use leaseboot_protocol::ids::LeaseId;
 use leaseboot_protocol::lease::LeaseEvent;
 use leaseboot_protocol::timestamp::Timestamp;
@@ -32,6 +33,9 @@ pub enum Leases {
     Log {
         /// The lease
         lease: LeaseId,
+        /// What the servers' serial lines said instead, where servers.toml names them
+        #[arg(long)]
+        serial: bool,
         /// Where the configuration is
         #[command(flatten)]
         config: ConfigPath,
@@ -66,9 +70,14 @@ pub async fn run(leases: &Leases) -> anyhow::Result<()> {
             say(text)?;
             store.close().await;
         }
-        Leases::Log { lease, config } => {
+        Leases::Log {
+            lease,
+            serial,
+            config,
+        } => {
             let store = open(config).await?;
-            let pieces = store.boot_log(lease).await?;
+            let mut pieces = store.boot_log(lease).await?;
+            pieces.retain(|piece| (piece.source == LogSource::Serial) == *serial);
             store.close().await;
             if pieces.is_empty() {
                 bail!(

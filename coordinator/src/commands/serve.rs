@@ -12,6 +12,7 @@ use crate::lease::Driver;
 use crate::metrics::{CountedNames, MetricsService};
 use crate::pki;
 use crate::power::PowerController;
+use crate::serial;
 use crate::store::Store;
 use crate::tftp::{self, TftpService, TftpSettings};
 use anyhow::{Context as _, anyhow, bail};
@@ -199,6 +200,11 @@ fn start(services: Services, stop: &CancellationToken) -> JoinSet<Ended> {
     tasks.spawn(async move {
         metrics.run(watched, token).await;
         ("metrics", Ok(()))
+    });
+    let (token, heard) = (stop.clone(), driver.clone());
+    tasks.spawn(async move {
+        serial::run(heard, token).await;
+        ("serial lines", Ok(()))
     });
     if let Some(listener) = console {
         let (token, lm) = (stop.clone(), driver.clone());

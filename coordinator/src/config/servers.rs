@@ -6,6 +6,7 @@ use super::{ConfigError, Source, Wire};
 use crate::boot::KernelWord;
 use crate::dhcp::{FirstLoader, IpxeChain, LoaderChoice, SubnetConfig};
 use crate::power::PowerConfig;
+use crate::serial::SerialLine;
 use ipnet::Ipv4Net;
 use leaseboot_protocol::hardware::HardwareReport;
 use leaseboot_protocol::ids::ServerId;
@@ -30,6 +31,9 @@ pub struct Server {
     pub tagged: Option<LenderAddress>,
     /// Its console as the kernel's `console=` wants it.
     pub console: Option<KernelWord>,
+    /// Where its serial line can be read, for the log of a boot.
+    #[serde(default)]
+    pub serial: Option<SerialLine>,
     /// More words for the kernel command line of stage 1.
     pub kernel_words: Vec<KernelWord>,
     /// The loaders that its firmware is sent, where they are not those of `lm.toml`.
@@ -84,6 +88,7 @@ struct Entry {
     router: Option<Spanned<Ipv4Addr>>,
     tagged: Option<Spanned<Tagged>>,
     console: Option<KernelWord>,
+    serial: Option<SerialLine>,
     #[serde(default)]
     kernel_words: Vec<KernelWord>,
     first_loader: Option<FirstLoader>,
@@ -143,6 +148,7 @@ pub(super) fn parse(source: &Source, wire: &Wire) -> Result<BTreeMap<ServerId, S
             place,
             tagged,
             console: entry.console,
+            serial: entry.serial,
             kernel_words: entry.kernel_words,
             loaders: LoaderChoice {
                 first_loader: entry.first_loader,

@@ -169,6 +169,16 @@ impl Fleet {
         unknown.cloned().collect()
     }
 
+    /// Servers whose serial lines can be read.
+    pub fn with_serial_lines(&self) -> Vec<Arc<Member>> {
+        let known = self.known();
+        let read = known
+            .servers
+            .values()
+            .filter(|member| member.server.serial.is_some());
+        read.cloned().collect()
+    }
+
     /// The best server for one request.
     ///
     /// # Errors

@@ -13,7 +13,7 @@ use crate::store::{
     BootName, BootTicket, KickstartRecord, LeaseRecord, Redeemed, SessionRecord, StrangerRecord, model,
 };
 use leaseboot_protocol::agent::{Directive, Hello, InstallTask, KeyOffer, Report, Task, Welcome};
-use leaseboot_protocol::boot_log::LogLines;
+use leaseboot_protocol::boot_log::{LogLines, LogSource};
 use leaseboot_protocol::erasure::{ErasureRecord, ErasureReport, WipeTask};
 use leaseboot_protocol::handover::{Handover, StagedFiles};
 use leaseboot_protocol::ids::{LeaseId, ServerId};
@@ -349,6 +349,10 @@ impl Driver {
     /// [`AgentError`].
     pub async fn boot_log(&self, token: &str, from: IpAddr, lines: &LogLines) -> Result<(), AgentError> {
         let session = self.session(token, from).await?;
+        if lines.source == LogSource::Serial {
+            let why = "what a serial line says is the lender's to read";
+            return Err(AgentError::Invalid(why.to_owned()));
+        }
         let Some(id) = session.lease else { return Ok(()) };
         let lease = self.lease(&id).await?.lease;
         let boot = BootName {
@@ -357,6 +361,24 @@ impl Driver {
             attempt: lease.phase.attempt(),
         };
         Ok(self.store.keep_boot_log(&boot, lines, now()).await?)
+    }
+
+    /// The boot that a lease sends this server through now, from the power order to the end of the installation.
+    ///
+    /// # Errors
+    /// [`DriverError`].
+    pub async fn boot_under_way(&self, server: &ServerId) -> Result<Option<BootName>, DriverError> {
+        let record = self.store.server(server).await?;
+        let Some(id) = record.and_then(|record| record.lease) else {
+            return Ok(None);
+        };
+        let lease = self.lease(&id).await?.lease;
+        let phase = lease.phase;
+        Ok((phase.boots_agent() && !phase.wipes()).then(|| BootName {
+            lease: id,
+            server: lease.server,
+            attempt: phase.attempt(),
+        }))
     }
 
     /// Takes the report of an erasure, and signs its record. The same report may come again: its answer may have been lost.

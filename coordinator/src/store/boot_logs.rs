@@ -1,4 +1,4 @@
-//! What boots said on their consoles: bounded for each boot, the last bytes of it.
+//! What boots said on their consoles: bounded for each boot, the last bytes of it; what the lender's serial line said has a room of its own.
 
 use super::{Store, StoreError, column, content, failed, from_json, timestamp, to_json};
 use leaseboot_protocol::boot_log::{KEPT_BYTES, LogLines, LogSource};
@@ -47,8 +47,10 @@ impl Store {
         }
         let attempt = i64::from(boot.attempt);
         let mut tx = self.write(attempted).await?;
-        let known: Vec<(i64, i64)> = sqlx::query_as(
-            "SELECT sequence, CAST(length(text) AS BIGINT) FROM boot_logs
+        let source = to_json("the source of a log", &lines.source)?;
+        let serial = to_json("the source of a log", &LogSource::Serial)?;
+        let known: Vec<(i64, i64, String)> = sqlx::query_as(
+            "SELECT sequence, CAST(length(text) AS BIGINT), source FROM boot_logs
              WHERE lease = $1 AND server = $2 AND attempt = $3 ORDER BY sequence DESC",
         )
         .bind(boot.lease.as_str())
@@ -57,15 +59,24 @@ impl Store {
         .fetch_all(&mut *tx)
         .await
         .map_err(failed(attempted))?;
-        let last = known.first().map_or(0, |(sequence, _)| *sequence);
-        if let Some(oldest) = without_room(&known, text.chars().count()) {
+        let last = known.first().map_or(0, |(sequence, ..)| *sequence);
+        let is_serial = lines.source == LogSource::Serial;
+        let same_room: Vec<_> = known
+            .into_iter()
+            .filter(|(_, _, source)| (*source == serial) == is_serial)
+            .map(|(sequence, length, _)| (sequence, length))
+            .collect();
+        if let Some(oldest) = without_room(&same_room, text.chars().count()) {
             sqlx::query(
-                "DELETE FROM boot_logs WHERE lease = $1 AND server = $2 AND attempt = $3 AND sequence <= $4",
+                "DELETE FROM boot_logs WHERE lease = $1 AND server = $2 AND attempt = $3 AND sequence <= $4
+                 AND CASE WHEN source = $5 THEN 1 ELSE 0 END = $6",
             )
             .bind(boot.lease.as_str())
             .bind(boot.server.as_str())
             .bind(attempt)
             .bind(oldest)
+            .bind(&serial)
+            .bind(i64::from(is_serial))
             .execute(&mut *tx)
             .await
             .map_err(failed(attempted))?;
@@ -79,7 +90,7 @@ impl Store {
         .bind(attempt)
         .bind(last + 1)
         .bind(column(at))
-        .bind(to_json("the source of a log", &lines.source)?)
+        .bind(source)
         .bind(text)
         .execute(&mut *tx)
         .await
