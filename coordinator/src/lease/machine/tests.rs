@@ -462,6 +462,43 @@ fn bytes_that_move_keep_the_deadline_away() {
 }
 
 #[test]
+fn rescue_mode_holds_a_boot_until_its_order_ends_and_nothing_else() {
+    let mut life = Life::begin().on(to_booting());
+    life.try_on(Event::Hello).unwrap();
+    let (usual, until) = (
+        life.lease.deadline.unwrap(),
+        life.now + Duration::from_secs(9_000),
+    );
+    life.try_on(Event::Rescued(until)).unwrap();
+    assert_eq!(life.lease.deadline, Some(until));
+    life.try_on(Event::Rescued(usual)).unwrap();
+    assert_eq!(
+        life.lease.deadline,
+        Some(until),
+        "an order that ends sooner takes nothing away"
+    );
+    life.try_on(finished(AgentStep::Rescue)).unwrap();
+    assert!(
+        life.lease.deadline.unwrap() < until,
+        "it goes on, and is awaited as before"
+    );
+    life.try_on(Event::Rescued(until)).unwrap();
+    life.now = until;
+    let attempt = life.lease.phase.attempt();
+    life.try_on(Event::DeadlinePassed).unwrap();
+    assert_eq!(
+        life.lease.phase.attempt(),
+        attempt + 1,
+        "the end of the order is the end of the wait"
+    );
+
+    let before = Life::begin().on(to_booting());
+    let deadline = before.lease.deadline;
+    let after = before.on([Event::Rescued(until)]);
+    assert_eq!(after.lease.deadline, deadline, "no agent has spoken yet");
+}
+
+#[test]
 fn a_wrong_token_is_written_down_and_moves_nothing() {
     let life = Life::begin().on(to_booting());
     let before = life.lease.clone();
@@ -482,6 +519,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         AgentStep::Tunnel,
         AgentStep::Initrd,
         AgentStep::Stage,
+        AgentStep::Rescue,
         AgentStep::Kexec,
         AgentStep::Wrapper,
         AgentStep::Erase,
@@ -495,6 +533,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         Event::AgentKey(KEY),
         Event::Handover(Handover::Disk),
         Event::Staged(handover::files()),
+        Event::Rescued(Timestamp(5_000_000)),
         Event::WrongToken("x".to_owned()),
         Event::Unfit("x".to_owned()),
         Event::MemberRegistered,
