@@ -1,9 +1,10 @@
 //! Files of the enterprise on their way into memory. A [`Verified`] can only come out of [`fetch`], after every byte was hashed
 //! and the digest agreed: it is the proof that [`crate::kexec`] asks for.
 //!
-//! A broken connection is taken up where it broke. Length and digest bound what is read; nothing is looked into.
+//! A broken connection is taken up where it broke, and where the enterprise named mirrors, at the next of them. Length and digest bound what is read; nothing is looked into.
 
 use crate::backoff::Backoff;
+use crate::errors::chain;
 use crate::gateway::{Gateway, GatewayError};
 use crate::http::{self, HttpError};
 use crate::report::Progress;
@@ -19,6 +20,8 @@ use std::time::Duration;
 
 /// Attempts in a row that bring not one byte.
 const FRUITLESS_ATTEMPTS: u32 = 12;
+/// The same at one of several sources, before the next is asked.
+const FRUITLESS_ATTEMPTS_OF_ONE: u32 = 3;
 
 /// Why a file is not here.
 #[derive(Debug, thiserror::Error)]
@@ -132,8 +135,16 @@ fn seal(file: &File) -> io::Result<()> {
         .map_err(Into::into)
 }
 
-/// Fetches `blob` through the tunnel and checks it.
-pub(crate) async fn fetch(gateway: Gateway, blob: &Blob, progress: &Progress) -> Result<Verified, BlobError> {
+/// Fetches `blob` through the tunnel and checks it: from the first of `sources`, and from the next where one brings nothing or other bytes. What came from one is kept when
+/// another goes on; when all of it together is not what was promised, it is fetched anew, beginning at the next.
+///
+/// # Errors
+/// [`BlobError`], of the last source.
+pub(crate) async fn fetch(
+    sources: &[Gateway],
+    blob: &Blob,
+    progress: &Progress,
+) -> Result<Verified, BlobError> {
     let memory = |source| BlobError::Memory {
         path: blob.path.clone(),
         source,
@@ -145,31 +156,25 @@ pub(crate) async fn fetch(gateway: Gateway, blob: &Blob, progress: &Progress) ->
         at: 0,
         hasher: Hasher::new(),
     };
-    let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(8));
-    let mut fruitless = 0;
-    while download.at < blob.size {
-        let before = download.at;
-        let Err(error) = download.go_on(gateway, progress).await else {
-            continue;
-        };
-        let Interrupted::Connection(source) = error else {
-            return Err(error.into_blob_error(blob));
-        };
-        fruitless = if download.at > before { 0 } else { fruitless + 1 };
-        if fruitless >= FRUITLESS_ATTEMPTS {
-            return Err(BlobError::Stuck {
-                path: blob.path.clone(),
-                at: download.at,
-                size: blob.size,
-                source: Box::new(source),
-            });
+    let mut rounds = 0;
+    loop {
+        let filled = download.fill(sources, rounds, progress).await;
+        match filled.and_then(|()| download.verify()) {
+            Ok(()) => {
+                return Ok(Verified {
+                    file: download.file,
+                    size: blob.size,
+                });
+            }
+            Err(error) if error.is_final() && rounds + 1 < sources.len() => {
+                rounds += 1;
+                let next = sources[rounds].service();
+                progress.note(format!("{error}; once more, from {next}"));
+                download.restart().map_err(memory)?;
+            }
+            Err(error) => return Err(error),
         }
-        if fruitless == 0 {
-            backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(8));
-        }
-        backoff.wait().await;
     }
-    download.verify()
 }
 
 struct Download<'a> {
@@ -199,6 +204,58 @@ impl Interrupted {
 }
 
 impl Download<'_> {
+    /// Brings all bytes, from the source of number `first` on.
+    async fn fill(
+        &mut self,
+        sources: &[Gateway],
+        first: usize,
+        progress: &Progress,
+    ) -> Result<(), BlobError> {
+        let several = sources.len() > 1;
+        let mut from = sources.iter().cycle().skip(first);
+        let Some(mut gateway) = from.next().copied() else {
+            return Ok(());
+        };
+        let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(8));
+        let (mut fruitless, mut here) = (0, 0);
+        while self.at < self.blob.size {
+            let before = self.at;
+            let Err(error) = self.go_on(gateway, progress).await else {
+                continue;
+            };
+            let Interrupted::Connection(source) = error else {
+                return Err(error.into_blob_error(self.blob));
+            };
+            if self.at > before {
+                (fruitless, here) = (0, 0);
+                backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(8));
+            }
+            fruitless += 1;
+            here += 1;
+            if fruitless > FRUITLESS_ATTEMPTS {
+                return Err(BlobError::Stuck {
+                    path: self.blob.path.clone(),
+                    at: self.at,
+                    size: self.blob.size,
+                    source: Box::new(source),
+                });
+            }
+            if several && here >= FRUITLESS_ATTEMPTS_OF_ONE {
+                let failed = gateway.service();
+                gateway = from.next().copied().unwrap_or(gateway);
+                here = 0;
+                let why = chain(&source).join(": ");
+                let (at, next) = (self.at, gateway.service());
+                progress.note(format!(
+                    "{failed} brings nothing ({why}); on from byte {at} at {next}"
+                ));
+                continue;
+            }
+            backoff.wait().await;
+        }
+        Ok(())
+    }
+
     async fn go_on(&mut self, gateway: Gateway, progress: &Progress) -> Result<(), Interrupted> {
         let response = gateway
             .open(&self.blob.path, self.at)
@@ -244,9 +301,9 @@ impl Download<'_> {
         Ok(())
     }
 
-    fn verify(self) -> Result<Verified, BlobError> {
-        let found = self.hasher.finish();
-        let Blob { path, size, sha256 } = self.blob;
+    fn verify(&self) -> Result<(), BlobError> {
+        let found = self.hasher.clone().finish();
+        let Blob { path, sha256, .. } = self.blob;
         if found != *sha256 {
             return Err(BlobError::Digest {
                 path: path.clone(),
@@ -254,10 +311,7 @@ impl Download<'_> {
                 found,
             });
         }
-        Ok(Verified {
-            file: self.file,
-            size: *size,
-        })
+        Ok(())
     }
 }
 
@@ -316,7 +370,7 @@ mod tests {
     async fn a_cut_connection_is_taken_up_where_it_broke() {
         let content = b"0123456789abcdef";
         let gateway = Gateway::new(serve(content, 7).await);
-        let verified = fetch(gateway, &blob(content, 16), &Progress::silent())
+        let verified = fetch(&[gateway], &blob(content, 16), &Progress::silent())
             .await
             .unwrap();
         let mut ramdisk = verified.with_archive(b"ARCH").unwrap().file.try_clone().unwrap();
@@ -330,14 +384,43 @@ mod tests {
     #[tokio::test]
     async fn other_bytes_are_refused() {
         let gateway = Gateway::new(serve(b"tampered", 100).await);
-        let refused = fetch(gateway, &blob(b"promised", 8), &Progress::silent()).await;
+        let refused = fetch(&[gateway], &blob(b"promised", 8), &Progress::silent()).await;
         assert!(matches!(refused, Err(BlobError::Digest { .. })));
     }
 
     #[tokio::test]
     async fn a_longer_file_is_refused() {
         let gateway = Gateway::new(serve(b"promised and more", 100).await);
-        let refused = fetch(gateway, &blob(b"promised", 8), &Progress::silent()).await;
+        let refused = fetch(&[gateway], &blob(b"promised", 8), &Progress::silent()).await;
         assert!(matches!(refused, Err(BlobError::TooLong { .. })));
+    }
+
+    /// An address that nobody listens on.
+    async fn nobody() -> SocketAddr {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        listener.local_addr().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_mirror_goes_on_where_the_one_before_brings_nothing() {
+        let content = b"0123456789abcdef";
+        let sources = [nobody().await, serve(content, 7).await].map(Gateway::new);
+        let verified = fetch(&sources, &blob(content, 16), &Progress::silent())
+            .await
+            .unwrap();
+        assert_eq!(verified.into_bytes().unwrap(), content);
+    }
+
+    #[tokio::test]
+    async fn a_mirror_with_other_bytes_costs_another_round_and_not_the_boot() {
+        let content = b"promised";
+        let sources = [serve(b"tampered", 100).await, serve(content, 100).await].map(Gateway::new);
+        let verified = fetch(&sources, &blob(content, 8), &Progress::silent())
+            .await
+            .unwrap();
+        assert_eq!(verified.into_bytes().unwrap(), content);
+        let both = [serve(b"tampered", 100).await, serve(b"forged!!", 100).await].map(Gateway::new);
+        let refused = fetch(&both, &blob(content, 8), &Progress::silent()).await;
+        assert!(matches!(refused, Err(BlobError::Digest { .. })));
     }
 }

@@ -28,7 +28,7 @@ use leaseboot_protocol::requirements::Requirements;
 use leaseboot_protocol::rescue::RescueWord;
 use leaseboot_protocol::settings::{InstallSettings, TenantImage};
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -469,6 +469,10 @@ impl<P: Peers> Identities for Organizer<P> {
             order: Arc::clone(&handle.order),
             state,
         })
+    }
+
+    fn mirrors(&self) -> Vec<SocketAddr> {
+        self.gateway.mirrors.clone()
     }
 
     async fn unseal(&self, address: IpAddr) -> Result<(), Denied> {

@@ -20,6 +20,7 @@ use crate::secret::Secret;
 use crate::settings::TenantImage;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 /// The enterprise's own word on what the server is about to run. The agent refuses whatever the lender says differently.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +37,10 @@ pub struct SessionManifest {
     /// What the installed system will be, for an image in which the agent leaves the member's tunnel itself. Older POs do not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub member: Option<MemberSettings>,
+    /// Who else serves kernel and initrd, under the same paths, where the gateway does not: addresses that the tunnel leads to, in the order in which they are asked. Older POs
+    /// name none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mirrors: Vec<SocketAddr>,
 }
 
 /// Values for the marks in the kickstart.

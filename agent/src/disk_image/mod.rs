@@ -143,7 +143,7 @@ pub(crate) async fn write(
     progress: &Progress,
 ) -> Result<Written, ImageError> {
     check_sizes(image)?;
-    let list = blob::fetch(gateway, &image.chunks, progress).await;
+    let list = blob::fetch(&[gateway], &image.chunks, progress).await;
     let list = list.map_err(ImageError::List)?.into_bytes();
     let list = list.map_err(ImageError::Memory)?;
     let list = ChunkList::read(&list, image.stream.size).map_err(ImageError::Chunks)?;

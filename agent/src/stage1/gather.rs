@@ -5,6 +5,7 @@ use super::welcome::Welcomed;
 use crate::blob::{self, Verified};
 use crate::clock;
 use crate::errors::AnyError;
+use crate::gateway::Gateway;
 use crate::kexec;
 use crate::report::{Fault, StepFailed, Steps};
 use crate::staging;
@@ -179,9 +180,11 @@ impl Tunnelled {
     }
 
     async fn fetch(&self, steps: &Steps, step: Step, blob: &Blob) -> Result<Verified, StepFailed> {
+        let mirrors = self.manifest.mirrors.iter().copied().map(Gateway::new);
+        let sources: Vec<_> = std::iter::once(self.gateway).chain(mirrors).collect();
         steps
             .run(step, FETCH_ATTEMPTS, async |progress| {
-                let fetched = blob::fetch(self.gateway, blob, progress).await;
+                let fetched = blob::fetch(&sources, blob, progress).await;
                 fetched.map_err(|error| Fault::sort(error.is_final(), error))
             })
             .await

@@ -49,6 +49,8 @@ struct GatewayTable {
     first_server: Option<Spanned<Ipv4Addr>>,
     #[serde(default)]
     allowed: Vec<IpNet>,
+    #[serde(default)]
+    mirrors: Vec<Spanned<SocketAddr>>,
     #[serde(default = "mtu")]
     mtu: Spanned<u16>,
     #[serde(default = "keepalive_s")]
@@ -117,6 +119,8 @@ pub struct GatewayConfig {
     pub first_server: Ipv4Addr,
     /// Further networks that servers reach through it.
     pub allowed: Vec<IpNet>,
+    /// Who else serves the files of installers' images, under the gateway's paths; reached through the tunnel.
+    pub mirrors: Vec<SocketAddr>,
     /// Largest packet inside the tunnel in bytes.
     pub mtu: u16,
     /// Seconds between the servers' keepalives.
@@ -220,6 +224,14 @@ fn gateway(source: &Source, table: GatewayTable) -> Result<GatewayConfig, Config
         );
         return Err(source.at(table.endpoint.span(), problem));
     }
+    let reached = |mirror: &SocketAddr| table.allowed.iter().any(|network| network.contains(&mirror.ip()));
+    if let Some(mirror) = table.mirrors.iter().find(|mirror| !reached(mirror.get_ref())) {
+        let problem = format!(
+            "no network of `allowed` has the mirror {}, so servers would not reach it through the tunnel",
+            mirror.get_ref()
+        );
+        return Err(source.at(mirror.span(), problem));
+    }
     Ok(GatewayConfig {
         endpoint,
         private_key: source.folder().join(table.private_key),
@@ -227,6 +239,7 @@ fn gateway(source: &Source, table: GatewayTable) -> Result<GatewayConfig, Config
         tunnel,
         first_server,
         allowed: table.allowed,
+        mirrors: table.mirrors.into_iter().map(Spanned::into_inner).collect(),
         mtu: table.mtu.into_inner(),
         keepalive_s: table.keepalive_s.max(1),
         plane: match table.plane {

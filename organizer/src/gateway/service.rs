@@ -24,7 +24,7 @@ use leaseboot_protocol::network::WireguardPublicKey;
 use leaseboot_protocol::rescue::RescueWord;
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use tower_http::services::ServeFile;
@@ -54,6 +54,11 @@ pub struct Tenant {
 pub trait Identities: Send + Sync + 'static {
     /// The borrowing that has `address`.
     fn tenant(&self, address: IpAddr) -> Option<Tenant>;
+
+    /// Who else serves the images' files.
+    fn mirrors(&self) -> Vec<SocketAddr> {
+        Vec::new()
+    }
 
     /// Writes down that the sealed values of the borrowing that has `address` go to its server now.
     fn unseal(&self, address: IpAddr) -> impl Future<Output = Result<(), Denied>> + Send;
@@ -167,6 +172,7 @@ async fn session<I: Identities>(
         installer: tenant.order.settings.installer,
         image: tenant.order.settings.image.clone(),
         member: Some(member_settings(&tenant)),
+        mirrors: identities.mirrors(),
     }))
 }
 
