@@ -124,7 +124,7 @@ impl Shell {
             .spawn()
             .map_err(system("start the shell"))?;
         let mut terminal = Terminal {
-            master: AsyncFd::new(master).map_err(system("wait for a terminal"))?,
+            master: AsyncFd::register(master).map_err(system("wait for a terminal"))?,
             shell,
         };
         terminal.resize(WindowSize::default());
