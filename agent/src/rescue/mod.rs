@@ -13,6 +13,7 @@
 mod desk;
 mod session;
 mod shell;
+mod system_calls;
 
 use crate::clock;
 use crate::console::say;

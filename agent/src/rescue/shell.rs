@@ -1,8 +1,9 @@
 //! The shell of rescue mode, and its terminal.
 //!
 //! Stage 1 has no shell. The program comes from the LM and is used only when its digest is the one that stands in the image, so it is as good as the image. busybox's own `setsid -c` gives
-//! it the terminal, so nothing here needs `unsafe`.
+//! it the terminal.
 
+use super::system_calls::waited_for;
 use leaseboot_protocol::console::WindowSize;
 use leaseboot_protocol::digest::Sha256;
 use leaseboot_protocol::rescue::SHELL_DIGEST_PATH;
@@ -124,7 +125,7 @@ impl Shell {
             .spawn()
             .map_err(system("start the shell"))?;
         let mut terminal = Terminal {
-            master: AsyncFd::register(master).map_err(system("wait for a terminal"))?,
+            master: waited_for(master).map_err(system("wait for a terminal"))?,
             shell,
         };
         terminal.resize(WindowSize::default());
