@@ -61,6 +61,8 @@ pub(super) fn socket(config: &Config) -> PathBuf {
 }
 
 pub(super) fn client(socket: &Path) -> anyhow::Result<Client> {
+    // Only one provider is compiled in; reqwest asks for it to be chosen, also where no TLS is spoken.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     Client::builder()
         .no_proxy()
         // No TLS is spoken here: without this line the system's certificates would be loaded.
