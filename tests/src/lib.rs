@@ -40,6 +40,7 @@ pub mod relay;
 pub mod residue;
 pub mod servers;
 pub mod standby;
+pub mod survival;
 pub mod system_disk;
 pub mod tiny_image;
 pub mod tls_front;

@@ -137,6 +137,10 @@ pub enum PowerOrder {
     Button,
     /// The processors stop where they are, as on a board that hangs; only the power ends that.
     Hang,
+    /// The wired card loses its link, as when somebody pulls the cable; at the next start it is in again.
+    PullCable,
+    /// The cable is back.
+    PlugCable,
 }
 
 /// A bare server. Clones are the same server; when the last is dropped, the power goes off.
@@ -343,6 +347,15 @@ impl Owner {
                 if let Some(process) = running {
                     process.qmp.order("stop").await?;
                     self.serial.note("the board hangs");
+                }
+            }
+            PowerOrder::PullCable | PowerOrder::PlugCable => {
+                let up = order == PowerOrder::PlugCable;
+                if let Some(process) = running {
+                    let link = json!({ "name": qemu::WIRED, "up": up });
+                    process.qmp.order_with("set_link", link).await?;
+                    self.serial
+                        .note(if up { "the cable is in" } else { "the cable is out" });
                 }
             }
         }

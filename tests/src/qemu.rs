@@ -11,6 +11,9 @@ const WORN_OUT: &str = "inject-error.0.event=none,inject-error.0.iotype=write,in
     inject-error.1.event=none,inject-error.1.iotype=write-zeroes,inject-error.1.errno=5,\
     inject-error.2.event=none,inject-error.2.iotype=discard,inject-error.2.errno=5";
 
+/// The network of the wired card, by QEMU's name.
+pub(crate) const WIRED: &str = "net0";
+
 /// Where a server stands: its port and its files.
 pub(crate) struct Placement {
     tap: String,
@@ -102,7 +105,7 @@ fn add_disk(line: &mut Line, number: usize, disk: &Disk, file: &Path) {
 fn add_card(line: &mut Line, hardware: &Hardware, placement: &Placement, source: BootSource) {
     line.add(
         "-netdev",
-        &format!("tap,id=net0,ifname={},script=no,downscript=no", placement.tap),
+        &format!("tap,id={WIRED},ifname={},script=no,downscript=no", placement.tap),
     );
     let device = match hardware.nic {
         NicModel::Virtio => "virtio-net-pci",
@@ -125,7 +128,7 @@ fn add_card(line: &mut Line, hardware: &Hardware, placement: &Placement, source:
     };
     line.add(
         "-device",
-        &format!("{device},netdev=net0,mac={},{boot}", hardware.mac),
+        &format!("{device},netdev={WIRED},mac={},{boot}", hardware.mac),
     );
     behind.iter().for_each(|name| add_unwired(line, device, name));
 }

@@ -1,10 +1,14 @@
 //! Links, addresses and routes by rtnetlink(7). The one module that knows the rtnetlink crate, which changes often.
 
-use futures_util::stream::BoxStream;
-use futures_util::{FutureExt, StreamExt, TryStreamExt};
+mod changes;
+
+pub use changes::Changes;
+
+use futures_util::TryStreamExt;
 use ipnet::{IpNet, Ipv4Net};
+use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use rtnetlink::packet_route::route::{RouteMessage, RouteScope, RouteType};
-use rtnetlink::{Handle, LinkUnspec, LinkVlan, LinkWireguard, MulticastGroup, RouteMessageBuilder};
+use rtnetlink::{Handle, LinkUnspec, LinkVlan, LinkWireguard, RouteMessageBuilder};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use tokio::task::JoinHandle;
@@ -44,38 +48,41 @@ pub enum NetlinkError {
     },
 }
 
-/// Tells when IPv4 addresses of any interface change.
-pub struct AddressChanges {
-    messages: BoxStream<'static, ()>,
-    // The connection ends with its last handle.
-    _socket: Netlink,
+/// A network interface as the kernel has it now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// The kernel's number, which a new name does not change.
+    pub index: u32,
+    /// The present name.
+    pub name: String,
+    /// Whether it is up, with or without a carrier.
+    pub is_up: bool,
+    /// The hardware address of a card; empty for what is built on others.
+    pub card: Vec<u8>,
 }
 
-impl AddressChanges {
-    /// Listens from now on; must be called inside a tokio runtime.
-    ///
-    /// # Errors
-    /// [`NetlinkError::Open`].
-    pub fn open() -> Result<Self, NetlinkError> {
-        let groups = [MulticastGroup::Ipv4Ifaddr];
-        let opened = rtnetlink::new_multicast_connection(&groups);
-        let (connection, handle, messages) = opened.map_err(NetlinkError::Open)?;
-        Ok(Self {
-            messages: messages.map(drop).boxed(),
-            _socket: Netlink {
-                handle,
-                connection: tokio::spawn(connection),
-            },
-        })
-    }
-
-    /// Waits for the next change; several that are known already count as one. Dropping it loses none.
-    pub async fn next(&mut self) {
-        if self.messages.next().await.is_none() {
-            // The socket failed, and nothing will be told any more.
-            std::future::pending::<()>().await;
+impl Link {
+    fn of(message: &LinkMessage) -> Self {
+        let mut link = Self {
+            index: message.header.index,
+            name: String::new(),
+            is_up: message.header.flags.contains(LinkFlags::Up),
+            card: Vec::new(),
+        };
+        let mut is_built = false;
+        for attribute in &message.attributes {
+            match attribute {
+                LinkAttribute::IfName(name) => link.name.clone_from(name),
+                LinkAttribute::Address(address) => link.card.clone_from(address),
+                // A VLAN or a bridge has the address of its card, too.
+                LinkAttribute::LinkInfo(_) => is_built = true,
+                _ => {}
+            }
         }
-        while let Some(Some(())) = self.messages.next().now_or_never() {}
+        if is_built {
+            link.card.clear();
+        }
+        link
     }
 }
 
@@ -138,6 +145,34 @@ impl Netlink {
             Err(NetlinkError::NoSuchLink { .. }) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// All interfaces.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub async fn links(&self) -> Result<Vec<Link>, NetlinkError> {
+        let all = self.handle.link().get().execute();
+        let links = all.map_ok(|message| Link::of(&message)).try_collect().await;
+        links.map_err(|source| NetlinkError::Request {
+            what: "list the network interfaces".to_owned(),
+            source,
+        })
+    }
+
+    /// Whether the interface with this number has this address, with whatever prefix.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub async fn has_address(&self, index: u32, address: IpAddr) -> Result<bool, NetlinkError> {
+        let addresses = self.handle.address().get();
+        let all = addresses.set_link_index_filter(index).set_address_filter(address);
+        let found = std::pin::pin!(all.execute()).try_next().await;
+        let found = found.map_err(|source| NetlinkError::Request {
+            what: format!("look for {address}"),
+            source,
+        })?;
+        Ok(found.is_some())
     }
 
     /// Creates a WireGuard device of the kernel, at first without a key and down.

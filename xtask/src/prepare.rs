@@ -7,7 +7,7 @@ use leaseboot_image::musl::Toolchain;
 use leaseboot_image::{Architecture, Workspace, build, host_packages};
 use leaseboot_tests::assets::Assets;
 use leaseboot_tests::folders::Folders;
-use leaseboot_tests::{arm64, debian_installer, fai};
+use leaseboot_tests::{arm64, debian_installer, fai, survival};
 use std::process::Command;
 
 /// The commands that make namespaces and install packages.
@@ -103,6 +103,7 @@ pub(crate) async fn assets(folders: &Folders) -> Result<()> {
 /// What the scenarios of foreign installers start from.
 pub(crate) async fn foreign_installers(folders: &Folders) -> Result<()> {
     debian_installer(folders)?;
+    survival::make(folders).await?;
     fai::make(folders).await
 }
 

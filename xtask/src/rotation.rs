@@ -21,6 +21,7 @@ const ROTATING: [&str; 12] = [
     "planes",
     "rescue",
     "second_way",
+    "survival",
     "ways_in",
     "wires",
 ];

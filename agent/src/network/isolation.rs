@@ -68,8 +68,25 @@ pub(crate) enum IsolationError {
 
 /// The card on the lender's wire, closed to all but those that were allowed.
 pub(crate) struct Wire {
+    /// Its name when it was looked at last: udev and installers give others.
     name: String,
+    /// What stays the same meanwhile.
+    index: u32,
     address: LenderAddress,
+}
+
+/// What has become of the card.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Seen {
+    /// There is none: its driver is being loaded anew, or somebody moved it to another namespace.
+    Gone,
+    /// It was taken down.
+    Down,
+    /// It is up.
+    Up {
+        /// Whether it has the address that the LM gave, with whatever prefix.
+        addressed: bool,
+    },
 }
 
 /// Turns IPv6 off on a card, before it goes up. A kernel without IPv6 has nothing to turn off.
@@ -84,11 +101,16 @@ pub(super) fn without_ipv6(name: &str) -> Result<(), IsolationError> {
 impl Wire {
     /// Gives the card its address and closes the wire; only the router is known yet.
     pub(super) async fn close(name: String, address: LenderAddress) -> Result<Self, IsolationError> {
-        let wire = Self { name, address };
-        let own = IpNet::V4(host(wire.address.address.addr()));
-        Netlink::open()?.add_address(&wire.name, own).await?;
+        let wire = Self::on(name, address).await?;
+        wire.hold_address().await?;
+        wire.set_up_card()?;
         wire.shut().await?;
         Ok(wire)
+    }
+
+    async fn on(name: String, address: LenderAddress) -> Result<Self, IsolationError> {
+        let index = Netlink::open()?.index(&name).await?;
+        Ok(Self { name, index, address })
     }
 
     /// Closes the wire of an installed system, which has its address by the installer's settings, but for the router and the gateway.
@@ -99,7 +121,8 @@ impl Wire {
         };
         without_ipv6(&card.name)?;
         let name = super::vlan::existing(&card.name, &address);
-        let wire = Self { name, address };
+        let wire = Self::on(name, address).await?;
+        wire.set_up_card()?;
         wire.shut().await?;
         Ok(wire.allow(gateway).await?)
     }
@@ -111,18 +134,66 @@ impl Wire {
         Ok(wire.allow(gateway).await?)
     }
 
-    async fn shut(&self) -> Result<(), IsolationError> {
+    /// What the kernel does with packets of the card by itself. Needs `/proc`, and outlives a new name.
+    fn set_up_card(&self) -> Result<(), IsolationError> {
         for (card, settings) in [("all", &ALL[..]), (&self.name, &CARD)] {
             for (setting, value) in settings {
                 set(Path::new(IPV4).join(card).join(setting), value)?;
             }
         }
+        Ok(())
+    }
+
+    /// Leads to the router and to nobody else, again where somebody took these routes away.
+    pub(crate) async fn shut(&self) -> Result<(), IsolationError> {
         let netlink = Netlink::open()?;
         // The router's own route first: an installed system loses the route to its whole network by the second.
         if let Some(router) = self.address.router {
             self.route(&netlink, router, None).await?;
         }
         Ok(netlink.add_unreachable(self.address.address).await?)
+    }
+
+    /// Gives the card its address, again where somebody took it away.
+    pub(crate) async fn hold_address(&self) -> Result<(), IsolationError> {
+        let own = IpNet::V4(host(self.address.address.addr()));
+        Ok(Netlink::open()?.add_address(&self.name, own).await?)
+    }
+
+    /// Brings the card up, again where somebody took it down.
+    pub(crate) async fn bring_up(&self) -> Result<(), IsolationError> {
+        Ok(Netlink::open()?.set_up(&self.name, None).await?)
+    }
+
+    /// Looks where the card is now, what it is called, and whether it is up and has its address.
+    pub(crate) async fn look(&mut self) -> Result<Seen, IsolationError> {
+        let netlink = Netlink::open()?;
+        let links = netlink.links().await?;
+        // A driver that was loaded anew gives the card another number.
+        let found = links
+            .iter()
+            .find(|link| link.index == self.index)
+            .or_else(|| links.iter().find(|link| link.card == self.address.mac.0));
+        let Some(link) = found else {
+            return Ok(Seen::Gone);
+        };
+        if link.name != self.name {
+            say!("network: {} is called {} now", self.name, link.name);
+            self.name.clone_from(&link.name);
+        }
+        self.index = link.index;
+        let addressed = netlink
+            .has_address(link.index, self.address.address.addr().into())
+            .await?;
+        Ok(match link.is_up {
+            true => Seen::Up { addressed },
+            false => Seen::Down,
+        })
+    }
+
+    /// The address and the card's present name, for people.
+    pub(crate) fn describe(&self) -> String {
+        format!("{} on {}", self.address.address.addr(), self.name)
     }
 
     /// Lets this host be heard and answered.

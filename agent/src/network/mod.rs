@@ -13,7 +13,7 @@ use crate::backoff::Backoff;
 use crate::console::say;
 use crate::drivers::{DriverError, Drivers, Wanted};
 use isolation::IsolationError;
-pub(crate) use isolation::Wire;
+pub(crate) use isolation::{Seen, Wire};
 use leaseboot_protocol::hardware::Nic;
 use leaseboot_protocol::network::{LenderAddress, MacAddress};
 use leaseboot_tunnel::netlink::{Netlink, NetlinkError};

@@ -13,7 +13,9 @@ pub(crate) mod proxy;
 
 use crate::drivers::{DriverError, Drivers};
 use crate::errors::{AnyError, chain};
+use ipnet::IpNet;
 use leaseboot_protocol::network::TunnelSettings;
+use leaseboot_tunnel::netlink::{Netlink, NetlinkError};
 use leaseboot_tunnel::{
     InterfaceSettings, KernelError, KernelTunnel, PeerSettings, PrivateKey, Tunnel, TunnelError,
 };
@@ -105,6 +107,36 @@ pub(crate) struct Plane {
     carrier: Carrier,
     wish: Wish,
     refusals: Vec<Refusal>,
+    inner: Inner,
+}
+
+/// What a device of ours has, as it was set up.
+struct Inner {
+    address: IpNet,
+    networks: Vec<IpNet>,
+}
+
+impl Inner {
+    fn of(settings: &TunnelSettings) -> Self {
+        Self {
+            address: settings.address,
+            networks: settings.allowed_ips.clone(),
+        }
+    }
+
+    /// An address that is there is left alone: setting it again would be news, and news bring us here.
+    async fn restore(&self) -> Result<(), NetlinkError> {
+        let netlink = Netlink::open()?;
+        let index = netlink.index(INTERFACE).await?;
+        netlink.set_up(INTERFACE, None).await?;
+        if !netlink.has_address(index, self.address.addr()).await? {
+            netlink.add_address(INTERFACE, self.address).await?;
+        }
+        for network in &self.networks {
+            netlink.add_route(*network, INTERFACE, None).await?;
+        }
+        Ok(())
+    }
 }
 
 enum Carrier {
@@ -149,6 +181,7 @@ impl Plane {
                         carrier,
                         wish,
                         refusals,
+                        inner: Inner::of(settings),
                     });
                 }
                 Err(obstacle) => refusals.push(Refusal {
@@ -166,6 +199,7 @@ impl Plane {
             carrier: Carrier::Tun(dial(key, settings).await?),
             wish: Wish::Only(Kind::Tun),
             refusals: Vec::new(),
+            inner: Inner::of(settings),
         })
     }
 
@@ -201,12 +235,13 @@ impl Plane {
         !matches!(self.carrier, Carrier::Proxy(_))
     }
 
-    /// Sets up again what an installer may have taken away from interfaces that are not the tunnel's own.
-    pub(crate) async fn restore(&self) -> Result<(), proxy::ProxyError> {
+    /// Sets up again what an installer may have taken away: from the tunnel's own device, or from the loopback interface.
+    pub(crate) async fn restore(&self) -> Result<(), AnyError> {
         match &self.carrier {
-            Carrier::Kernel(_) | Carrier::Tun(_) => Ok(()),
-            Carrier::Proxy(proxy) => proxy.hear_networks().await,
+            Carrier::Kernel(_) | Carrier::Tun(_) => self.inner.restore().await?,
+            Carrier::Proxy(proxy) => proxy.hear_networks().await?,
         }
+        Ok(())
     }
 
     /// Sets the largest packet inside the tunnel, in bytes.

@@ -58,7 +58,7 @@ fn carry() -> Result<(), AnyError> {
         if let Some(staged) = &facts.staged {
             staging::remove(staged, &mut drivers);
         }
-        let (drivers, held) = join_the_wire(&steps, &facts, drivers).await?;
+        let (drivers, mut held) = join_the_wire(&steps, &facts, drivers).await?;
         let lm = LeaseManager::new(&facts.lm_url, &facts.lm_others, &facts.lm_ca_pem)?;
         let session = lm.session(facts.session_token.clone());
         let delivery = steps.connect(session.clone(), 0);
@@ -85,7 +85,7 @@ fn carry() -> Result<(), AnyError> {
         tokio::select! {
             never = path_mtu::driver::keep(&tunnel, &facts.tunnel, mtu) => match never {},
             never = installer_log::follow(root, Logs::on(&command_line), steps) => match never {},
-            never = upkeep::keep(changes, &held, &tunnel) => match never {},
+            never = upkeep::keep(changes, &mut held, &tunnel) => match never {},
         }
     })
 }

@@ -99,11 +99,11 @@ def _build_plain(plain, digest, archive, cache, package):
         copy = pathlib.Path(work) / "root"
         print("making the initrd with dracut", file=sys.stderr)
         run("cp", "-a", root / "root", copy)
-        _unpack(kernel, copy)
+        unpack(kernel, copy)
         version = package.removeprefix("linux-image-")
         run("depmod", "-b", copy, version)
         _add_installer(copy)
-        _run_in(copy, "dracut", "--force", "--no-hostonly", "--no-hostonly-cmdline", "--no-early-microcode",
+        run_in(copy, "dracut", "--force", "--no-hostonly", "--no-hostonly-cmdline", "--no-early-microcode",
             "--reproducible", "--no-compress", "--modules", " ".join(MODULES), "--drivers", " ".join(DRIVERS),
             "--kver", version, "--tmpdir", "/var/tmp", "/initrd.cpio")
         _check_starts(copy / "initrd.cpio", pathlib.Path(work) / "unpacked")
@@ -112,7 +112,7 @@ def _build_plain(plain, digest, archive, cache, package):
         (draft / "initrd.cpio").chmod(0o644)
 
 
-def _unpack(deb, root):
+def unpack(deb, root):
     """Unpacks a package; unlike dpkg-deb -x, it goes through the root's /lib link."""
     contents = run_bytes("dpkg-deb", "--fsys-tarfile", deb)
     run_bytes("tar", "--extract", "--keep-directory-symlink", "--directory", root, data=contents)
@@ -124,12 +124,12 @@ def _check_starts(initrd, place):
     run_bytes("cpio", "--quiet", "--extract", "--make-directories", data=initrd.read_bytes(), cwd=place)
     shutil.copy(ROOM / "example.ks", place / "example.ks")
     parse = "import installer.__main__ as main; main.kickstart.read('/example.ks')"
-    _run_in(place, "env", "PYTHONPATH=/usr/lib/kickstart-installer", "python3", "-c", parse)
+    run_in(place, "env", "PYTHONPATH=/usr/lib/kickstart-installer", "python3", "-c", parse)
     for program in ("mmdebstrap", "apt-get", "sfdisk", "mkfs.ext4"):
-        _run_in(place, program, "-V" if program == "mkfs.ext4" else "--version")
+        run_in(place, program, "-V" if program == "mkfs.ext4" else "--version")
 
 
-def _run_in(root, *command):
+def run_in(root, *command):
     """Runs a command in a root with /proc, in a mount namespace of its own: nothing stays mounted."""
     enter = 'mount -t proc proc "$1/proc" && exec chroot "$@"'
     run("unshare", "--mount", "sh", "-c", enter, "sh", root, *command,
@@ -166,7 +166,7 @@ def _add_installer(root):
         "--target", library, "--requirement", ROOM / "requirements.txt")
     for waste in [*library.glob("*.dist-info"), library / "bin", library / "share"]:
         shutil.rmtree(waste, ignore_errors=True)
-    _run_in(root, "python3", "-m", "compileall", "-q", "-j0", "--invalidation-mode", "unchecked-hash", "-b",
+    run_in(root, "python3", "-m", "compileall", "-q", "-j0", "--invalidation-mode", "unchecked-hash", "-b",
         "/usr/lib/kickstart-installer", "/usr/lib/python3.11")
 
 
