@@ -146,7 +146,7 @@ async fn a_free_server_is_booted_to_stay_and_powered_off_when_it_is_not_to_any_m
     house.driver.store().announce_work();
     house
         .wait_until("power of s1", async || {
-            house.power().iter().any(|line| line.contains("s1"))
+            house.power().iter().any(|line| line == "on 1")
         })
         .await;
     let facts = house.boot(1).await.unwrap();
