@@ -63,10 +63,13 @@ impl Test {
             stages.note("foreign", |_| {
                 runtime()?.block_on(prepare::foreign_installers(&folders))
             });
-            let rotation = match self.full {
-                true => Rotation::default(),
-                false => Rotation::of_this_commit()?,
-            };
+            let mut rotation = Rotation::default();
+            stages.note("rotation", |_| {
+                if !self.full {
+                    rotation = Rotation::of_this_commit()?;
+                }
+                Ok(())
+            });
             if rotation.has_whole(rotation::ARM64) {
                 stages.note("arm64", |_| prepare::arm64(&folders));
             }
