@@ -26,6 +26,8 @@ pub const UPGRADE: &str = "leaseboot-console";
 /// Bytes of one frame behind its head.
 pub const LONGEST_PAYLOAD: usize = 4096;
 const HEAD: usize = 3;
+/// The reason of an end that has none: a frame is not empty.
+const NO_WORDS: &str = "over";
 
 /// Who speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,7 +103,7 @@ impl Frame {
                 size = [columns.to_be_bytes(), rows.to_be_bytes()].concat();
                 (3, &size)
             }
-            Frame::End(reason) if reason.is_empty() => (4, b"over"),
+            Frame::End(reason) if reason.is_empty() => (4, NO_WORDS.as_bytes()),
             Frame::End(reason) => (
                 4,
                 &reason.as_bytes()[..reason.floor_char_boundary(LONGEST_PAYLOAD)],
@@ -132,7 +134,13 @@ impl Frame {
             (_, 4) => {
                 // It is shown to a person, whose terminal must not obey it.
                 let words = String::from_utf8_lossy(payload);
-                Frame::End(words.chars().filter(|c| !c.is_control()).collect())
+                let mut words: String = words.chars().filter(|c| !c.is_control()).collect();
+                words.truncate(words.floor_char_boundary(LONGEST_PAYLOAD));
+                Frame::End(if words.is_empty() {
+                    NO_WORDS.to_owned()
+                } else {
+                    words
+                })
             }
             (_, kind) => return Err(FrameError::Kind(kind)),
         })
