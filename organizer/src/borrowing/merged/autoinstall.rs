@@ -116,12 +116,11 @@ fn is_disk(line: &str) -> bool {
 }
 
 fn is_network(line: &str) -> bool {
-    let start = "network: {version: 2, ethernets: {lender: {match: {macaddress: \"";
-    let Some((mac, rest)) = line.strip_prefix(start).and_then(|rest| rest.split_once('"')) else {
+    let Some((mac, settings)) = on_the_card(line).or_else(|| on_a_tag(line)) else {
         return false;
     };
-    let Some((address, rest)) = rest
-        .strip_prefix("}, dhcp4: false, dhcp6: false, addresses: [\"")
+    let Some((address, rest)) = settings
+        .strip_prefix("dhcp4: false, dhcp6: false, addresses: [\"")
         .and_then(|rest| rest.split_once("\"]"))
     else {
         return false;
@@ -139,6 +138,21 @@ fn is_network(line: &str) -> bool {
         && via.is_none_or(|via| via.parse::<std::net::Ipv4Addr>().is_ok())
         && mtu.is_none_or(|mtu| mtu.parse::<u16>().is_ok())
         && rest == "}}}"
+}
+
+/// The card's address, and the settings of an interface that is the card itself.
+fn on_the_card(line: &str) -> Option<(&str, &str)> {
+    let rest = line.strip_prefix("network: {version: 2, ethernets: {lender: {match: {macaddress: \"")?;
+    rest.split_once("\"}, ")
+}
+
+/// The card's address, and the settings of an interface above it, for frames with a tag.
+fn on_a_tag(line: &str) -> Option<(&str, &str)> {
+    let rest = line.strip_prefix("network: {version: 2, ethernets: {card: {match: {macaddress: \"")?;
+    let (mac, rest) = rest.split_once("\"}, dhcp4: false, dhcp6: false}}, vlans: {lender: {id: ")?;
+    let (tag, settings) = rest.split_once(", link: card, ")?;
+    let tag: u16 = tag.parse().ok()?;
+    (1..=4094).contains(&tag).then_some((mac, settings))
 }
 
 /// The second look: takes the lender's keys out of the merged tree, from the places where they belong and from no others.
@@ -220,6 +234,17 @@ mod tests {
             "",
         );
         assert_eq!(check(OURS, &no_router), Ok(4));
+        let tagged = |tag: &str| {
+            let card =
+                "ethernets: {card: {match: {macaddress: \"52:54:00:4c:42:01\"}, dhcp4: false, dhcp6: false}}";
+            let above = format!("{card}, vlans: {{lender: {{id: {tag}, link: card, dhcp4");
+            let untagged = "ethernets: {lender: {match: {macaddress: \"52:54:00:4c:42:01\"}, dhcp4";
+            honest().replace(untagged, &above)
+        };
+        assert_eq!(check(OURS, &tagged("20")), Ok(4));
+        for tag in ["0", "4095", "20, link: card, x: 1", "x"] {
+            assert!(check(OURS, &tagged(tag)).is_err(), "{tag}");
+        }
     }
 
     #[test]

@@ -27,6 +27,7 @@ const LENDER_COMMANDS: [(&str, &[&str]); 6] = [
             "--netmask",
             "--gateway",
             "--mtu",
+            "--vlanid",
             "--onboot",
             "--activate",
             "--no-activate",

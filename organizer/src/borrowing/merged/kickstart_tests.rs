@@ -15,6 +15,8 @@ fn look(merged: &str) -> Result<usize, MergeObjection> {
 fn an_honest_merge_is_agreed_to() {
     assert_eq!(look(OURS), Ok(0));
     assert_eq!(look(&format!("{LENDER}{OURS}{POST}")), Ok(9));
+    let tagged = LENDER.replace(" --onboot", " --vlanid=20 --onboot");
+    assert_eq!(look(&format!("{tagged}{OURS}{POST}")), Ok(9));
     let inside = OURS.replace("reboot\n", &format!("reboot\n# the lender's\n{LENDER}"));
     assert_eq!(look(&format!("{inside}\n\n{POST}")), Ok(10));
 }

@@ -7,8 +7,10 @@ use leaseboot_protocol::installer::Installer;
 use leaseboot_protocol::preseed::{self, Answer};
 
 /// Questions of `d-i` that the lender may answer, each with its type and what its value may be.
-const LENDERS: [(&str, &str, Allowed); 17] = [
+const LENDERS: [(&str, &str, Allowed); 19] = [
     ("netcfg/choose_interface", "select", Allowed::Only("auto")),
+    ("netcfg/use_vlan", "boolean", Allowed::Only("true")),
+    ("netcfg/vlan_id", "string", Allowed::Tag),
     ("netcfg/disable_autoconfig", "boolean", Allowed::Only("true")),
     ("netcfg/get_ipaddress", "string", Allowed::Address),
     ("netcfg/get_netmask", "string", Allowed::Address),
@@ -36,6 +38,8 @@ const LATE_COMMAND: &str = "preseed/late_command";
 enum Allowed {
     Only(&'static str),
     Address,
+    /// Of a VLAN.
+    Tag,
     Hostname,
     Disk,
 }
@@ -45,6 +49,7 @@ impl Allowed {
         match self {
             Allowed::Only(word) => value == *word,
             Allowed::Address => value.parse::<std::net::Ipv4Addr>().is_ok(),
+            Allowed::Tag => value.parse::<u16>().is_ok_and(|tag| (1..=4094).contains(&tag)),
             Allowed::Hostname => value == hostname.as_str(),
             Allowed::Disk => value.strip_prefix("/dev/disk/by-id/").is_some_and(|name| {
                 let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.:+".contains(&b);
@@ -180,6 +185,14 @@ mod tests {
             )),
             Ok(4)
         );
+        let tagged = |tag: &str| {
+            format!(
+                "{}d-i netcfg/use_vlan boolean true\nd-i netcfg/vlan_id string {tag}\n",
+                honest()
+            )
+        };
+        assert_eq!(look(&tagged("20")), Ok(2));
+        assert!(look(&tagged("4095")).is_err() && look(&tagged("20 # x")).is_err());
         let without = OURS
             .lines()
             .filter(|line| !line.contains("in-target"))
