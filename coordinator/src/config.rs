@@ -9,6 +9,7 @@ mod servers;
 mod table;
 
 use crate::dhcp::{DhcpConfig, PoolConfig, SubnetConfig};
+use crate::dhcp6::Dhcp6Config;
 use crate::fleet::InventoryPolicy;
 use crate::lease::{Deadlines, Rules, TermRules};
 use crate::power::PowerRules;
@@ -20,7 +21,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 pub use servers::Server;
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -85,6 +86,8 @@ pub struct Wire {
     pub subnets: Vec<SubnetConfig>,
     /// Addresses of the own network for cards that nobody wrote down.
     pub pool: Option<PoolConfig>,
+    /// The `[dhcp6]` table: IPv6 on the wire, where there is any.
+    pub ipv6: Option<Dhcp6Config>,
 }
 
 impl Wire {
@@ -162,6 +165,7 @@ struct LmFile {
     metrics: MetricsTable,
     #[serde(default)]
     dhcp: DhcpConfig,
+    dhcp6: Option<Spanned<Dhcp6Config>>,
     #[serde(default)]
     inventory: InventoryPolicy,
     #[serde(default)]
@@ -308,20 +312,32 @@ impl Config {
         })
     }
 
-    /// The API's URL as lent servers reach it.
-    pub fn api_url(&self) -> String {
+    /// The API's URL as a lent server at this address reaches it.
+    pub fn api_url(&self, server: IpAddr) -> String {
         let listen = self.api_listen;
-        let host = match listen.ip() {
-            ip if ip.is_unspecified() => IpAddr::from(self.wire.address.addr()),
-            ip => ip,
+        let host = match (listen.ip(), &self.wire.ipv6) {
+            (_, Some(ipv6)) if server.is_ipv6() => IpAddr::from(ipv6.address.addr()),
+            (ip, _) if ip.is_unspecified() => IpAddr::from(self.wire.address.addr()),
+            (ip, _) => ip,
         };
         format!("https://{}", SocketAddr::from((host, listen.port())))
     }
 
+    /// Where the API is served besides [`Config::api_listen`]: for servers that speak IPv6, unless that is there already.
+    pub fn api_listen6(&self) -> Option<SocketAddr> {
+        let address = self.wire.ipv6.as_ref()?.address.addr();
+        let served = self.api_listen.ip() == IpAddr::from(Ipv6Addr::UNSPECIFIED);
+        (!served).then(|| SocketAddr::from((address, self.api_listen.port())))
+    }
+
     /// The URLs of the other Lease Managers' APIs: lent servers ask them when ours does not answer.
-    pub fn other_urls(&self) -> Vec<String> {
-        let others = self.other_apis.iter().map(|address| format!("https://{address}"));
-        others.filter(|url| *url != self.api_url()).collect()
+    pub fn other_urls(&self, server: IpAddr) -> Vec<String> {
+        let reached = self
+            .other_apis
+            .iter()
+            .filter(|other| other.is_ipv6() == server.is_ipv6());
+        let others = reached.map(|address| format!("https://{address}"));
+        others.filter(|url| *url != self.api_url(server)).collect()
     }
 
     /// Reads servers from a file of the form of `servers.toml`, or from a table when its name ends in `.csv`.
@@ -398,6 +414,10 @@ fn wire(source: &Source, file: &LmFile) -> Result<Wire, ConfigError> {
             format!("mtu {mtu} is not between 1280 and 9216 bytes"),
         ));
     }
+    if let Some(dhcp6) = &file.dhcp6 {
+        let wrong = |problem: crate::dhcp6::Dhcp6Problem| source.problem(dhcp6.span(), problem.to_string());
+        dhcp6.get_ref().check().map_err(wrong)?;
+    }
     Ok(Wire {
         interface: interface.clone(),
         address,
@@ -405,6 +425,7 @@ fn wire(source: &Source, file: &LmFile) -> Result<Wire, ConfigError> {
         mtu,
         subnets: file.subnet.clone(),
         pool: file.dhcp.pool,
+        ipv6: file.dhcp6.as_ref().map(|dhcp6| dhcp6.get_ref().clone()),
     })
 }
 

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use nix::libc;
 use std::io;
 use std::mem::size_of;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::ops::Range;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 
@@ -29,7 +29,7 @@ const CONTROL_WORDS: usize = 3;
 pub(crate) struct Inbox {
     bytes: Box<[u8]>,
     room: usize,
-    arrived: Vec<(SocketAddrV4, usize)>,
+    arrived: Vec<(SocketAddr, usize)>,
 }
 
 impl Inbox {
@@ -48,9 +48,8 @@ impl Inbox {
     /// Those of recvmmsg(2); nothing to be had is none.
     pub(crate) fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
         self.arrived.clear();
-        // SAFETY: all three are plain structures of integers and pointers, for which zero is a value.
-        let mut names: [libc::sockaddr_in; BATCH] = unsafe { std::mem::zeroed() };
-        // SAFETY: as above.
+        let mut names = [Name::NONE; BATCH];
+        // SAFETY: both are plain structures of integers and pointers, for which zero is a value.
         let mut pieces: [libc::iovec; BATCH] = unsafe { std::mem::zeroed() };
         // SAFETY: as above.
         let mut headers: [libc::mmsghdr; BATCH] = unsafe { std::mem::zeroed() };
@@ -59,7 +58,7 @@ impl Inbox {
             pieces[index].iov_len = buffer.len();
             let header = &mut headers[index].msg_hdr;
             header.msg_name = (&raw mut names[index]).cast();
-            header.msg_namelen = name_length();
+            header.msg_namelen = size_of::<Name>() as libc::socklen_t;
             header.msg_iov = &raw mut pieces[index];
             header.msg_iovlen = 1;
         }
@@ -85,13 +84,13 @@ impl Inbox {
                 .iter()
                 .zip(&headers)
                 .take(count)
-                .map(|(name, header)| (from_name(name), header.msg_len as usize)),
+                .map(|(name, header)| (name.address(), header.msg_len as usize)),
         );
         Ok(count)
     }
 
     /// What was taken, with its senders.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (SocketAddrV4, &[u8])> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (SocketAddr, &[u8])> {
         let buffers = self.bytes.chunks_exact(self.room);
         self.arrived
             .iter()
@@ -124,7 +123,7 @@ struct Segment {
 /// Datagrams to one address, of which only the last may be shorter than the first.
 #[derive(Clone, Debug)]
 struct Message {
-    to: SocketAddrV4,
+    to: SocketAddr,
     segments: Range<usize>,
     bytes: usize,
 }
@@ -149,17 +148,18 @@ impl Default for Outbox {
 
 impl Outbox {
     /// Adds a datagram.
-    pub(crate) fn datagram(&mut self, to: SocketAddrV4, bytes: &[u8]) {
+    pub(crate) fn datagram(&mut self, to: impl Into<SocketAddr>, bytes: &[u8]) {
         self.blocks(to, &Bytes::new(), std::iter::once((bytes, 0..0)));
     }
 
     /// Adds datagrams to one address, each of a head and a part of `file`. All but the last must be equally long.
     pub(crate) fn blocks<H: AsRef<[u8]>>(
         &mut self,
-        to: SocketAddrV4,
+        to: impl Into<SocketAddr>,
         file: &Bytes,
         blocks: impl Iterator<Item = (H, Range<usize>)>,
     ) {
+        let to = to.into();
         let known = self
             .files
             .last()
@@ -204,7 +204,7 @@ impl Outbox {
 
     /// Takes the datagrams out instead of sending them.
     #[cfg(any(test, feature = "fuzzing"))]
-    pub(crate) fn take(&mut self) -> Vec<(SocketAddrV4, Vec<u8>)> {
+    pub(crate) fn take(&mut self) -> Vec<(SocketAddr, Vec<u8>)> {
         let messages = std::mem::take(&mut self.messages);
         let datagram = |message: Message| {
             let segment = &self.segments[message.segments.start];
@@ -270,7 +270,7 @@ impl Outbox {
 
     /// Sends up to [`BATCH`] messages; gives how many the kernel took, at least one.
     fn send_batch(&self, socket: BorrowedFd<'_>, messages: &[Message]) -> io::Result<usize> {
-        let mut names = [to_name(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0)); BATCH];
+        let mut names = [Name::NONE; BATCH];
         let mut controls = [[0u64; CONTROL_WORDS]; BATCH];
         // SAFETY: a structure of integers and pointers, for which zero is a value.
         let mut headers: [libc::mmsghdr; BATCH] = unsafe { std::mem::zeroed() };
@@ -282,10 +282,10 @@ impl Outbox {
                 pieces.push(piece(&self.heads[segment.head.clone()]));
                 pieces.push(piece(&self.files[segment.file][segment.part.clone()]));
             }
-            names[index] = to_name(message.to);
+            names[index] = Name::of(message.to);
             let header = &mut headers[index].msg_hdr;
+            header.msg_namelen = names[index].length();
             header.msg_name = (&raw mut names[index]).cast();
-            header.msg_namelen = name_length();
             header.msg_iov = pieces[begin..].as_mut_ptr();
             header.msg_iovlen = pieces.len() - begin;
             if message.segments.len() > 1 {
@@ -345,47 +345,103 @@ fn piece(bytes: &[u8]) -> libc::iovec {
     }
 }
 
-fn name_length() -> libc::socklen_t {
-    size_of::<libc::sockaddr_in>() as libc::socklen_t
+/// An address as the kernel writes it; both kinds begin with the family.
+#[derive(Clone, Copy)]
+#[repr(C)]
+union Name {
+    v4: libc::sockaddr_in,
+    v6: libc::sockaddr_in6,
 }
 
-fn to_name(address: SocketAddrV4) -> libc::sockaddr_in {
-    libc::sockaddr_in {
-        sin_family: libc::AF_INET as libc::sa_family_t,
-        sin_port: address.port().to_be(),
-        sin_addr: libc::in_addr {
-            s_addr: u32::from(*address.ip()).to_be(),
+impl Name {
+    const NONE: Self = Self {
+        v6: libc::sockaddr_in6 {
+            sin6_family: 0,
+            sin6_port: 0,
+            sin6_flowinfo: 0,
+            sin6_addr: libc::in6_addr { s6_addr: [0; 16] },
+            sin6_scope_id: 0,
         },
-        sin_zero: [0; 8],
-    }
-}
+    };
 
-fn from_name(name: &libc::sockaddr_in) -> SocketAddrV4 {
-    SocketAddrV4::new(
-        Ipv4Addr::from(u32::from_be(name.sin_addr.s_addr)),
-        u16::from_be(name.sin_port),
-    )
+    fn of(address: SocketAddr) -> Self {
+        let mut name = Self::NONE;
+        match address {
+            SocketAddr::V4(address) => {
+                name.v4 = libc::sockaddr_in {
+                    sin_family: libc::AF_INET as libc::sa_family_t,
+                    sin_port: address.port().to_be(),
+                    sin_addr: libc::in_addr {
+                        s_addr: u32::from(*address.ip()).to_be(),
+                    },
+                    sin_zero: [0; 8],
+                };
+            }
+            SocketAddr::V6(address) => {
+                name.v6 = libc::sockaddr_in6 {
+                    sin6_family: libc::AF_INET6 as libc::sa_family_t,
+                    sin6_port: address.port().to_be(),
+                    sin6_flowinfo: 0,
+                    sin6_addr: libc::in6_addr {
+                        s6_addr: address.ip().octets(),
+                    },
+                    sin6_scope_id: address.scope_id(),
+                };
+            }
+        }
+        name
+    }
+
+    fn is_v6(&self) -> bool {
+        // SAFETY: every byte of a name is initialised ([`Name::NONE`]), and both kinds have the family at the same place.
+        let family = unsafe { self.v6.sin6_family };
+        family == libc::AF_INET6 as libc::sa_family_t
+    }
+
+    fn length(&self) -> libc::socklen_t {
+        let length = if self.is_v6() {
+            size_of::<libc::sockaddr_in6>()
+        } else {
+            size_of::<libc::sockaddr_in>()
+        };
+        length as libc::socklen_t
+    }
+
+    fn address(&self) -> SocketAddr {
+        if self.is_v6() {
+            // SAFETY: every byte is initialised, and any bytes are a value of this structure.
+            let name = unsafe { self.v6 };
+            let ip = Ipv6Addr::from(name.sin6_addr.s6_addr);
+            return SocketAddrV6::new(ip, u16::from_be(name.sin6_port), 0, name.sin6_scope_id).into();
+        }
+        // SAFETY: as above.
+        let name = unsafe { self.v4 };
+        let ip = Ipv4Addr::from(u32::from_be(name.sin_addr.s_addr));
+        SocketAddrV4::new(ip, u16::from_be(name.sin_port)).into()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::{SocketAddr, UdpSocket};
+    use std::net::UdpSocket;
     use std::os::fd::AsFd as _;
 
-    fn socket() -> (UdpSocket, SocketAddrV4) {
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    fn socket() -> (UdpSocket, SocketAddr) {
+        socket_at("127.0.0.1:0")
+    }
+
+    fn socket_at(address: &str) -> (UdpSocket, SocketAddr) {
+        let socket = UdpSocket::bind(address).unwrap();
         socket
             .set_read_timeout(Some(std::time::Duration::from_secs(5)))
             .unwrap();
-        let SocketAddr::V4(address) = socket.local_addr().unwrap() else {
-            unreachable!("bound to an IPv4 address")
-        };
+        let address = socket.local_addr().unwrap();
         (socket, address)
     }
 
     /// A file of 100 blocks of 500 bytes and one of 10, each behind its number: no more than a socket holds.
-    fn send_file(outbox: &mut Outbox, to: SocketAddrV4, file: &Bytes) {
+    fn send_file(outbox: &mut Outbox, to: SocketAddr, file: &Bytes) {
         let blocks = (0..101u32).map(|number| {
             let start = number as usize * 500;
             (number.to_be_bytes(), start..(start + 500).min(file.len()))
@@ -405,9 +461,14 @@ mod tests {
 
     #[test]
     fn segmented_or_not_every_datagram_arrives_as_it_was_written() {
-        let ((here, _), (there, to)) = (socket(), socket());
-        let file: Bytes = (0..50_010u32).map(|index| (index % 251) as u8).collect();
-        for segmenting in [true, false] {
+        for (address, segmenting) in [
+            ("127.0.0.1:0", true),
+            ("127.0.0.1:0", false),
+            ("[::1]:0", true),
+            ("[::1]:0", false),
+        ] {
+            let ((here, from), (there, to)) = (socket_at(address), socket_at(address));
+            let file: Bytes = (0..50_010u32).map(|index| (index % 251) as u8).collect();
             let mut outbox = Outbox {
                 segmenting,
                 ..Outbox::default()
@@ -421,6 +482,10 @@ mod tests {
             let length = there.recv(&mut buffer).unwrap();
             assert_eq!(&buffer[..length], b"the end");
             assert_eq!(outbox.segmenting, segmenting);
+            here.send_to(b"x", to).unwrap();
+            let mut inbox = Inbox::new(8);
+            while inbox.receive(there.as_fd()).unwrap() == 0 {}
+            assert_eq!(inbox.iter().collect::<Vec<_>>(), [(from, &b"x"[..])]);
         }
     }
 

@@ -6,6 +6,7 @@ use crate::config::fuzzing as config;
 use crate::dhcp::{
     Card, Dhcp, DhcpConfig, DhcpMode, DhcpSettings, LoaderChoice, PoolConfig, Request, SubnetConfig,
 };
+use crate::dhcp6::fuzzing::dhcp6;
 use crate::merge::{Lender, TenantFacts, merge};
 use crate::search::{Candidate, Index, Query};
 use crate::tftp::{FromClient, Terms};
@@ -29,6 +30,7 @@ pub type Target = (&'static str, fn(&[u8]));
 /// Every reader, by the name of its folder in `tests/fuzz/corpus`.
 pub const TARGETS: [Target; 13] = [
     ("dhcp", dhcp),
+    ("dhcp6", dhcp6),
     ("tftp", tftp),
     ("http", boot::http),
     ("kickstart", kickstart),
@@ -122,6 +124,7 @@ pub fn dhcp(bytes: &[u8]) {
             mtu: 9000,
             vlan: None,
         },
+        address6: None,
         choice: LoaderChoice::default(),
     };
     let now = Instant::now();

@@ -11,7 +11,7 @@
 //! | [`lease`] | the life of a lease, and the driver that makes it happen |
 //! | [`erasure`] | what becomes of a report of wipe mode, and the signature over it |
 //! | [`api`] | for tenants and agents, over TLS |
-//! | [`dhcp`], [`tftp`], [`boot`] | what a server meets between firmware and agent |
+//! | [`dhcp`], [`dhcp6`], [`tftp`], [`boot`] | what a server meets between firmware and agent |
 //! | [`logs`] | what is written to standard error; lines about strangers by the piece (`seldom`) |
 //! | [`metrics`] | numbers for Prometheus, health and readiness |
 //! | [`power`] | Redfish, IPMI, Wake-on-LAN and commands |
@@ -30,6 +30,7 @@ pub mod config;
 pub mod console;
 mod datagrams;
 pub mod dhcp;
+pub mod dhcp6;
 pub mod erasure;
 pub mod fleet;
 #[cfg(any(test, feature = "fuzzing"))]

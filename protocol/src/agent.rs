@@ -18,7 +18,7 @@ use crate::handover::Handover;
 use crate::hardware::HardwareReport;
 use crate::ids::{LeaseId, ServerId};
 use crate::lease::Step;
-use crate::network::{LenderAddress, MacAddress, TunnelSettings, WireguardPublicKey};
+use crate::network::{LenderAddress, LenderAddress6, MacAddress, TunnelSettings, WireguardPublicKey};
 use crate::secret::Secret;
 use crate::settings::TenantImage;
 use crate::timestamp::Timestamp;
@@ -38,6 +38,9 @@ pub struct BootFacts {
     pub mac: MacAddress,
     /// The server's place on the wire when the LM has it on record; otherwise the agent asks by DHCP.
     pub address: Option<LenderAddress>,
+    /// Its place where the firmware fetched the archive by IPv6: the address that DHCPv6 gave it, which is its own for stage 1 as well. Older LMs know no IPv6.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address6: Option<LenderAddress6>,
     /// Whether stage 1 has the drivers of the hardware on record only. When they do not bring the card up, the agent starts anew at once, and gets
     /// all of them. Older LMs know no such thing.
     #[serde(default)]

@@ -2,10 +2,10 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 /// An Ethernet hardware address, written `52:54:00:12:34:56`.
@@ -142,6 +142,17 @@ pub struct LenderAddress {
     /// The tag that the network's frames carry on the card's cable (IEEE 802.1Q), 1 to 4094; none where they carry none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vlan: Option<u16>,
+}
+
+/// A server's place on a lender's wire of IPv6, where stage 1 speaks nothing else. The lender owns every field of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LenderAddress6 {
+    /// Address and prefix length.
+    pub address: Ipv6Net,
+    /// Next hop towards everything else.
+    pub router: Option<Ipv6Addr>,
+    /// Largest IP packet in bytes.
+    pub mtu: u16,
 }
 
 /// One end of the tunnel as the lent server sees it. The enterprise owns every field of it; none is secret.

@@ -92,6 +92,9 @@ impl Drop for Netlink {
     }
 }
 
+/// The priority of routes that go before all others to the same network.
+const FIRST: u32 = 1;
+
 impl Netlink {
     /// Opens a socket; must be called inside a tokio runtime.
     ///
@@ -294,11 +297,19 @@ impl Netlink {
     ///
     /// # Errors
     /// What the kernel said.
-    pub async fn add_unreachable(&self, network: Ipv4Net) -> Result<(), NetlinkError> {
-        let route = RouteMessageBuilder::<Ipv4Addr>::new()
-            .destination_prefix(network.network(), network.prefix_len())
-            .kind(RouteType::Unreachable)
-            .build();
+    pub async fn add_unreachable(&self, network: IpNet) -> Result<(), NetlinkError> {
+        let route = match network {
+            IpNet::V4(network) => RouteMessageBuilder::<Ipv4Addr>::new()
+                .destination_prefix(network.network(), network.prefix_len())
+                .kind(RouteType::Unreachable)
+                .build(),
+            // IPv6 keeps routes of several priorities: this one goes before the kernel's own.
+            IpNet::V6(network) => RouteMessageBuilder::<Ipv6Addr>::new()
+                .destination_prefix(network.network(), network.prefix_len())
+                .kind(RouteType::Unreachable)
+                .priority(FIRST)
+                .build(),
+        };
         self.replace_route(route, format!("make {network} unreachable"))
             .await
     }

@@ -11,6 +11,9 @@
 //! | `accept_redirects=0`, `accept_source_route=0` | routes by other people's word |
 //! | IPv6 off on the card | all of IPv6 |
 //!
+//! A wire of IPv6 ([`super::ipv6`]) has no IPv4 to shut out, and no `rp_filter`: there the routes to single hosts, and `unreachable` for the wire's network and for all link-local addresses, keep
+//! answers from neighbours; what a neighbour sends arrives.
+//!
 //! (Kernel document networking/ip-sysctl.) Routes and settings are the kernel's, so they last through switch_root. The installed system gets
 //! the same from the member's tunnel service, which puts `unreachable` in the place of the route that the installer's settings made. What this cannot see is
 //! a neighbour that forges the LM's or the router's own address: that is the switch's to stop, and all that passes with these two is
@@ -25,7 +28,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
 const IPV4: &str = "/proc/sys/net/ipv4/conf";
-const IPV6: &str = "/proc/sys/net/ipv6/conf";
+pub(super) const IPV6: &str = "/proc/sys/net/ipv6/conf";
 
 /// For the card alone: the enterprise's other cards are none of the lender's business.
 const CARD: [(&str, &str); 6] = [
@@ -62,7 +65,7 @@ pub(crate) enum IsolationError {
         /// Who is to be reached.
         peer: IpAddr,
         /// The wire.
-        wire: Ipv4Net,
+        wire: IpNet,
     },
 }
 
@@ -151,7 +154,7 @@ impl Wire {
         if let Some(router) = self.address.router {
             self.route(&netlink, router, None).await?;
         }
-        Ok(netlink.add_unreachable(self.address.address).await?)
+        Ok(netlink.add_unreachable(self.address.address.into()).await?)
     }
 
     /// Gives the card its address, again where somebody took it away.
@@ -230,7 +233,7 @@ fn way(address: &LenderAddress, peer: IpAddr) -> Result<(Ipv4Addr, Option<Ipv4Ad
         (IpAddr::V4(peer), Some(router)) => Ok((peer, Some(router))),
         _ => Err(IsolationError::NoRouter {
             peer,
-            wire: address.address,
+            wire: address.address.into(),
         }),
     }
 }
@@ -239,7 +242,7 @@ fn host(address: Ipv4Addr) -> Ipv4Net {
     Ipv4Net::from(address)
 }
 
-fn set(path: PathBuf, value: &'static str) -> Result<(), IsolationError> {
+pub(super) fn set(path: PathBuf, value: &'static str) -> Result<(), IsolationError> {
     std::fs::write(&path, value).map_err(|source| IsolationError::Setting { path, value, source })
 }
 

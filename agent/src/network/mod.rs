@@ -3,22 +3,24 @@
 //! Firmware speaks without a tag. Where the LM names one, the address is of an interface above the card that is for frames with this tag ([`vlan`]).
 //!
 //! The address comes, best first: from the site archive (the LM knows the server), from the command line
-//! (`leaseboot.address=10.10.0.11/24 leaseboot.router=10.10.0.1`), or by DHCP. Whom the server hears and answers on it is [`isolation`]'s.
+//! (`leaseboot.address=10.10.0.11/24 leaseboot.router=10.10.0.1`), or by DHCP. On a wire of IPv6 ([`ipv6`]) it comes from the site archive. Whom the server hears and answers on it is [`isolation`]'s.
 
 mod dhcp;
+mod ipv6;
 mod isolation;
 mod vlan;
 
 use crate::backoff::Backoff;
 use crate::console::say;
 use crate::drivers::{DriverError, Drivers, Wanted};
+use ipv6::Wire6;
 use isolation::IsolationError;
 pub(crate) use isolation::{Seen, Wire};
 use leaseboot_protocol::hardware::Nic;
-use leaseboot_protocol::network::{LenderAddress, MacAddress};
+use leaseboot_protocol::network::{LenderAddress, LenderAddress6, MacAddress};
 use leaseboot_tunnel::netlink::{Netlink, NetlinkError};
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -90,6 +92,39 @@ impl NetworkError {
             present: present.collect(),
         }
     }
+}
+
+/// A lender's wire of either kind.
+pub(crate) enum AnyWire {
+    Ipv4(Wire),
+    Ipv6(Wire6),
+}
+
+impl AnyWire {
+    /// Lets this host be heard and answered.
+    pub(crate) async fn allow(&self, peer: IpAddr) -> Result<(), IsolationError> {
+        match self {
+            Self::Ipv4(wire) => wire.allow(peer).await,
+            Self::Ipv6(wire) => wire.allow(peer).await,
+        }
+    }
+}
+
+/// Puts the server on a wire of IPv6, closed to everybody but its router.
+pub(crate) async fn bring_up6(
+    drivers: &mut Drivers,
+    mac: MacAddress,
+    address: LenderAddress6,
+) -> Result<AnyWire, NetworkError> {
+    let netlink = Netlink::open()?;
+    netlink.set_up("lo", None).await?;
+    let name = card(drivers, mac).await?;
+    ipv6::settle(&name)?;
+    let mtu = (address.mtu != ETHERNET_MTU).then_some(address.mtu);
+    netlink.set_up(&name, mtu).await?;
+    carrier(&name).await?;
+    say!("network: {name} ({mac}) has {}", address.address);
+    Ok(AnyWire::Ipv6(Wire6::close(name, address).await?))
 }
 
 /// Puts the server on the wire, closed to everybody but its router; [`Wire::allow`] lets more in.

@@ -28,7 +28,7 @@ use crate::errors::chain;
 use crate::gateway::Gateway;
 use crate::lm;
 use crate::mounts::KernelMounts;
-use crate::network::{self, NetworkError, Wire};
+use crate::network::{self, AnyWire, NetworkError};
 use crate::power;
 use crate::report::{Delivery, Fault, StepFailed, Steps};
 use crate::rescue;
@@ -267,7 +267,7 @@ struct Booted {
 struct OnWire {
     facts: BootFacts,
     steps: Steps,
-    wire: Wire,
+    wire: AnyWire,
     drivers: Drivers,
     /// Storage controllers are probed meanwhile; the hardware report waits for their disks.
     storage: JoinHandle<Vec<String>>,
@@ -289,7 +289,12 @@ impl Booted {
         let storage = tokio::task::spawn_blocking(move || for_storage.load_for_hardware(Wanted::Everything));
         let wire = steps
             .run(Step::Network, NETWORK_ATTEMPTS, async |_| {
-                let up = network::bring_up(&mut drivers, facts.mac, facts.address.clone()).await;
+                let up = match facts.address6.clone() {
+                    Some(address) => network::bring_up6(&mut drivers, facts.mac, address).await,
+                    None => network::bring_up(&mut drivers, facts.mac, facts.address.clone())
+                        .await
+                        .map(AnyWire::Ipv4),
+                };
                 // With the drivers of the hardware on record only, trying again finds no other card: the next boot brings all drivers.
                 let wire = up.map_err(|error: NetworkError| {
                     Fault::sort(facts.own_drivers && error.is_of_hardware(), error)

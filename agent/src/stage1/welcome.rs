@@ -6,7 +6,7 @@ use crate::drivers::Drivers;
 use crate::hardware;
 use crate::kexec;
 use crate::lm::{LeaseManager, Session};
-use crate::network::Wire;
+use crate::network::AnyWire;
 use crate::report::{Delivery, Fault, StepFailed, Steps};
 use leaseboot_protocol::agent::{BootFacts, Hello, Task};
 use leaseboot_protocol::boot_log::LogSource;
@@ -21,7 +21,7 @@ const HELLO_ATTEMPTS: u32 = 30;
 pub(super) struct Welcomed {
     pub(super) facts: BootFacts,
     pub(super) steps: Steps,
-    pub(super) wire: Wire,
+    pub(super) wire: AnyWire,
     pub(super) drivers: RefCell<Drivers>,
     pub(super) session: Session,
     pub(super) delivery: Delivery,

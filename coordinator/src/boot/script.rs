@@ -7,6 +7,7 @@
 use super::plan::{AgentBoot, BootPlan};
 use leaseboot_protocol::handover::StagedFiles;
 use leaseboot_protocol::network::MacAddress;
+use std::net::IpAddr;
 
 /// The boot loader that a script is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,14 +21,25 @@ pub enum Language {
 /// Where stage 1 is found: host with an optional port, and the paths there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stage1Places {
-    /// Such as `10.10.0.1`.
+    /// Such as `10.10.0.1` or `[fd00:10::1]`.
     pub host: String,
     /// The host's address alone, for TFTP.
-    pub tftp: String,
+    pub tftp: IpAddr,
     /// Path of the kernel.
     pub kernel: String,
     /// Paths of the archives that stage 1 consists of, in the order in which they are unpacked; the site archive comes after them.
     pub archives: Vec<String>,
+}
+
+impl Stage1Places {
+    /// Host and TFTP server as a language writes them. GRUB wants an address of IPv6 bare, where a comma ends the protocol; iPXE has URLs, with brackets around it.
+    fn hosts(&self, language: Language) -> (String, String) {
+        match (self.tftp, language) {
+            (IpAddr::V6(address), Language::Ipxe) => (self.host.clone(), format!("[{address}]")),
+            (IpAddr::V6(address), Language::Grub) => (address.to_string(), address.to_string()),
+            (IpAddr::V4(address), _) => (self.host.clone(), address.to_string()),
+        }
+    }
 }
 
 /// A script cannot be rendered.
@@ -35,7 +47,7 @@ pub struct Stage1Places {
 pub enum RenderError {
     /// A value could change the script's meaning.
     #[error(
-        "cannot render a boot script: the value of {{{{{name}}}}} is {value:?}, and only letters, digits, spaces and .,:=/_+@- are safe"
+        "cannot render a boot script: the value of {{{{{name}}}}} is {value:?}, and only letters, digits, spaces and .,:=/_+@-[] are safe"
     )]
     Unsafe {
         /// The placeholder.
@@ -94,14 +106,15 @@ pub fn render(
     places: &Stage1Places,
 ) -> Result<String, RenderError> {
     let mac = mac.to_string();
+    let (host, tftp) = places.hosts(language);
     match plan {
         BootPlan::LocalDisk => fill(language.of(DISK), &[("mac", &mac)], &[]),
         BootPlan::Staged(files) => {
             let sums = sums_path(files);
             let values = [
                 ("mac", mac.as_str()),
-                ("host", &places.host),
-                ("tftp", &places.tftp),
+                ("host", &host),
+                ("tftp", &tftp),
                 ("id", files.id.as_str()),
                 ("sums", &sums),
             ];
@@ -111,7 +124,7 @@ pub fn render(
             let (site, words) = (site_path(boot), kernel_words(boot));
             let values = [
                 ("mac", mac.as_str()),
-                ("host", &places.host),
+                ("host", &host),
                 ("kernel", &places.kernel),
                 ("site", &site),
                 ("words", &words),
@@ -177,7 +190,7 @@ fn fill(template: &str, values: &[(&str, &str)], archives: &[String]) -> Result<
         })?;
         if !value
             .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b" .,:=/_+@-".contains(&b))
+            .all(|b| b.is_ascii_alphanumeric() || b" .,:=/_+@-[]".contains(&b))
         {
             return Err(RenderError::Unsafe {
                 name: name.to_owned(),
@@ -203,7 +216,7 @@ mod tests {
     fn places() -> Stage1Places {
         Stage1Places {
             host: "10.10.0.1".to_owned(),
-            tftp: "10.10.0.1".to_owned(),
+            tftp: IpAddr::from([10, 10, 0, 1]),
             kernel: "/boot/files/aa/vmlinuz".to_owned(),
             archives: vec!["/boot/files/bb/stage1.img".to_owned()],
         }
@@ -240,6 +253,31 @@ mod tests {
         )));
         // HTTP first: TFTP takes many times as long.
         assert!(grub.contains("for way in http tftp;") && ipxe.contains("\nset way http\n:load\n"));
+    }
+
+    #[test]
+    fn each_loader_has_addresses_of_ipv6_in_its_own_writing() {
+        let address: std::net::Ipv6Addr = "fd00:10::1".parse().unwrap();
+        let places = Stage1Places {
+            host: format!("[{address}]"),
+            tftp: address.into(),
+            ..places()
+        };
+        let grub = render(Language::Grub, MAC, &agent().0, &places).unwrap();
+        assert!(
+            grub.contains("linux ($way,fd00:10::1)/boot/files/aa/vmlinuz "),
+            "{grub}"
+        );
+        let ipxe = render(Language::Ipxe, MAC, &agent().0, &places).unwrap();
+        assert!(ipxe.contains("${way}://[fd00:10::1]/boot/site/"), "{ipxe}");
+        let ipxe = render(
+            Language::Ipxe,
+            MAC,
+            &BootPlan::Staged(Box::new(staged())),
+            &places,
+        )
+        .unwrap();
+        assert!(ipxe.contains("chain tftp://[fd00:10::1]/"), "{ipxe}");
     }
 
     fn staged() -> StagedFiles {

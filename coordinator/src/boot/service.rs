@@ -34,6 +34,8 @@ pub struct BootService {
     host: String,
     /// Where the whole of stage 1 is.
     places: BTreeMap<Architecture, Stage1Places>,
+    /// Where this service is for who asks by IPv6, where the LM speaks it.
+    http6: Option<SocketAddr>,
     archives: Mutex<VecDeque<RenderedArchive>>,
 }
 
@@ -59,7 +61,7 @@ pub enum SiteError {
 }
 
 impl BootService {
-    /// Serves `files` from the HTTP address `http`, which the servers must be able to reach.
+    /// Serves `files` from the HTTP address `http`, which the servers must be able to reach, and from `http6` to those that speak IPv6.
     ///
     /// # Errors
     /// [`BootFilesError::Missing`] without a kernel or a stage-1 image.
@@ -67,6 +69,7 @@ impl BootService {
         files: BootFiles,
         directory: Arc<dyn BootDirectory>,
         http: SocketAddr,
+        http6: Option<SocketAddr>,
     ) -> Result<Arc<Self>, BootFilesError> {
         let mut places = BTreeMap::new();
         for architecture in files.architectures().chain([Architecture::X86_64]) {
@@ -79,7 +82,7 @@ impl BootService {
             };
             let place = Stage1Places {
                 host: host(http),
-                tftp: http.ip().to_string(),
+                tftp: http.ip(),
                 kernel: path(KERNEL)?,
                 archives: vec![path(STAGE1)?],
             };
@@ -90,6 +93,7 @@ impl BootService {
             directory,
             host: host(http),
             places,
+            http6,
             archives: Mutex::default(),
         }))
     }
@@ -102,6 +106,11 @@ impl BootService {
     /// Where boot files are served, without a slash at the end: [`DhcpSettings::http_base`](crate::dhcp::DhcpSettings::http_base).
     pub fn http_base(&self) -> String {
         format!("http://{}", self.host)
+    }
+
+    /// The same for who asks by IPv6: `dhcp6`'s.
+    pub fn http_base6(&self) -> Option<String> {
+        self.http6.map(|http6| format!("http://{}", host(http6)))
     }
 
     /// Names of the boot programs: [`DhcpSettings::loaders`](crate::dhcp::DhcpSettings::loaders).
@@ -128,7 +137,11 @@ impl BootService {
         match self.directory.plan(mac, from).await {
             Ok(plan) => {
                 tracing::info!(%mac, %from, ?language, %architecture, ?plan, "a server asked what to boot");
-                let places = self.places_for(&plan, architecture, whole);
+                let mut places = self.places_for(&plan, architecture, whole);
+                if let (Some(http6), true) = (self.http6, from.is_ipv6()) {
+                    let places = places.to_mut();
+                    (places.host, places.tftp) = (host(http6), http6.ip());
+                }
                 script::render(language, mac, &plan, &places)
             }
             Err(error) => {
@@ -252,9 +265,9 @@ fn render_archive(facts: &BootFacts) -> Result<Bytes, SiteError> {
 
 /// The port is left out where it is the usual one: GRUB 2.06 knows no other.
 fn host(http: SocketAddr) -> String {
-    if http.port() == 80 {
-        http.ip().to_string()
-    } else {
-        http.to_string()
+    match http.ip() {
+        ip if http.port() != 80 => SocketAddr::new(ip, http.port()).to_string(),
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
     }
 }

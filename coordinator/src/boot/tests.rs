@@ -66,6 +66,7 @@ impl BootDirectory for Directory {
             lm_ca_pem: "PEM".to_owned(),
             mac: AGENT,
             address: None,
+            address6: None,
             own_drivers: false,
             clock: Timestamp(7),
             boot_token: Secret::new("a boot token"),
@@ -113,7 +114,7 @@ async fn site_for(architectures: &[Architecture]) -> Site {
     let files = BootFiles::from_memory(architectures.iter().flat_map(of)).unwrap();
     let http = BootHttp::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let (address, stop) = (http.local_addr(), CancellationToken::new());
-    let service = BootService::new(files, Arc::new(Directory::default()), address).unwrap();
+    let service = BootService::new(files, Arc::new(Directory::default()), address, None).unwrap();
     tokio::spawn(http.run(service.clone(), stop.clone()));
     Site {
         service,

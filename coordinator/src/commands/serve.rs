@@ -4,9 +4,10 @@
 use super::ConfigPath;
 use crate::api::{self, Api};
 use crate::boot::{BootFiles, BootHttp, BootService};
-use crate::config::Config;
+use crate::config::{Config, Wire};
 use crate::console;
-use crate::dhcp::{self, DhcpService, DhcpSettings};
+use crate::dhcp::{self, DhcpConfig, DhcpService, DhcpSettings};
+use crate::dhcp6::{self, Dhcp6Service, Dhcp6Settings};
 use crate::erasure::Signer;
 use crate::lease::Driver;
 use crate::metrics::{CountedNames, MetricsService};
@@ -16,6 +17,7 @@ use crate::serial;
 use crate::store::Store;
 use crate::tftp::{self, TftpService, TftpSettings};
 use anyhow::{Context as _, anyhow, bail};
+use ipnet::IpNet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -45,8 +47,19 @@ struct Services {
     tftp: TftpService,
     http: BootHttp,
     api: Api,
+    /// The same by IPv6, where `lm.toml` has a `[dhcp6]` table.
+    ipv6: Option<Ipv6Services>,
     metrics: MetricsService,
     console: Option<UnixListener>,
+}
+
+/// What servers meet that speak IPv6.
+struct Ipv6Services {
+    dhcp: Dhcp6Service,
+    tftp: TftpService,
+    http: BootHttp,
+    /// None where the other one serves both.
+    api: Option<Api>,
 }
 
 /// Runs until SIGTERM or SIGINT.
@@ -98,13 +111,25 @@ async fn prepare(mut config: Config, boot_files: Option<&Path>) -> anyhow::Resul
     let ca_pem = pki::read_ca(&identity.ca)?;
     check_power(&config)?;
     let store = Store::open(&config.store).await?;
-    let (wire, dhcp) = (config.wire.clone(), config.dhcp.clone());
+    let (wire, mut dhcp) = (config.wire.clone(), config.dhcp.clone());
     let (listen, metrics) = (config.api_listen, config.metrics_listen);
+    let listen6 = config.api_listen6();
     let signer = Signer::load(&config.identity.erasure_key)?;
     let console = operators(&config).await;
     let driver = Driver::new(config, store, ca_pem, signer).await?;
     let address = wire.address.addr();
-    let boot = BootService::new(files, driver.clone(), SocketAddr::from((address, BOOT_HTTP_PORT)))?;
+    let http6 = wire
+        .ipv6
+        .as_ref()
+        .map(|ipv6| SocketAddr::from((ipv6.address.addr(), BOOT_HTTP_PORT)));
+    let http = SocketAddr::from((address, BOOT_HTTP_PORT));
+    let boot = BootService::new(files, driver.clone(), http, http6)?;
+    let ipv6 = match prepare_ipv6(&wire, &dhcp, &boot) {
+        Some(settings) => Some(bind_ipv6(settings, listen6, tls.clone()).await?),
+        None => None,
+    };
+    // Nobody is told that there is no IPv6 where there is.
+    dhcp.answer_router_solicitations &= ipv6.is_none();
     let dhcp = DhcpSettings {
         interface: wire.interface.clone(),
         address: wire.address,
@@ -115,18 +140,19 @@ async fn prepare(mut config: Config, boot_files: Option<&Path>) -> anyhow::Resul
         config: dhcp,
     };
     let tftp = TftpSettings {
-        address,
+        address: address.into(),
         port: tftp::SERVER_PORT,
-        clients: dhcp.networks().collect(),
+        clients: dhcp.networks().map(IpNet::V4).collect(),
         mtu: wire.mtu,
     };
     Ok(Services {
         dhcp: DhcpService::bind(dhcp).context(holder("udp", dhcp::SERVER_PORT))?,
         tftp: TftpService::bind(tftp).context(holder("udp", tftp::SERVER_PORT))?,
-        http: BootHttp::bind(SocketAddr::from((address, BOOT_HTTP_PORT)))
+        http: BootHttp::bind(http)
             .await
             .context(holder("tcp", BOOT_HTTP_PORT))?,
         api: Api::bind(listen, tls).await?,
+        ipv6,
         metrics: MetricsService::bind(metrics).await?,
         console,
         driver,
@@ -134,6 +160,7 @@ async fn prepare(mut config: Config, boot_files: Option<&Path>) -> anyhow::Resul
     })
 }
 
+<<<<<<< HEAD
 /// The socket of consoles. A Lease Manager whose folder is read-only, or has the socket of another one that shares the store, lends servers all the same.
 async fn operators(config: &Config) -> Option<UnixListener> {
     let bound = console::bind(super::console::socket(config)).await;
@@ -142,6 +169,47 @@ async fn operators(config: &Config) -> Option<UnixListener> {
         tracing::warn!(error, "this lease manager serves no consoles");
     });
     told.ok()
+=======
+/// The settings of IPv6 on the wire; `None` without a `[dhcp6]` table.
+fn prepare_ipv6(wire: &Wire, dhcp: &DhcpConfig, boot: &BootService) -> Option<Dhcp6Settings> {
+    let (config, http_base) = (wire.ipv6.clone()?, boot.http_base6()?);
+    Some(Dhcp6Settings {
+        interface: wire.interface.clone(),
+        config,
+        loaders: dhcp.clone(),
+        http_base,
+        programs: boot.loaders(),
+        mtu: wire.mtu,
+    })
+}
+
+async fn bind_ipv6(
+    settings: Dhcp6Settings,
+    api: Option<SocketAddr>,
+    tls: Arc<rustls::ServerConfig>,
+) -> anyhow::Result<Ipv6Services> {
+    let address = settings.config.address.addr();
+    let networks = settings.config.networks();
+    let tftp = TftpSettings {
+        address: address.into(),
+        port: tftp::SERVER_PORT,
+        clients: networks.map(|subnet| IpNet::V6(subnet.network.trunc())).collect(),
+        mtu: settings.mtu,
+    };
+    let missing = || {
+        format!("dhcp6.address is {address}: the interface must have it, `ip -6 address` shows what it has")
+    };
+    let http = BootHttp::bind(SocketAddr::from((address, BOOT_HTTP_PORT))).await;
+    Ok(Ipv6Services {
+        http: http.with_context(missing)?,
+        tftp: TftpService::bind(tftp).with_context(missing)?,
+        dhcp: Dhcp6Service::bind(settings).context(holder("udp", dhcp6::SERVER_PORT))?,
+        api: match api {
+            Some(listen) => Some(Api::bind(listen, tls).await?),
+            None => None,
+        },
+    })
+>>>>>>> 3a78bc1 (Speak DHCPv6 on the lender's wire, with router advertisements and the boot files by IPv6, and have stage 1 go on with the address of its firmware)
 }
 
 fn holder(protocol: &str, port: u16) -> String {
@@ -172,10 +240,14 @@ fn start(services: Services, stop: &CancellationToken) -> JoinSet<Ended> {
         tftp,
         http,
         api,
+        ipv6,
         metrics,
         console,
     } = services;
     let mut tasks = JoinSet::new();
+    if let Some(ipv6) = ipv6 {
+        start_ipv6(&mut tasks, ipv6, &driver, &boot, stop);
+    }
     let (token, directory) = (stop.clone(), driver.clone());
     // On a thread of its own, as TFTP is: in a flood it is never done, and a task that never waits keeps others of its thread, and at times
     // the runtime's look at the sockets, waiting for seconds.
@@ -219,4 +291,42 @@ fn start(services: Services, stop: &CancellationToken) -> JoinSet<Ended> {
         ("driver", Ok(()))
     });
     tasks
+}
+
+fn start_ipv6(
+    tasks: &mut JoinSet<Ended>,
+    services: Ipv6Services,
+    driver: &Arc<Driver>,
+    boot: &Arc<BootService>,
+    stop: &CancellationToken,
+) {
+    let Ipv6Services {
+        dhcp,
+        tftp,
+        http,
+        api,
+    } = services;
+    let (token, directory, runtime) = (stop.clone(), driver.clone(), Handle::current());
+    // On a thread of its own, as DHCP is.
+    tasks.spawn_blocking(move || {
+        let served = runtime.block_on(dhcp.run(directory, token));
+        ("DHCPv6", served.map_err(Into::into))
+    });
+    let (token, names) = (stop.clone(), CountedNames::new(boot.clone(), driver.clone()));
+    tasks.spawn(async move {
+        let served = tftp.run(names, token).await;
+        ("TFTP by IPv6", served.map_err(Into::into))
+    });
+    let (token, boot) = (stop.clone(), boot.clone());
+    tasks.spawn(async move {
+        http.run(boot, token).await;
+        ("boot HTTP by IPv6", Ok(()))
+    });
+    if let Some(api) = api {
+        let (token, router) = (stop.clone(), api::router(driver.clone()));
+        tasks.spawn(async move {
+            api.run(router, token).await;
+            ("API by IPv6", Ok(()))
+        });
+    }
 }

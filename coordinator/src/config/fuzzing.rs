@@ -16,6 +16,7 @@ fn read(source: &Source<'_>) {
         mtu: 1500,
         subnets: Vec::new(),
         pool: None,
+        ipv6: None,
     };
     if let Err(error) = servers::parse(source, &wire) {
         assert!(!error.to_string().is_empty());

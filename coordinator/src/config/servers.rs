@@ -15,7 +15,7 @@ use leaseboot_protocol::network::{LenderAddress, MacAddress};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use toml::Spanned;
 
@@ -26,6 +26,9 @@ pub struct Server {
     pub name: ServerId,
     /// Its place on the lender's wire, as firmware finds it: in frames without a tag.
     pub place: LenderAddress,
+    /// Its address of IPv6 on that wire, where the lender wrote one down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address6: Option<Ipv6Addr>,
     /// Its place behind a tag, where all that comes after firmware stands.
     #[serde(default)]
     pub tagged: Option<LenderAddress>,
@@ -85,6 +88,7 @@ struct Entry {
     name: Spanned<ServerId>,
     mac: Spanned<MacAddress>,
     address: Spanned<Ipv4Addr>,
+    address6: Option<Spanned<Ipv6Addr>>,
     router: Option<Spanned<Ipv4Addr>>,
     tagged: Option<Spanned<Tagged>>,
     console: Option<KernelWord>,
@@ -126,6 +130,7 @@ pub(super) fn parse(source: &Source, wire: &Wire) -> Result<BTreeMap<ServerId, S
         taken.give(source, &entry, line)?;
         let subnet = check_address(source, &entry, wire)?;
         check_labels(source, &entry)?;
+        check_address6(source, &entry, wire)?;
         let hardware = entry
             .hardware
             .as_ref()
@@ -146,6 +151,7 @@ pub(super) fn parse(source: &Source, wire: &Wire) -> Result<BTreeMap<ServerId, S
         let server = Server {
             name: name.clone(),
             place,
+            address6: entry.address6.map(Spanned::into_inner),
             tagged,
             console: entry.console,
             serial: entry.serial,
@@ -209,6 +215,34 @@ fn tagged_place(
     }
 }
 
+/// An address of IPv6 is of a network of `[dhcp6]`, and nobody else's.
+fn check_address6(source: &Source, entry: &Entry, wire: &Wire) -> Result<(), ConfigError> {
+    let Some(written) = &entry.address6 else {
+        return Ok(());
+    };
+    let address = *written.get_ref();
+    let subnet = wire.ipv6.as_ref().and_then(|ipv6| ipv6.network_of(address));
+    let problem = match (&wire.ipv6, subnet) {
+        (None, _) => "lm.toml has no [dhcp6] table, so no server has an address6".to_owned(),
+        (Some(_), None) => {
+            format!(
+                "{address} is in no network of [dhcp6]: choose an address of one, or add a [[dhcp6.subnet]]"
+            )
+        }
+        (Some(ipv6), Some(subnet))
+            if [ipv6.address.addr(), subnet.network.network()].contains(&address)
+                || subnet.router == Some(address) =>
+        {
+            format!("{address} is the network's, the lease manager's or the router's own: choose another")
+        }
+        (_, Some(subnet)) if subnet.pool.is_some_and(|pool| pool.contains(address)) => format!(
+            "{address} lies in its network's DHCPv6 pool, which is for servers without an address6: choose another"
+        ),
+        _ => return Ok(()),
+    };
+    Err(source.problem(written.span(), problem))
+}
+
 fn check_labels(source: &Source, entry: &Entry) -> Result<(), ConfigError> {
     let wrong = entry
         .labels
@@ -231,7 +265,7 @@ fn check_labels(source: &Source, entry: &Entry) -> Result<(), ConfigError> {
 struct Taken {
     names: HashMap<ServerId, usize>,
     cards: HashMap<MacAddress, (ServerId, usize)>,
-    addresses: HashMap<Ipv4Addr, (ServerId, usize)>,
+    addresses: HashMap<IpAddr, (ServerId, usize)>,
 }
 
 impl Taken {
@@ -248,8 +282,15 @@ impl Taken {
         if let Some((other, line)) = self.cards.insert(card, (name.clone(), line)) {
             return Err(source.problem(entry.mac.span(), taken(&card, &other, line)));
         }
-        if let Some((other, line)) = self.addresses.insert(address, (name.clone(), line)) {
+        if let Some((other, line)) = self.addresses.insert(address.into(), (name.clone(), line)) {
             return Err(source.problem(entry.address.span(), taken(&address, &other, line)));
+        }
+        if let Some(written) = &entry.address6
+            && let Some((other, line)) = self
+                .addresses
+                .insert((*written.get_ref()).into(), (name.clone(), line))
+        {
+            return Err(source.problem(written.span(), taken(written.get_ref(), &other, line)));
         }
         Ok(())
     }

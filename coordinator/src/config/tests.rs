@@ -36,7 +36,10 @@ fn refused(lm: &str, servers: &str) -> (String, usize, String) {
 #[test]
 fn a_good_configuration_has_its_defaults() {
     let config = load(LM, &server(GOOD)).unwrap();
-    assert_eq!(config.api_url(), "https://10.10.0.1:8443");
+    assert_eq!(
+        config.api_url(config.wire.address.addr().into()),
+        "https://10.10.0.1:8443"
+    );
     assert_eq!(config.rules, Rules::default());
     let server = &config.servers[&"a".parse().unwrap()];
     assert_eq!(server.place.address.to_string(), "10.10.0.11/24");

@@ -121,8 +121,10 @@ impl Dhcp {
 
     /// Answers a message. `fixed` is what the directory has on record for the card.
     pub fn answer(&mut self, request: &Request, fixed: Option<&Card>, now: Instant) -> Option<Reply> {
-        if self.settings.config.mode == DhcpMode::Proxy {
-            return self.proxy_offer(request);
+        match self.settings.config.mode {
+            DhcpMode::Authoritative => {}
+            DhcpMode::Proxy => return self.proxy_offer(request),
+            DhcpMode::Off => return None,
         }
         let at = self.network_of(request)?;
         match request.kind {
@@ -131,14 +133,14 @@ impl Dhcp {
             MessageType::Inform => self.inform(at, request, choice_of(fixed)),
             MessageType::Decline => {
                 if let (None, Some(pool)) = (fixed, &mut self.networks[at].pool) {
-                    pool.decline(request.mac, now);
+                    pool.decline(&request.mac, now);
                 }
                 tracing::warn!(mac = %request.mac, address = ?request.requested, "somebody else uses the address that a server was given");
                 None
             }
             MessageType::Release => {
                 if let (None, Some(pool)) = (fixed, &mut self.networks[at].pool) {
-                    pool.release(request.mac, now);
+                    pool.release(&request.mac, now);
                 }
                 None
             }
@@ -181,7 +183,7 @@ impl Dhcp {
                 let address = network
                     .pool
                     .as_mut()?
-                    .offer(request.mac, request.requested, reserved, now)?;
+                    .offer(&request.mac, request.requested, reserved, now)?;
                 self.pool_place(at, address)
             }
         };
@@ -195,7 +197,7 @@ impl Dhcp {
             .is_some_and(|server| server != self.settings.address.addr())
         {
             if let (None, Some(pool)) = (fixed, &mut network.pool) {
-                pool.release(request.mac, now);
+                pool.release(&request.mac, now);
             }
             return None;
         }
@@ -209,7 +211,7 @@ impl Dhcp {
                 let relay = request.relay.as_ref().map(|relay| relay.address);
                 let reserved = reserved(network.network, [network.own, network.router, relay]);
                 let pool = network.pool.as_mut();
-                let bound = pool.is_some_and(|pool| pool.bind(request.mac, wanted, reserved, now));
+                let bound = pool.is_some_and(|pool| pool.bind(&request.mac, wanted, reserved, now));
                 bound.then(|| self.pool_place(at, wanted))
             }
         };
@@ -275,7 +277,8 @@ impl Dhcp {
         place: Option<&Place>,
         choice: LoaderChoice,
     ) -> Option<Reply> {
-        let program = place.and_then(|_| bootfile::choose(&self.settings, request, choice));
+        let program =
+            place.and_then(|_| bootfile::choose(&self.settings.shelf(), request.client, request.mac, choice));
         let address = place.map_or(Ipv4Addr::UNSPECIFIED, |place| place.address);
         let given = match request.kind {
             MessageType::Inform => Ipv4Addr::UNSPECIFIED,

@@ -17,56 +17,70 @@
 //! Beside another DHCP server everybody is sent iPXE and then a script: GRUB takes the address of its server from the answer that gave
 //! the client its own address, which is the other server's.
 
-use super::config::{DhcpMode, DhcpSettings};
+use super::config::{DhcpConfig, DhcpMode};
 use super::loader::{FirstLoader, IpxeChain, LoaderChoice};
-use super::request::{Client, Platform, Request};
+use super::request::{Client, Platform};
 use crate::boot::{Language, ScriptPath};
 use leaseboot_protocol::architecture::Architecture;
 use leaseboot_protocol::network::MacAddress;
+use std::collections::BTreeSet;
 
-pub(super) struct BootProgram {
+pub(crate) struct BootProgram {
     /// A TFTP name or a URL.
-    pub(super) name: String,
-    /// What option 60 of the answer must say: UEFI HTTP boot takes no offer without it.
-    pub(super) class: Option<&'static [u8]>,
+    pub(crate) name: String,
+    /// What the vendor class of the answer must say: UEFI HTTP boot takes no offer without it.
+    pub(crate) class: Option<&'static [u8]>,
+}
+
+/// What there is to choose from, and what the lender decided about it.
+pub(crate) struct Shelf<'a> {
+    /// The `[dhcp]` table.
+    pub(crate) config: &'a DhcpConfig,
+    /// Where scripts are served, without a slash at the end.
+    pub(crate) http_base: &'a str,
+    /// Where UEFI's HTTP boot finds boot files.
+    pub(crate) http_boot_base: &'a str,
+    /// Names of the boot programs.
+    pub(crate) programs: &'a BTreeSet<String>,
 }
 
 /// `choice` is what was decided for the client's server; proxies do not ask for it.
-pub(super) fn choose(
-    settings: &DhcpSettings,
-    request: &Request,
+pub(crate) fn choose(
+    shelf: &Shelf<'_>,
+    client: Client,
+    mac: MacAddress,
     choice: LoaderChoice,
 ) -> Option<BootProgram> {
-    let proxy = settings.config.mode == DhcpMode::Proxy;
+    let proxy = shelf.config.mode == DhcpMode::Proxy;
     let chain = match proxy {
         true => IpxeChain::Script,
-        false => choice.ipxe_chain.unwrap_or(settings.config.ipxe_chain),
+        false => choice.ipxe_chain.unwrap_or(shelf.config.ipxe_chain),
     };
-    let (first, platform) = match request.client {
+    let (first, platform) = match client {
         Client::Plain | Client::Agent => return None,
         Client::Ipxe(platform) if chain == IpxeChain::Script => {
             return Some(BootProgram {
-                name: format!("{}{}", settings.http_base, script_of(request.mac, platform)),
+                name: format!("{}{}", shelf.http_base, script_of(mac, platform)),
                 class: None,
             });
         }
         Client::Ipxe(platform) => (FirstLoader::Grub, platform),
         Client::Pxe(platform) | Client::Http(platform) if proxy => (FirstLoader::Ipxe, platform),
         Client::Pxe(platform) | Client::Http(platform) => {
-            (first_loader(settings, choice, platform), platform)
+            (first_loader(shelf.config, choice, platform), platform)
         }
     };
-    if let (Client::Http(_), FirstLoader::Shim) = (request.client, first) {
-        tracing::warn!(mac = %request.mac, "a server that is sent the signed shim asks by HTTP boot, where Debian's signed GRUB cannot go on; it gets nothing, and its firmware must try PXE next");
+    if let (Client::Http(_), FirstLoader::Shim) = (client, first) {
+        tracing::warn!(%mac, "a server that is sent the signed shim asks by HTTP boot, where Debian's signed GRUB cannot go on; it gets nothing, and its firmware must try PXE next");
         return None;
     }
-    let Some(loader) = available(settings, first, platform) else {
-        tracing::warn!(mac = %request.mac, client = ?request.client, ?first, "the boot files lack the boot program of a client, so it gets none: `cargo xtask image` makes those for x86, and with `--architecture aarch64` those for 64-bit ARM");
+    let Some(loader) = available(shelf, first, platform) else {
+        tracing::warn!(%mac, ?client, ?first, "the boot files lack the boot program of a client, so it gets none: `cargo xtask image` makes those for x86, and with `--architecture aarch64` those for 64-bit ARM");
         return None;
     };
-    Some(match request.client {
+    Some(match client {
         Client::Http(_) => BootProgram {
-            name: format!("{}/{loader}", settings.http_boot_base()),
+            name: format!("{}/{loader}", shelf.http_boot_base),
             class: Some(b"HTTPClient"),
         },
         _ => BootProgram {
@@ -88,8 +102,7 @@ fn script_of(mac: MacAddress, platform: Platform) -> ScriptPath {
     }
 }
 
-fn first_loader(settings: &DhcpSettings, choice: LoaderChoice, platform: Platform) -> FirstLoader {
-    let config = &settings.config;
+fn first_loader(config: &DhcpConfig, choice: LoaderChoice, platform: Platform) -> FirstLoader {
     choice
         .first_loader
         .or(config.architecture.get(platform))
@@ -97,12 +110,12 @@ fn first_loader(settings: &DhcpSettings, choice: LoaderChoice, platform: Platfor
 }
 
 /// The loader's boot file, or else GRUB's, which only a client can use that has its address from us.
-fn available(settings: &DhcpSettings, first: FirstLoader, platform: Platform) -> Option<&'static str> {
+fn available(shelf: &Shelf<'_>, first: FirstLoader, platform: Platform) -> Option<&'static str> {
     let wanted = first.program(platform);
-    let instead = match settings.config.mode {
-        DhcpMode::Authoritative => FirstLoader::Grub.program(platform),
+    let instead = match shelf.config.mode {
+        DhcpMode::Authoritative | DhcpMode::Off => FirstLoader::Grub.program(platform),
         DhcpMode::Proxy => None,
     };
     let mut programs = wanted.into_iter().chain(instead);
-    programs.find(|name| settings.loaders.contains(*name))
+    programs.find(|name| shelf.programs.contains(*name))
 }

@@ -1,6 +1,7 @@
 //! What the lender decides about DHCP: what stands in `lm.toml` ([`DhcpConfig`]) and, joined with what is known elsewhere, what the service works with
 //! ([`DhcpSettings`]).
 
+use super::bootfile::Shelf;
 use super::loader::{ArchitectureLoaders, FirstLoader, IpxeChain, LoaderRule};
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
@@ -18,6 +19,8 @@ pub enum DhcpMode {
     /// Another DHCP server's, beside which the LM only says what to boot (proxyDHCP): iPXE, whatever `first_loader` and `ipxe_chain` say. Give the servers their
     /// addresses on record there too: the installed system keeps its address.
     Proxy,
+    /// Nobody's: the wire carries IPv6 alone, and DHCPv4 is left without an answer.
+    Off,
 }
 
 /// A `[[subnet]]` of `lm.toml`: a network of servers behind a DHCP relay.
@@ -80,11 +83,11 @@ impl Default for DhcpConfig {
 /// A range of addresses, both ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct PoolConfig {
+pub struct PoolConfig<A = Ipv4Addr> {
     /// The first address.
-    pub first: Ipv4Addr,
+    pub first: A,
     /// The last address; at most [`MAX_POOL`] in all.
-    pub last: Ipv4Addr,
+    pub last: A,
     /// How long an address is kept without being asked for again, in seconds. Short, because anybody can take one.
     #[serde(default = "ten_minutes")]
     pub lease_time_s: u32,
@@ -100,9 +103,9 @@ pub const MAX_POOL: u32 = 1024;
 /// The longest `http_boot_url`: with the name of a boot file behind it, it must fit into the message's field of 128 bytes.
 const LONGEST_URL: usize = 100;
 
-impl PoolConfig {
+impl<A: Copy + PartialOrd> PoolConfig<A> {
     /// Whether the address belongs to the range.
-    pub fn contains(&self, address: Ipv4Addr) -> bool {
+    pub fn contains(&self, address: A) -> bool {
         (self.first..=self.last).contains(&address)
     }
 }
@@ -258,8 +261,18 @@ impl DhcpSettings {
     }
 
     /// What UEFI's HTTP boot finds boot files below.
-    pub(super) fn http_boot_base(&self) -> &str {
+    fn http_boot_base(&self) -> &str {
         self.config.http_boot_url.as_deref().unwrap_or(&self.http_base)
+    }
+
+    /// What there is for clients to boot.
+    pub(super) fn shelf(&self) -> Shelf<'_> {
+        Shelf {
+            config: &self.config,
+            http_base: &self.http_base,
+            http_boot_base: self.http_boot_base(),
+            programs: &self.loaders,
+        }
     }
 
     pub(super) fn lease_time(&self) -> Duration {

@@ -18,13 +18,16 @@ mod solicitation;
 mod tests;
 
 pub use answer::{Dhcp, Reply};
+pub(crate) use bootfile::{Shelf, choose as boot_program};
 pub use config::{DhcpConfig, DhcpMode, DhcpSettings, DhcpSettingsError, MAX_POOL, PoolConfig, SubnetConfig};
 pub use loader::{ArchitectureLoaders, FirstLoader, IpxeChain, LoaderChoice, LoaderRule};
+pub(crate) use pool::{Pool, PoolClient};
 pub use relay::Relay;
 pub use request::{Client, Ignored, Platform, Request};
 pub use service::{DhcpError, DhcpService, SERVER_PORT};
 
 use leaseboot_protocol::network::{LenderAddress, MacAddress};
+use std::net::Ipv6Addr;
 use std::time::Instant;
 
 /// What the directory has on record about a card.
@@ -32,6 +35,8 @@ use std::time::Instant;
 pub struct Card {
     /// Its fixed place on the lender's wire.
     pub place: LenderAddress,
+    /// Its fixed address of IPv6, where the lender wrote one down.
+    pub address6: Option<Ipv6Addr>,
     /// Which loaders its server is sent.
     pub choice: LoaderChoice,
 }

@@ -50,7 +50,12 @@ impl Dhcp {
     }
 
     fn proxy_reply(&self, request: &Request, kind: MessageType, to: SocketAddrV4) -> Option<Reply> {
-        let program = bootfile::choose(self.settings(), request, LoaderChoice::default())?;
+        let program = bootfile::choose(
+            &self.settings().shelf(),
+            request.client,
+            request.mac,
+            LoaderChoice::default(),
+        )?;
         let mut message = self.header(request, kind, Ipv4Addr::UNSPECIFIED);
         message.set_siaddr(self.settings().address.addr());
         let options = message.opts_mut();

@@ -53,6 +53,20 @@ impl From<u16> for Platform {
     }
 }
 
+impl Platform {
+    /// The platform of option 93 (61 in DHCPv6), which may be a list: the first that most fleets boot, else the first that is known; without
+    /// the option, the number in the vendor class, `PXEClient:Arch:00007:…`; else the oldest.
+    pub(crate) fn choose(numbers: &[u16], class: &[u8]) -> Self {
+        let platforms = || numbers.iter().copied().map(Platform::from);
+        platforms()
+            .find(|platform| matches!(platform, Platform::Bios | Platform::Efi64))
+            .or_else(|| platforms().find(|platform| !matches!(platform, Platform::Other(_))))
+            .or_else(|| platforms().next())
+            .or_else(|| platform_in(class))
+            .unwrap_or(Platform::Bios)
+    }
+}
+
 /// A message to the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
@@ -190,7 +204,7 @@ impl Options {
     }
 
     fn client(&self) -> Client {
-        let platform = self.platform();
+        let platform = Platform::choose(&self.numbers, &self.class);
         if is_ipxe(&self.user_class) || self.ipxe_options {
             Client::Ipxe(platform)
         } else if self.class.starts_with(b"PXEClient") {
@@ -202,18 +216,6 @@ impl Options {
         } else {
             Client::Plain
         }
-    }
-
-    /// The platform of option 93, which may be a list: the first that most fleets boot, else the first that is known; without
-    /// the option, the number in `PXEClient:Arch:00007:…`; else the oldest.
-    fn platform(&self) -> Platform {
-        let platforms = || self.numbers.iter().copied().map(Platform::from);
-        platforms()
-            .find(|platform| matches!(platform, Platform::Bios | Platform::Efi64))
-            .or_else(|| platforms().find(|platform| !matches!(platform, Platform::Other(_))))
-            .or_else(|| platforms().next())
-            .or_else(|| platform_in(&self.class))
-            .unwrap_or(Platform::Bios)
     }
 }
 

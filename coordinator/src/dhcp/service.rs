@@ -16,7 +16,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, sets
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -103,7 +103,7 @@ impl DhcpService {
         settings.check()?;
         let socket = open(&settings.interface, SERVER_PORT)?;
         let boot_server = match settings.config.mode {
-            DhcpMode::Authoritative => None,
+            DhcpMode::Authoritative | DhcpMode::Off => None,
             DhcpMode::Proxy => Some(open(&settings.interface, BOOT_SERVER_PORT)?),
         };
         let solicitations = Some(&settings.interface)
@@ -234,6 +234,7 @@ fn receive(socket: &UdpSocket, inbox: &mut Inbox) -> io::Result<usize> {
 fn parsed(inbox: &Inbox) -> Vec<(SocketAddrV4, Request)> {
     let mut requests = Vec::with_capacity(BATCH);
     for (from, bytes) in inbox.iter() {
+        let SocketAddr::V4(from) = from else { continue };
         match Request::parse(bytes) {
             Ok(request) => requests.push((from, request)),
             Err(reason) => tracing::debug!(%reason, "a datagram to the DHCP port was ignored"),

@@ -17,19 +17,21 @@
 use super::driver::{Driver, DriverError, locked, now};
 use super::tokens;
 use crate::boot::{AgentBoot, BootDirectory, BootError, BootPlan, Drivers, SiteArchiveId};
+use crate::config::Server;
 use crate::dhcp::{Card, DhcpMode, LoaderChoice};
 use crate::metrics::BootRequest;
 use crate::seldom::Seldom;
 use crate::store::{BootTicket, DriverSet, NewBootToken};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use ipnet::Ipv6Net;
 use leaseboot_protocol::agent::BootFacts;
 use leaseboot_protocol::handover::StagedFiles;
 use leaseboot_protocol::hardware::PciDevice;
 use leaseboot_protocol::ids::{LeaseId, ServerId};
-use leaseboot_protocol::network::MacAddress;
+use leaseboot_protocol::network::{LenderAddress6, MacAddress};
 use std::collections::{HashMap, VecDeque};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
 static ELSEWHERE: Seldom = Seldom::new();
@@ -162,10 +164,15 @@ impl Driver {
         };
         let member = self.fleet.by_card(mac);
         let server = member.as_ref().map(|member| &member.server);
+        if let IpAddr::V6(from) = from
+            && !self.is_own_address6(server, from)
+        {
+            return Ok(None);
+        }
         // Beside another DHCP server the place on record is a wish: the server asks for its address again.
         let ours = self.config.dhcp.mode == DhcpMode::Authoritative;
         let place = server
-            .filter(|server| ours && server.place.mac == mac)
+            .filter(|server| ours && from.is_ipv4() && server.place.mac == mac)
             .map(|server| server.place.clone());
         if let Some(place) = &place
             && IpAddr::from(place.address.addr()) != from
@@ -181,7 +188,7 @@ impl Driver {
             Purpose::Install(lease, _) => Some(lease),
         };
         let tagged = server
-            .filter(|server| server.place.mac == mac)
+            .filter(|server| from.is_ipv4() && server.place.mac == mac)
             .and_then(|server| server.tagged.clone());
         // Where the hello will come from.
         let speaks_from = tagged.as_ref().map_or(from, |place| place.address.addr().into());
@@ -201,15 +208,43 @@ impl Driver {
             })
             .await?;
         Ok(Some(BootFacts {
-            lm_url: self.config.api_url(),
-            lm_others: self.config.other_urls(),
+            lm_url: self.config.api_url(from),
+            lm_others: self.config.other_urls(from),
             lm_ca_pem: self.ca_pem.clone(),
             mac,
             address: tagged.or(place),
+            address6: self.place6(from),
             own_drivers: drivers == DriverSet::Own,
             clock: now(),
             boot_token: token,
         }))
+    }
+}
+
+impl Driver {
+    /// Whether a server that has an address of IPv6 on record asks from there.
+    fn is_own_address6(&self, server: Option<&Server>, from: Ipv6Addr) -> bool {
+        let own = server.and_then(|server| server.address6);
+        let other = own.filter(|own| *own != from);
+        if let Some(own) = other
+            && let Some(spoken) = ELSEWHERE.speak()
+        {
+            tracing::warn!(%own, %from, left_out = spoken.left_out, "a site archive was asked for from another address than its server's; refused");
+        }
+        other.is_none()
+    }
+
+    /// Where a server stands whose firmware speaks IPv6.
+    fn place6(&self, from: IpAddr) -> Option<LenderAddress6> {
+        let (IpAddr::V6(from), wire) = (from, &self.config.wire) else {
+            return None;
+        };
+        let subnet = wire.ipv6.as_ref()?.network_of(from)?;
+        Some(LenderAddress6 {
+            address: Ipv6Net::new(from, subnet.network.prefix_len()).ok()?,
+            router: subnet.router,
+            mtu: wire.mtu,
+        })
     }
 }
 
@@ -250,6 +285,7 @@ impl BootDirectory for Driver {
             .filter(|server| server.place.mac == mac)
             .map(|server| Card {
                 place: server.place.clone(),
+                address6: server.address6,
                 choice: LoaderChoice::of(server.loaders, &self.config.dhcp.loader_rules, &server.labels),
             });
         std::future::ready(Ok(card)).boxed()

@@ -13,7 +13,7 @@ use futures_util::FutureExt as _;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::io;
-use std::net::{IpAddr, SocketAddrV4, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -181,7 +181,7 @@ impl Engine {
     }
 
     fn look_up(&mut self, Lookup { ticket, name }: Lookup, now: Instant) {
-        let (names, from) = (self.names.clone(), IpAddr::V4(*ticket.client().ip()));
+        let (names, from) = (self.names.clone(), ticket.client().ip());
         let mut opening = async move { names.open(&name, from).await }.boxed();
         if let Some(file) = (&mut opening).now_or_never() {
             self.sessions.found(ticket, file, now, &mut self.outboxes);
@@ -246,7 +246,7 @@ impl Engine {
 }
 
 /// A socket with room for the ACKs of a storm. Those that do not fit would cost their clients a second each.
-pub(super) fn open(address: SocketAddrV4) -> io::Result<UdpSocket> {
+pub(super) fn open(address: SocketAddr) -> io::Result<UdpSocket> {
     use nix::sys::socket::{setsockopt, sockopt};
     let socket = UdpSocket::bind(address)?;
     let room = 4 << 20;

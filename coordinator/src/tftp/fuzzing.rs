@@ -3,16 +3,16 @@
 use super::sessions::{LANES, Outboxes, Sessions};
 use super::{CONFIRMED_SENDS, TftpSettings, UNCONFIRMED_SENDS};
 use bytes::Bytes;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 /// What one client sends: datagrams, each behind its length in one byte. The first bit of the length says that it goes to the well-known port; others
 /// go to each lane. Then there is silence, and everything must end.
 pub(crate) fn transfer(mut bytes: &[u8]) {
-    let client = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 9), 2000);
+    let client = SocketAddr::from((Ipv4Addr::new(10, 0, 0, 9), 2000));
     let mut now = Instant::now();
     let settings = TftpSettings {
-        address: Ipv4Addr::new(10, 0, 0, 1),
+        address: Ipv4Addr::new(10, 0, 0, 1).into(),
         port: 69,
         clients: vec!["10.0.0.0/8".parse().expect("a network")],
         mtu: 1500,

@@ -4,8 +4,8 @@ use super::engine::{self, Engine, Sockets, Wake};
 use super::sessions::Sessions;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use ipnet::Ipv4Net;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use ipnet::IpNet;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::runtime::Handle;
@@ -23,13 +23,26 @@ pub trait TftpNames: Send + Sync + 'static {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TftpSettings {
     /// The LM's address on the lender's wire.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// The port: [`SERVER_PORT`], or 0 for any in tests.
     pub port: u16,
     /// Requests from elsewhere are not answered, so that nobody can aim the answers at strangers.
-    pub clients: Vec<Ipv4Net>,
+    pub clients: Vec<IpNet>,
     /// The largest IP packet that the wire carries.
     pub mtu: u16,
+}
+
+/// The header of IPv6 is longer than that of IPv4 by so many bytes.
+const LONGER_HEADER: u16 = 20;
+
+impl TftpSettings {
+    /// The largest packet, for a reckoning with the header of IPv4.
+    pub(super) fn negotiated_mtu(&self) -> u16 {
+        match self.address {
+            IpAddr::V4(_) => self.mtu,
+            IpAddr::V6(_) => self.mtu.saturating_sub(LONGER_HEADER),
+        }
+    }
 }
 
 /// The service cannot start or go on.
@@ -68,11 +81,8 @@ impl TftpService {
     /// [`TftpError::Bind`].
     pub fn bind(settings: TftpSettings) -> Result<Self, TftpError> {
         let open = |port| {
-            let address = SocketAddrV4::new(settings.address, port);
-            let failed = move |source| TftpError::Bind {
-                address: address.into(),
-                source,
-            };
+            let address = SocketAddr::new(settings.address, port);
+            let failed = move |source| TftpError::Bind { address, source };
             engine::open(address).map_err(failed)
         };
         let requests = open(settings.port)?;

@@ -22,7 +22,7 @@ use super::wheel::Wheel;
 use crate::datagrams::Outbox;
 use bytes::Bytes;
 use std::collections::{HashMap, VecDeque};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 /// Sockets that transfers share.
@@ -44,7 +44,7 @@ const LOOKUP_TIME: Duration = Duration::from_secs(30);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     lane: usize,
-    client: SocketAddrV4,
+    client: SocketAddr,
 }
 
 /// A file that must be looked up for a transfer.
@@ -64,7 +64,7 @@ pub(super) struct Ticket {
 }
 
 impl Ticket {
-    pub(super) fn client(self) -> SocketAddrV4 {
+    pub(super) fn client(self) -> SocketAddr {
         self.key.client
     }
 }
@@ -105,7 +105,7 @@ pub(super) type Outboxes = [Outbox; LANES];
 pub(super) struct Sessions {
     settings: TftpSettings,
     live: HashMap<Key, Session>,
-    per_address: HashMap<Ipv4Addr, Vec<Ticket>>,
+    per_address: HashMap<IpAddr, Vec<Ticket>>,
     /// In the order in which they began; also some that have been confirmed, or are over.
     unconfirmed: VecDeque<Ticket>,
     wheel: Wheel<(Ticket, Instant)>,
@@ -147,14 +147,14 @@ impl Sessions {
     pub(super) fn request(
         &mut self,
         datagram: &[u8],
-        client: SocketAddrV4,
+        client: SocketAddr,
         now: Instant,
     ) -> Result<Option<Lookup>, (ErrorCode, &'static str)> {
         if !self
             .settings
             .clients
             .iter()
-            .any(|network| network.contains(client.ip()))
+            .any(|network| network.contains(&client.ip()))
         {
             tracing::debug!(%client, "a TFTP request from elsewhere is left without an answer");
             return Ok(None);
@@ -175,7 +175,7 @@ impl Sessions {
             return Ok(None);
         }
         let busy = Err((ErrorCode::Busy, "too many transfers, try again"));
-        if !self.make_room(*client.ip()) {
+        if !self.make_room(client.ip()) {
             return busy;
         }
         match self.free_lane(client) {
@@ -185,7 +185,7 @@ impl Sessions {
     }
 
     /// Room for one more from this address, at the cost of a transfer that nobody has confirmed. `false` when there is none.
-    fn make_room(&mut self, address: Ipv4Addr) -> bool {
+    fn make_room(&mut self, address: IpAddr) -> bool {
         let of_address = self.per_address.get(&address).map_or(&[][..], Vec::as_slice);
         let instead_of = if of_address.len() >= MOST_PER_ADDRESS {
             of_address
@@ -250,7 +250,11 @@ impl Sessions {
             self.end(ticket.key, &End::NotFound);
             return;
         };
-        let terms = Terms::negotiate(&session.request, file.len() as u64, self.settings.mtu);
+        let terms = Terms::negotiate(
+            &session.request,
+            file.len() as u64,
+            self.settings.negotiated_mtu(),
+        );
         let transfer = Transfer::start(file, terms, now, &mut self.out);
         post(&transfer, ticket.key, &mut self.out, &mut self.packet, outboxes);
         session.next_look = transfer.deadline();
@@ -262,7 +266,7 @@ impl Sessions {
     pub(super) fn datagram(
         &mut self,
         lane: usize,
-        client: SocketAddrV4,
+        client: SocketAddr,
         bytes: &[u8],
         now: Instant,
         outboxes: &mut Outboxes,
@@ -325,7 +329,7 @@ impl Sessions {
         let ticket = Ticket { key, serial };
         self.wheel.look((ticket, session.next_look), session.next_look);
         self.live.insert(key, session);
-        self.per_address.entry(*key.client.ip()).or_default().push(ticket);
+        self.per_address.entry(key.client.ip()).or_default().push(ticket);
         self.drop_confirmed();
         self.unconfirmed.push_back(ticket);
         Lookup { ticket, name }
@@ -352,10 +356,10 @@ impl Sessions {
         let Some(session) = self.live.remove(&key) else {
             return;
         };
-        if let Some(tickets) = self.per_address.get_mut(key.client.ip()) {
+        if let Some(tickets) = self.per_address.get_mut(&key.client.ip()) {
             tickets.retain(|ticket| ticket.key != key);
             if tickets.is_empty() {
-                self.per_address.remove(key.client.ip());
+                self.per_address.remove(&key.client.ip());
             }
         }
         let (client, request) = (key.client, &session.request);
@@ -373,14 +377,14 @@ impl Sessions {
     }
 
     /// The same request once more from the same port, while its transfer has not got through yet: the first answer is on its way, or will be sent again.
-    fn is_repetition(&self, client: SocketAddrV4, request: &ReadRequest) -> bool {
+    fn is_repetition(&self, client: SocketAddr, request: &ReadRequest) -> bool {
         (0..LANES)
             .filter_map(|lane| self.live.get(&Key { lane, client }))
             .any(|session| session.is_unconfirmed() && session.request == *request)
     }
 
     /// A lane on which this client's port has no transfer.
-    fn free_lane(&self, client: SocketAddrV4) -> Option<usize> {
+    fn free_lane(&self, client: SocketAddr) -> Option<usize> {
         let first = usize::try_from(self.requests % LANES as u64).unwrap_or(0);
         (0..LANES)
             .map(|step| (first + step) % LANES)

@@ -69,6 +69,7 @@ fn directory(mac: MacAddress) -> Option<Card> {
             mtu: 9000,
             vlan: None,
         },
+        address6: None,
         choice: LoaderChoice::default(),
     })
 }

@@ -192,6 +192,7 @@ fn a_servers_own_loader_goes_before_its_architectures_and_that_before_all() {
         ..settings(config)
     });
     let own = |first_loader| Card {
+        address6: None,
         choice: LoaderChoice {
             first_loader,
             ipxe_chain: None,

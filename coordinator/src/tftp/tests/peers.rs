@@ -36,7 +36,7 @@ async fn serve(clients: &str) -> (SocketAddr, DropGuard) {
         ("large", content(35_000_000)),
     ]));
     let settings = TftpSettings {
-        address: Ipv4Addr::LOCALHOST,
+        address: Ipv4Addr::LOCALHOST.into(),
         port: 0,
         clients: vec![clients.parse().unwrap()],
         mtu: u16::MAX,
@@ -253,7 +253,7 @@ async fn one_address_cannot_take_every_transfer() {
 async fn a_taken_port_is_named() {
     let (server, _guard) = serve("127.0.0.0/8").await;
     let settings = TftpSettings {
-        address: Ipv4Addr::LOCALHOST,
+        address: Ipv4Addr::LOCALHOST.into(),
         port: server.port(),
         clients: vec!["127.0.0.0/8".parse().unwrap()],
         mtu: 1500,

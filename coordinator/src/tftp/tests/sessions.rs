@@ -5,7 +5,7 @@ use crate::tftp::packet::ErrorCode;
 use crate::tftp::sessions::{Lookup, Outboxes, Sessions};
 use crate::tftp::transfer::UNCONFIRMED_SENDS;
 use bytes::Bytes;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 const RRQ: &[u8] = b"\0\x01grub/core.0\0octet\0tsize\0\x30\0";
@@ -19,7 +19,7 @@ struct Table {
 impl Table {
     fn new() -> Self {
         let settings = TftpSettings {
-            address: Ipv4Addr::new(10, 0, 0, 1),
+            address: Ipv4Addr::new(10, 0, 0, 1).into(),
             port: 69,
             clients: vec!["10.0.0.0/8".parse().unwrap()],
             mtu: 1500,
@@ -32,12 +32,12 @@ impl Table {
         }
     }
 
-    fn ask(&mut self, client: SocketAddrV4) -> Result<Option<Lookup>, (ErrorCode, &'static str)> {
+    fn ask(&mut self, client: SocketAddr) -> Result<Option<Lookup>, (ErrorCode, &'static str)> {
         self.sessions.request(RRQ, client, self.now)
     }
 
     /// Asks, and finds the file at once.
-    fn begin(&mut self, client: SocketAddrV4) {
+    fn begin(&mut self, client: SocketAddr) {
         let lookup = self.ask(client).unwrap().unwrap();
         let file = Some(Bytes::from_static(&[7; 1000]));
         self.sessions
@@ -45,7 +45,7 @@ impl Table {
     }
 
     /// What has been sent since the last call: lane, client, packet.
-    fn sent(&mut self) -> Vec<(usize, SocketAddrV4, Vec<u8>)> {
+    fn sent(&mut self) -> Vec<(usize, SocketAddr, Vec<u8>)> {
         let mut sent = Vec::new();
         for (lane, outbox) in self.outboxes.iter_mut().enumerate() {
             sent.extend(outbox.take().into_iter().map(|(to, packet)| (lane, to, packet)));
@@ -53,7 +53,7 @@ impl Table {
         sent
     }
 
-    fn hear(&mut self, lane: usize, client: SocketAddrV4, packet: &[u8]) {
+    fn hear(&mut self, lane: usize, client: SocketAddr, packet: &[u8]) {
         self.sessions
             .datagram(lane, client, packet, self.now, &mut self.outboxes);
     }
@@ -68,9 +68,9 @@ impl Table {
     }
 }
 
-fn client(number: u16, port: u16) -> SocketAddrV4 {
+fn client(number: u16, port: u16) -> SocketAddr {
     let [high, low] = number.to_be_bytes();
-    SocketAddrV4::new(Ipv4Addr::new(10, 1, high, low), port)
+    SocketAddr::from((Ipv4Addr::new(10, 1, high, low), port))
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn one_address_gets_a_few_transfers_and_others_go_on() {
     table.begin(client(2, 2000));
     assert!(
         table
-            .ask(SocketAddrV4::new(Ipv4Addr::new(8, 8, 8, 8), 9))
+            .ask(SocketAddr::from((Ipv4Addr::new(8, 8, 8, 8), 9)))
             .unwrap()
             .is_none()
     );
