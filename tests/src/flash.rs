@@ -32,6 +32,8 @@ pub enum NetworkBoot {
     /// TFTP.
     #[default]
     Pxe,
+    /// TFTP by IPv6.
+    Pxe6,
     /// HTTP, and HTTPS when that is what DHCP names: the CA's certificate is what [`trusted`] names.
     Http,
 }
@@ -152,11 +154,16 @@ impl Flash {
             let secure = "driver=cfi.pflash01,property=secure,value=on";
             arguments.push(("-global", secure.to_owned()));
         }
+        let left_out: &[&str] = match network_boot {
+            NetworkBoot::Pxe => &[],
+            NetworkBoot::Pxe6 => &["IPv4"],
+            NetworkBoot::Http => &["IPv4", "IPv6"],
+        };
+        for protocol in left_out {
+            let setting = format!("name=opt/org.tianocore/{protocol}PXESupport,string=n");
+            arguments.push(("-fw_cfg", setting));
+        }
         if network_boot == NetworkBoot::Http {
-            for protocol in ["IPv4", "IPv6"] {
-                let setting = format!("name=opt/org.tianocore/{protocol}PXESupport,string=n");
-                arguments.push(("-fw_cfg", setting));
-            }
             if self.trusted.exists() {
                 let setting = format!("name=etc/edk2/https/cacerts,file={}", self.trusted.display());
                 arguments.push(("-fw_cfg", setting));

@@ -16,6 +16,7 @@ use crate::capture::Capture;
 use crate::daemon::Daemon;
 use crate::dnsmasq;
 use crate::folders::{Folders, RunFolder};
+use crate::ipv6;
 use crate::machine::Machine;
 use crate::managers::{Borrowing, LeaseManager, Organizer, Profile};
 use crate::namespace::Service;
@@ -24,6 +25,7 @@ use crate::redfish::Redfish;
 use crate::relay;
 use crate::servers::{Server, servers_toml};
 use crate::tiny_image;
+use crate::vlan_switch::VlanSwitch;
 use anyhow::{Context as _, Result};
 use leaseboot_protocol::agent::Hello;
 use leaseboot_protocol::hardware::HardwareReport;
@@ -56,6 +58,7 @@ pub struct Plan {
     /// Words of dnsmasq's that [`Plan::beside_dnsmasq`] has not.
     dnsmasq_words: Vec<&'static str>,
     behind_relay: bool,
+    ipv6_only: bool,
     mtu: Option<u16>,
     dhcp: toml::Table,
     boot_files: Option<PathBuf>,
@@ -84,6 +87,8 @@ pub struct Lab {
     pub machines: Vec<Machine>,
     /// The capture of the lender's bridge, when the plan wants one.
     pub capture: Option<Capture>,
+    /// The switch of the server that stands in a tagged network, when there is one.
+    pub switch: Option<VlanSwitch>,
     _redfish: Redfish,
     _packages: Option<Service>,
     _dnsmasq: Option<Daemon>,
@@ -108,6 +113,7 @@ impl Plan {
             beside_dnsmasq: false,
             dnsmasq_words: Vec::new(),
             behind_relay: false,
+            ipv6_only: false,
             mtu: None,
             dhcp: toml::Table::new(),
             boot_files: None,
@@ -202,6 +208,13 @@ impl Plan {
         self
     }
 
+    /// The lender's wire carries IPv6 and nothing else.
+    #[must_use]
+    pub fn ipv6_only(mut self) -> Self {
+        self.ipv6_only = true;
+        self
+    }
+
     /// The lender's wire carries packets of so many bytes.
     #[must_use]
     pub fn mtu(mut self, mtu: u16) -> Self {
@@ -263,6 +276,9 @@ impl Plan {
         if self.behind_relay {
             relay::configure(config);
         }
+        if self.ipv6_only {
+            ipv6::configure(config);
+        }
         if let Some(mtu) = self.mtu {
             config.insert("mtu".to_owned(), i64::from(mtu).into());
         }
@@ -280,8 +296,16 @@ impl Plan {
             false => None,
         };
         let mut machines = Vec::new();
+        let mut switch = None;
         for server in &self.servers {
-            machines.push(Machine::install(&network, server.hardware.clone(), folder).await?);
+            let hardware = server.hardware.clone();
+            if server.tagged {
+                let machine = Machine::install_behind_switch(&network, hardware, folder).await?;
+                switch = Some(VlanSwitch::start(&network, machine.port()).await?);
+                machines.push(machine);
+            } else {
+                machines.push(Machine::install(&network, hardware, folder).await?);
+            }
         }
         let redfish = Redfish::start(&network, machines.clone(), folders, folder).await?;
         let mut lm = LeaseManager::prepare(&network, folders, folder).await?;
@@ -301,6 +325,9 @@ impl Plan {
             true => Some(relay::start(&network, &machines, folder).await?),
             false => None,
         };
+        if self.ipv6_only {
+            network.speak_ipv6(&machines).await?;
+        }
         if let Some(mtu) = self.mtu {
             network.set_lender_mtu(mtu, &machines).await?;
         }
@@ -322,6 +349,7 @@ impl Plan {
             rival,
             machines,
             capture,
+            switch,
             _redfish: redfish,
             _packages: packages,
             _dnsmasq: dnsmasq,
@@ -367,22 +395,9 @@ impl Lab {
         );
         let url = format!("https://{LM_ADDRESS}:8443/v1/agent/hello");
         let json = "Content-Type: application/json";
-        let arguments = [
-            "-sS",
-            "-o",
-            "/dev/null",
-            "-w",
-            "%{http_code}",
-            "--cacert",
-            &ca,
-            "-H",
-            &bearer,
-            "-H",
-            json,
-            "-d",
-            &body,
-            &url,
-        ];
+        let quiet = ["-sS", "-o", "/dev/null", "-w", "%{http_code}"];
+        let asked = ["--cacert", &ca, "-H", &bearer, "-H", json, "-d", &body, &url];
+        let arguments = [&quiet[..], &asked].concat();
         self.network.lender.run("curl", &arguments).await
     }
 
@@ -473,7 +488,7 @@ pub fn web_profile(sources: &Path) -> Result<Profile> {
     })
 }
 
-fn set(config: &mut toml::Table, table: &str, key: &str, value: impl Into<toml::Value>) {
+pub(crate) fn set(config: &mut toml::Table, table: &str, key: &str, value: impl Into<toml::Value>) {
     let table = config.entry(table).or_insert_with(|| toml::Table::new().into());
     if let Some(table) = table.as_table_mut() {
         table.insert(key.to_owned(), value.into());

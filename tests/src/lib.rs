@@ -23,6 +23,7 @@ pub mod folders;
 pub mod fuzz;
 mod guardian;
 pub mod guest;
+pub mod ipv6;
 pub mod lab;
 pub mod machine;
 pub mod managers;
@@ -42,14 +43,16 @@ pub mod servers;
 pub mod standby;
 pub mod survival;
 pub mod system_disk;
+mod tap;
 pub mod tiny_image;
 pub mod tls_front;
 pub mod transcript;
 pub mod typing;
+pub mod vlan_switch;
 pub mod ways;
 
 /// The Debian packages that the laboratory runs.
-pub const HOST_PACKAGES: [&str; 23] = [
+pub const HOST_PACKAGES: [&str; 24] = [
     "busybox-static",
     "cpio",
     "curl",
@@ -58,6 +61,7 @@ pub const HOST_PACKAGES: [&str; 23] = [
     "gzip",
     "iproute2",
     "ipxe-qemu",
+    "isc-dhcp-client",
     "mtools",
     "nftables",
     "openssl",

@@ -12,7 +12,7 @@
 pub use crate::flash::{Firmware, NetworkBoot};
 use crate::namespace::Namespace;
 use crate::network::Network;
-use crate::qemu::{self, Placement};
+use crate::qemu::{self, Placement, Wire};
 use crate::qmp::Qmp;
 use crate::transcript::Transcript;
 use anyhow::{Context as _, Result, bail};
@@ -167,9 +167,23 @@ type Order = (PowerOrder, oneshot::Sender<Result<()>>);
 impl Machine {
     /// Bolts a server to the lender's rack: wired and with power off. Its files go to `folder`.
     pub async fn install(network: &Network, hardware: Hardware, folder: &Path) -> Result<Self> {
-        let tap = format!("tap-{}", &hardware.name[..hardware.name.len().min(11)]);
+        let tap = port_of(&hardware);
+        Self::wire(network, hardware, folder, Wire::Bridge(tap)).await
+    }
+
+    /// The same with its cable in a [`VlanSwitch`](crate::vlan_switch::VlanSwitch), which has to be started on [`Machine::port`].
+    pub(crate) async fn install_behind_switch(
+        network: &Network,
+        hardware: Hardware,
+        folder: &Path,
+    ) -> Result<Self> {
+        Self::wire(network, hardware, folder, Wire::Switch).await
+    }
+
+    async fn wire(network: &Network, hardware: Hardware, folder: &Path, wire: Wire) -> Result<Self> {
+        let tap = port_of(&hardware);
         network.add_port(&tap).await?;
-        let placement = Placement::prepare(&hardware, folder, tap.clone())?;
+        let placement = Placement::prepare(&hardware, folder, wire)?;
         let log = folder.join(format!("{}.serial.log", hardware.name));
         let serial = Transcript::new(&hardware.name, &log, &["Kernel panic"])?;
         let (orders, received) = mpsc::unbounded_channel();
@@ -430,6 +444,11 @@ impl Machine {
         let file = |disk| disk_file(&self.shared.folder, hardware, disk);
         hardware.disks.iter().map(file).collect()
     }
+}
+
+/// The name of the TAP device at which the lender's bridge has it.
+fn port_of(hardware: &Hardware) -> String {
+    format!("tap-{}", &hardware.name[..hardware.name.len().min(11)])
 }
 
 /// Where a disk's content lies.

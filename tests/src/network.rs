@@ -20,11 +20,13 @@ use crate::guardian::Guardian;
 use crate::machine::Machine;
 use crate::namespace::{Namespace, checked, ip_batch};
 use anyhow::{Context as _, Result, ensure};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The LM on the lender's wire.
 pub const LM_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 10, 0, 1);
+/// The LM on a lender's wire of IPv6, where a scenario has one.
+pub const LM_ADDRESS6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x10, 0, 0, 0, 0, 0, 1);
 /// A second LM on the lender's wire, where a scenario has one.
 pub const STANDBY_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 10, 0, 2);
 /// The gateway as the outside sees it.
@@ -154,6 +156,21 @@ impl Network {
         self.lender.ip_batch(&lines).await
     }
 
+    /// The LM's address of IPv6, on a wire that carries nothing else: what is sent by IPv4 or ARP to the servers' ports does not arrive.
+    pub(crate) async fn speak_ipv6(&self, machines: &[Machine]) -> Result<()> {
+        let address = format!("address add {LM_ADDRESS6}/64 dev {LENDER_BRIDGE} nodad\n");
+        self.lender.ip_batch(&address).await?;
+        let ports: Vec<&str> = machines.iter().map(Machine::port).collect();
+        let chain = |hook: &str, port: &str| {
+            format!(
+                "chain {hook}-{port} {{ type filter hook {hook} device \"{port}\" priority 0; ether type {{ ip, arp }} counter drop; }};"
+            )
+        };
+        let chains: String = ports.iter().map(|port| chain("ingress", port)).collect();
+        let rules = format!("table netdev ipv4 {{ {chains} }}");
+        self.lender.run("nft", &[&rules]).await.map(drop)
+    }
+
     /// The transit carries packets of `mtu` bytes, from the lender's router to the gateway.
     pub async fn widen_transit(&self, mtu: u16) -> Result<()> {
         let both = format!("link set lender mtu {mtu}\nlink set enterprise mtu {mtu}\n");
@@ -206,8 +223,17 @@ impl Network {
             .with_context(|| format!("cannot make the tap device {tap}"))
     }
 
+    /// A tap device that the lender's router stands behind with this address; the transit knows the way back to its network.
+    pub(crate) async fn add_routed_tap(&self, tap: &str, router: &str, network: &str) -> Result<()> {
+        let lines =
+            format!("tuntap add dev {tap} mode tap\nlink set {tap} up\naddress add {router} dev {tap}\n");
+        self.lender.ip_batch(&lines).await?;
+        let back = format!("route add {network} via 192.0.2.1\n");
+        self.transit.ip_batch(&back).await
+    }
+
     /// Wires the namespace of the package repository to the lender's bridge as well, as a host of the lender with this address; gives the namespace.
-    pub(crate) async fn add_lender_port(&self, interface: &str, address: &str) -> Result<&Namespace> {
+    pub async fn add_lender_port(&self, interface: &str, address: &str) -> Result<&Namespace> {
         let wire = format!(
             "link add name {interface} type veth peer name {interface} netns {}\nlink set {interface} master {LENDER_BRIDGE}\nlink set {interface} up\n",
             self.repo.name()

@@ -2,8 +2,10 @@
 
 use crate::flash::Flash;
 use crate::machine::{BootSource, Bus, Disk, Hardware, NicModel, disk_file};
+use crate::vlan_switch::{SERVER_END, SWITCH_END};
 use anyhow::{Context as _, Result};
 use std::fs::File;
+use std::net::SocketAddrV4;
 use std::path::{Path, PathBuf};
 
 /// What a disk answers that can still be read (QEMU document "blkdebug"): an input/output error to every write, zeroing and discard.
@@ -16,14 +18,39 @@ pub(crate) const WIRED: &str = "net0";
 
 /// Where a server stands: its port and its files.
 pub(crate) struct Placement {
-    tap: String,
+    wire: Wire,
     disks: Vec<PathBuf>,
     flash: Option<Flash>,
 }
 
+/// The server's end of its cable.
+pub(crate) enum Wire {
+    /// The lender's bridge, by this TAP device.
+    Bridge(String),
+    /// The [switch that knows tags](crate::vlan_switch).
+    Switch,
+}
+
+impl Wire {
+    /// The back end of `net0`.
+    fn netdev(&self) -> String {
+        match self {
+            Self::Bridge(tap) => format!("tap,id={WIRED},ifname={tap},script=no,downscript=no"),
+            Self::Switch => {
+                let end = |which, address: SocketAddrV4| {
+                    let (host, port) = (address.ip(), address.port());
+                    format!("{which}.type=inet,{which}.host={host},{which}.port={port}")
+                };
+                let (local, remote) = (end("local", SERVER_END), end("remote", SWITCH_END));
+                format!("dgram,id={WIRED},{local},{remote}")
+            }
+        }
+    }
+}
+
 impl Placement {
     /// Makes empty disks and, for UEFI, a flash chip of its own.
-    pub(crate) fn prepare(hardware: &Hardware, folder: &Path, tap: String) -> Result<Self> {
+    pub(crate) fn prepare(hardware: &Hardware, folder: &Path, wire: Wire) -> Result<Self> {
         let mut disks = Vec::new();
         for disk in &hardware.disks {
             let path = disk_file(folder, hardware, disk);
@@ -34,7 +61,7 @@ impl Placement {
             disks.push(path);
         }
         let flash = Flash::prepare(hardware, folder)?;
-        Ok(Self { tap, disks, flash })
+        Ok(Self { wire, disks, flash })
     }
 }
 
@@ -103,10 +130,7 @@ fn add_disk(line: &mut Line, number: usize, disk: &Disk, file: &Path) {
 }
 
 fn add_card(line: &mut Line, hardware: &Hardware, placement: &Placement, source: BootSource) {
-    line.add(
-        "-netdev",
-        &format!("tap,id={WIRED},ifname={},script=no,downscript=no", placement.tap),
-    );
+    line.add("-netdev", &placement.wire.netdev());
     let device = match hardware.nic {
         NicModel::Virtio => "virtio-net-pci",
         NicModel::E1000 => "e1000",

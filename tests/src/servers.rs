@@ -2,12 +2,13 @@
 
 use crate::machine::{Bus, Disk, Firmware, Hardware, NetworkBoot, NicModel};
 use crate::redfish::{Redfish, USER};
+use crate::vlan_switch;
 use anyhow::Result;
 use leaseboot_protocol::hardware::{self, Cpu, HardwareReport, Nic, PciDevice};
 use leaseboot_protocol::network::MacAddress;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 /// A bare server of a scenario and what the lender wrote down about it.
@@ -17,8 +18,10 @@ pub struct Server {
     pub hardware: Hardware,
     /// Its address on the lender's wire.
     pub address: Ipv4Addr,
-    /// Its place behind a tag: the tag, its address with the prefix length, and the router.
-    pub tagged: Option<(u16, &'static str, &'static str)>,
+    /// Its address on a wire of IPv6; none is one of the pool's.
+    pub address6: Option<Ipv6Addr>,
+    /// Whether it stands in the tagged network of [`vlan_switch`] once it is lent.
+    pub tagged: bool,
     /// Labels.
     pub labels: BTreeMap<String, String>,
     /// The PCI functions that the lender wrote down, as vendor and device with the class; none is no word about them.
@@ -44,7 +47,8 @@ impl Server {
         Self {
             hardware,
             address: Ipv4Addr::new(10, 10, 0, 10 + number),
-            tagged: None,
+            address6: None,
+            tagged: false,
             labels: BTreeMap::new(),
             functions: Vec::new(),
             on_record: true,
@@ -134,6 +138,8 @@ struct Entry {
     mac: MacAddress,
     address: Ipv4Addr,
     #[serde(skip_serializing_if = "Option::is_none")]
+    address6: Option<Ipv6Addr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     tagged: Option<Tagged>,
     console: &'static str,
     labels: BTreeMap<String, String>,
@@ -146,8 +152,8 @@ struct Entry {
 #[derive(Serialize)]
 struct Tagged {
     vlan: u16,
-    address: &'static str,
-    router: &'static str,
+    address: String,
+    router: Ipv4Addr,
 }
 
 #[derive(Serialize)]
@@ -164,10 +170,11 @@ pub(crate) fn servers_toml(servers: &[Server], redfish: &Redfish) -> Result<Stri
         name: server.hardware.name.clone(),
         mac: server.hardware.mac,
         address: server.address,
-        tagged: server.tagged.map(|(vlan, address, router)| Tagged {
-            vlan,
-            address,
-            router,
+        address6: server.address6,
+        tagged: server.tagged.then(|| Tagged {
+            vlan: vlan_switch::TAG,
+            address: format!("{}/{}", vlan_switch::SERVER_ADDRESS, vlan_switch::PREFIX),
+            router: vlan_switch::ROUTER,
         }),
         console: server.hardware.firmware.console(),
         labels: server.labels.clone(),

@@ -5,7 +5,8 @@ use leaseboot_tests::lab::{CHAIN, DNSMASQ_ADDRESSES, Lab, Plan};
 use leaseboot_tests::managers::Borrowing;
 use leaseboot_tests::relay;
 use leaseboot_tests::servers::Server;
-use leaseboot_tests::tiny_image::TINY;
+use leaseboot_tests::tiny_image::{SEEN, TINY};
+use leaseboot_tests::vlan_switch;
 
 /// A wire of 1,400 bytes: WireGuard, UDP and IPv4 take 60 of a packet.
 const NARROW: u16 = 1400;
@@ -75,6 +76,51 @@ async fn the_tunnel_uses_a_wire_of_9000_bytes() -> Result<()> {
         borrowing.during(serial.wait_for("stage 2, agent", CHAIN)).await?;
         let shrunk = serial.tail(usize::MAX).contains(" bytes and not of");
         ensure!(!shrunk, "the tunnel was made smaller on a wide way");
+        Ok(())
+    })
+    .await
+}
+
+/// Firmware and loader speak without a tag; stage 1 and the wrapper of stage 2 stand in the tagged network and say not a word outside of it.
+#[tokio::test]
+async fn a_tagged_vlan_carries_stage_1_and_stage_2() -> Result<()> {
+    let mut server = Server::numbered(1);
+    server.tagged = true;
+    let plan = Plan::named("wires-vlan").servers(vec![server]).tiny();
+    plan.run(async |lab| {
+        let mut borrowing = lab.borrow(TINY)?;
+        let machine = lab.machine();
+        let switch = lab.switch.as_ref().context("the laboratory has no switch")?;
+        let (serial, mac) = (machine.serial(), machine.hardware().mac);
+        let mut mark = serial.mark();
+        let mut by_the_loader = None;
+        for stage in ["stage 1, agent", "stage 2, agent"] {
+            borrowing
+                .during(serial.wait_for_after(mark, stage, CHAIN))
+                .await?;
+            mark = serial.mark();
+            by_the_loader.get_or_insert_with(|| switch.frames());
+            let said = format!(
+                "network: eth0.{} ({mac}) has {}",
+                vlan_switch::TAG,
+                vlan_switch::SERVER_ADDRESS
+            );
+            borrowing
+                .during(serial.wait_for_after(mark, &said, CHAIN))
+                .await
+                .context(stage)?;
+        }
+        borrowing.during(serial.wait_for(SEEN, CHAIN)).await?;
+        let (before, after) = (by_the_loader.context("no stage ran")?, switch.frames());
+        ensure!(
+            before.native > 0 && before.tagged == 0,
+            "firmware and loader sent {before:?}"
+        );
+        let kept = after.native == before.native && after.foreign == 0;
+        ensure!(
+            kept && after.tagged > 0,
+            "of {after:?} the loader had sent {before:?}"
+        );
         Ok(())
     })
     .await

@@ -16,6 +16,7 @@ const ROTATING: [&str; 13] = [
     "debian_installer",
     "fai",
     "image_write",
+    "ipv6",
     "kernel_wireguard",
     "panic",
     "planes",

@@ -160,7 +160,6 @@ async fn prepare(mut config: Config, boot_files: Option<&Path>) -> anyhow::Resul
     })
 }
 
-<<<<<<< HEAD
 /// The socket of consoles. A Lease Manager whose folder is read-only, or has the socket of another one that shares the store, lends servers all the same.
 async fn operators(config: &Config) -> Option<UnixListener> {
     let bound = console::bind(super::console::socket(config)).await;
@@ -169,7 +168,8 @@ async fn operators(config: &Config) -> Option<UnixListener> {
         tracing::warn!(error, "this lease manager serves no consoles");
     });
     told.ok()
-=======
+}
+
 /// The settings of IPv6 on the wire; `None` without a `[dhcp6]` table.
 fn prepare_ipv6(wire: &Wire, dhcp: &DhcpConfig, boot: &BootService) -> Option<Dhcp6Settings> {
     let (config, http_base) = (wire.ipv6.clone()?, boot.http_base6()?);
@@ -209,7 +209,6 @@ async fn bind_ipv6(
             None => None,
         },
     })
->>>>>>> 3a78bc1 (Speak DHCPv6 on the lender's wire, with router advertisements and the boot files by IPv6, and have stage 1 go on with the address of its firmware)
 }
 
 fn holder(protocol: &str, port: u16) -> String {

@@ -2,7 +2,7 @@
 
 pub(super) use super::fuzzing::settings;
 use super::*;
-use dhcproto::v6::{DhcpOption, IAAddr, IANA, Message, MessageType, OptionCode, Status as Code, VendorClass};
+use dhcproto::v6::{DhcpOption, IAAddr, IANA, Message, MessageType, OptionCode, Status as Code};
 use dhcproto::{Decodable as _, Decoder, Encodable as _};
 use proptest::prelude::*;
 use std::time::Duration;
@@ -253,15 +253,23 @@ fn identifiers_say_whether_a_message_is_for_us() {
 fn firmware(class: &str, platform: u16) -> Message {
     let mut message = solicit();
     let options = message.opts_mut();
-    options.insert(DhcpOption::VendorClass(VendorClass {
-        num: 343,
-        data: vec![class.as_bytes().to_vec()],
-    }));
-    options.insert(DhcpOption::Unknown(dhcproto::v6::UnknownOption::new(
-        OptionCode::from(61),
-        platform.to_be_bytes().to_vec(),
-    )));
+    options.insert(raw(
+        OptionCode::VendorClass,
+        &[&343u32.to_be_bytes()[..], &counted(class)].concat(),
+    ));
+    options.insert(raw(OptionCode::from(61), &platform.to_be_bytes()));
     message
+}
+
+/// A text behind its length.
+fn counted(text: &str) -> Vec<u8> {
+    let length = u16::try_from(text.len()).unwrap().to_be_bytes();
+    [&length, text.as_bytes()].concat()
+}
+
+/// dhcproto 0.15 writes the number of classes where their length belongs.
+fn raw(code: OptionCode, data: &[u8]) -> DhcpOption {
+    DhcpOption::Unknown(dhcproto::v6::UnknownOption::new(code, data.to_vec()))
 }
 
 /// The URL of an answer, as text.
@@ -288,9 +296,7 @@ fn firmware_and_ipxe_are_told_what_to_boot() {
     assert_eq!((class.num, &class.data[..]), (343, &[b"HTTPClient".to_vec()][..]));
     let mut ipxe = firmware("PXEClient:Arch:00000:UNDI:002001", 0);
     ipxe.opts_mut()
-        .insert(DhcpOption::UserClass(dhcproto::v6::UserClass {
-            data: vec![b"iPXE".to_vec()],
-        }));
+        .insert(raw(OptionCode::UserClass, &counted("iPXE")));
     let script = "http://[fd00:10::1]/boot/ipxe/52:54:00:4c:42:01.ipxe";
     assert_eq!(url(&told(&ipxe)).unwrap(), script);
     assert_eq!(url(&told(&solicit())), None, "an operating system");

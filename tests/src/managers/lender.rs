@@ -4,7 +4,7 @@ use super::{READY, copy_files, edit_toml, log_filter, stop, suffix};
 use crate::daemon::Daemon;
 use crate::folders::Folders;
 use crate::namespace::Namespace;
-use crate::network::{LM_ADDRESS, Network, STANDBY_ADDRESS};
+use crate::network::{LM_ADDRESS, LM_ADDRESS6, Network, STANDBY_ADDRESS};
 use anyhow::{Context as _, Result};
 use leaseboot_protocol::ids::LeaseId;
 use std::path::{Path, PathBuf};
@@ -47,6 +47,8 @@ impl LeaseManager {
                 "10.10.0.1",
                 "--api-name",
                 &STANDBY_ADDRESS.to_string(),
+                "--api-name",
+                &LM_ADDRESS6.to_string(),
             ])
             .await?;
         manager.add_tenant("enterprise", &manager.bundle()).await?;
