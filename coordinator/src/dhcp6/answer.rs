@@ -6,12 +6,15 @@
 //! | Request | Reply | another address in the Reply, or none and why |
 //! | Renew, Rebind | Reply | the right one beside it, the wrong one with no time left |
 //! | Confirm | Reply, success | Reply, not on this link |
-//! | Release, Decline | remembered, Reply | Reply, no binding |
+//! | Decline | remembered, Reply | Reply, no binding |
+//! | Release | Reply | Reply, no binding |
 //! | Information-request | Reply without an address | |
 //!
 //! **A card has one address**, whatever DUID and whichever identity association asks for it: firmware, loader and agent of one server are three DHCPv6 clients with DUIDs of their
 //! own, and a boot token is good only from the address that it was given to (docs/decisions/0056). So a second association in one message gets none. Where the card cannot be told, the DUID
 //! stands in for it.
+//!
+//! Firmware releases its address before it starts what it has loaded, and that goes on with the same one. So an address that is released stays its card's until the lease would have ended.
 //!
 //! A client's network is the one that its relay stands in, or the LM's own. A client that is on no record where there is no pool gets no answer, as in DHCPv4. All our advertisements have the
 //! greatest preference, which ends a client's wait for others.
@@ -258,10 +261,8 @@ impl Dhcp6 {
             (None, Some(identity), Some(pool)) => {
                 let held = pool.address_of(&identity);
                 let is_named = held.is_some_and(|held| named().any(|address| *address == held));
-                match request.kind {
-                    Kind::Decline if is_named => pool.decline(&identity, now),
-                    _ if is_named => pool.release(&identity, now),
-                    _ => {}
+                if is_named && request.kind == Kind::Decline {
+                    pool.decline(&identity, now);
                 }
                 is_named
             }
