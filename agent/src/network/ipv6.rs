@@ -1,7 +1,7 @@
 //! A lender's wire of IPv6 alone: the card goes on with the address that DHCPv6 gave its firmware, which the LM says again in the site archive. So there is no
 //! DHCPv6 client here, and nobody's router advertisement is listened to.
 //!
-//! The kernel settings stand in networking/ip-sysctl. No address is tested for a double (`dad_transmits`): firmware has done that, and the test would cost a second.
+//! The kernel settings stand in networking/ip-sysctl. No address is tested for a double (`accept_dad`): firmware has done that, and until the test is over, after a second, the kernel speaks from the link-local address, which the LM does not know.
 
 use super::isolation::{self, IsolationError};
 use crate::console::say;
@@ -17,7 +17,7 @@ const CARD: [(&str, &str); 6] = [
     ("autoconf", "0"),
     ("accept_redirects", "0"),
     ("accept_source_route", "-1"),
-    ("dad_transmits", "0"),
+    ("accept_dad", "0"),
 ];
 
 /// Settles a card, before it goes up.
