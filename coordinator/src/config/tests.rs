@@ -224,6 +224,38 @@ fn a_server_may_stand_behind_a_tag_once_firmware_is_done() {
 }
 
 #[test]
+fn a_wire_of_ipv6_is_checked_with_its_servers() {
+    let lm = format!(
+        "{LM}[dhcp6]\naddress = \"fd00:10::1/64\"\npool = {{ first = \"fd00:10::100\", last = \"fd00:10::1ff\" }}\n"
+    );
+    let with = |address: &str| server(&format!("{GOOD}\naddress6 = \"{address}\""));
+    let config = load(&lm, &with("fd00:10::11")).unwrap();
+    let server_address = "fd00:10::11".parse().unwrap();
+    assert_eq!(config.api_url(server_address), "https://[fd00:10::1]:8443");
+    assert_eq!(config.api_listen6().unwrap().to_string(), "[fd00:10::1]:8443");
+    assert_eq!(load(LM, &server(GOOD)).unwrap().api_listen6(), None);
+    for (lm, address, words) in [
+        (LM, "fd00:10::11", "no [dhcp6] table"),
+        (&lm[..], "fd00:11::11", "in no network of [dhcp6]"),
+        (&lm, "fd00:10::1", "the lease manager's"),
+        (&lm, "fd00:10::1aa", "DHCPv6 pool"),
+    ] {
+        let (file, _, problem) = refused(lm, &with(address));
+        assert!(file == "servers.toml" && problem.contains(words), "{problem}");
+    }
+    let (file, line, problem) = refused(&lm.replace("::1ff", "::ffff"), &server(GOOD));
+    assert!(
+        file == "lm.toml" && line >= 4 && problem.contains("1024 addresses"),
+        "{file}:{line}: {problem}"
+    );
+    let (_, line, problem) = refused(&lm.replace("pool", "pol"), &server(GOOD));
+    assert!(
+        line == 6 && problem.contains("unknown field `pol`"),
+        "{line}: {problem}"
+    );
+}
+
+#[test]
 fn a_missing_file_says_how_to_make_one() {
     let error = Config::load(Path::new("/nonexistent/lm.toml"))
         .unwrap_err()
