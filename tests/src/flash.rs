@@ -163,11 +163,9 @@ impl Flash {
             let setting = format!("name=opt/org.tianocore/{protocol}PXESupport,string=n");
             arguments.push(("-fw_cfg", setting));
         }
-        if network_boot == NetworkBoot::Http {
-            if self.trusted.exists() {
-                let setting = format!("name=etc/edk2/https/cacerts,file={}", self.trusted.display());
-                arguments.push(("-fw_cfg", setting));
-            }
+        if network_boot == NetworkBoot::Http && self.trusted.exists() {
+            let setting = format!("name=etc/edk2/https/cacerts,file={}", self.trusted.display());
+            arguments.push(("-fw_cfg", setting));
         }
         arguments
     }

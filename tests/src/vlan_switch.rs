@@ -13,7 +13,6 @@ use crate::namespace::Service;
 use crate::network::Network;
 use crate::tap::Tap;
 use anyhow::{Context as _, Result};
-use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -114,24 +113,21 @@ struct Ports {
 
 impl Ports {
     /// Both directions of both networks, until dropped.
-    fn run(self, seen: Arc<Seen>) -> impl Future<Output = ()> {
-        async move {
-            let (native, tagged) = (
-                self.to_server(&self.native, None),
-                self.to_server(&self.tagged, Some(TAG)),
-            );
-            let ended = tokio::select! {
-                ended = self.from_server(&seen) => ended,
-                ended = native => ended,
-                ended = tagged => ended,
-            };
-            if let Err(error) = ended {
-                eprintln!("the switch of the tagged network ended: {error}");
-            }
+    async fn run(self, seen: Arc<Seen>) {
+        let native = self.to_server(&self.native, None);
+        let tagged = self.to_server(&self.tagged, Some(TAG));
+        // Goal: none; a direction ends only when its socket breaks. The frame that another one holds is lost then.
+        let ended = tokio::select! {
+            ended = self.take_from_server(&seen) => ended,
+            ended = native => ended,
+            ended = tagged => ended,
+        };
+        if let Err(error) = ended {
+            eprintln!("the switch of the tagged network ended: {error}");
         }
     }
 
-    async fn from_server(&self, seen: &Seen) -> std::io::Result<()> {
+    async fn take_from_server(&self, seen: &Seen) -> std::io::Result<()> {
         let mut buffer = vec![0; LONGEST];
         loop {
             let (length, _) = self.server.recv_from(&mut buffer).await?;
