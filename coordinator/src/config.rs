@@ -312,8 +312,13 @@ impl Config {
         })
     }
 
+    /// The API's URL on a wire of IPv4.
+    pub fn api_url(&self) -> String {
+        self.api_url_for(self.wire.address.addr().into())
+    }
+
     /// The API's URL as a lent server at this address reaches it.
-    pub fn api_url(&self, server: IpAddr) -> String {
+    pub fn api_url_for(&self, server: IpAddr) -> String {
         let listen = self.api_listen;
         let host = match (listen.ip(), &self.wire.ipv6) {
             (_, Some(ipv6)) if server.is_ipv6() => IpAddr::from(ipv6.address.addr()),
@@ -337,7 +342,7 @@ impl Config {
             .iter()
             .filter(|other| other.is_ipv6() == server.is_ipv6());
         let others = reached.map(|address| format!("https://{address}"));
-        others.filter(|url| *url != self.api_url(server)).collect()
+        others.filter(|url| *url != self.api_url_for(server)).collect()
     }
 
     /// Reads servers from a file of the form of `servers.toml`, or from a table when its name ends in `.csv`.

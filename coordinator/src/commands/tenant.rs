@@ -150,7 +150,7 @@ async fn invite(name: &TenantId, minutes: u32, config: &ConfigPath) -> anyhow::R
     println!("{}", code.expose());
     eprintln!(
         "good once, for {minutes} minutes; the enterprise runs: leaseboot-po enrol --lm {} --code - --out lender",
-        config.api_url(config.wire.address.addr().into())
+        config.api_url()
     );
     Ok(())
 }

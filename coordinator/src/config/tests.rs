@@ -36,10 +36,7 @@ fn refused(lm: &str, servers: &str) -> (String, usize, String) {
 #[test]
 fn a_good_configuration_has_its_defaults() {
     let config = load(LM, &server(GOOD)).unwrap();
-    assert_eq!(
-        config.api_url(config.wire.address.addr().into()),
-        "https://10.10.0.1:8443"
-    );
+    assert_eq!(config.api_url(), "https://10.10.0.1:8443");
     assert_eq!(config.rules, Rules::default());
     let server = &config.servers[&"a".parse().unwrap()];
     assert_eq!(server.place.address.to_string(), "10.10.0.11/24");
@@ -231,7 +228,7 @@ fn a_wire_of_ipv6_is_checked_with_its_servers() {
     let with = |address: &str| server(&format!("{GOOD}\naddress6 = \"{address}\""));
     let config = load(&lm, &with("fd00:10::11")).unwrap();
     let server_address = "fd00:10::11".parse().unwrap();
-    assert_eq!(config.api_url(server_address), "https://[fd00:10::1]:8443");
+    assert_eq!(config.api_url_for(server_address), "https://[fd00:10::1]:8443");
     assert_eq!(config.api_listen6().unwrap().to_string(), "[fd00:10::1]:8443");
     assert_eq!(load(LM, &server(GOOD)).unwrap().api_listen6(), None);
     for (lm, address, words) in [

@@ -208,7 +208,7 @@ impl Driver {
             })
             .await?;
         Ok(Some(BootFacts {
-            lm_url: self.config.api_url(from),
+            lm_url: self.config.api_url_for(from),
             lm_others: self.config.other_urls(from),
             lm_ca_pem: self.ca_pem.clone(),
             mac,
