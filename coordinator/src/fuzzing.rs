@@ -28,7 +28,7 @@ use std::time::Instant;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every reader, by the name of its folder in `tests/fuzz/corpus`.
-pub const TARGETS: [Target; 13] = [
+pub const TARGETS: [Target; 14] = [
     ("dhcp", dhcp),
     ("dhcp6", dhcp6),
     ("tftp", tftp),
