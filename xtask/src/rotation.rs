@@ -10,7 +10,7 @@ use leaseboot_image::process::output;
 use std::process::Command;
 
 /// The scenario files of which a run takes one part.
-const ROTATING: [&str; 13] = [
+const ROTATING: &[&str] = &[
     "boot_order",
     "cards",
     "debian_installer",
