@@ -6,6 +6,7 @@
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod servers;
+mod source;
 mod table;
 
 use crate::dhcp::{DhcpConfig, PoolConfig, SubnetConfig};
@@ -18,12 +19,11 @@ use crate::switch::SwitchConfig;
 use ipnet::Ipv4Net;
 use leaseboot_protocol::ids::ServerId;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 pub use servers::Server;
+use source::Source;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use toml::Spanned;
@@ -432,79 +432,6 @@ fn wire(source: &Source, file: &LmFile) -> Result<Wire, ConfigError> {
         pool: file.dhcp.pool,
         ipv6: file.dhcp6.as_ref().map(|dhcp6| dhcp6.get_ref().clone()),
     })
-}
-
-/// A file with its text, so that a problem can name its line.
-struct Source<'a> {
-    path: &'a Path,
-    text: String,
-    /// Where lines end, because the lines of ten thousand servers are asked for.
-    ends: Vec<usize>,
-    /// Of a text that was made from another: that one, and for each line here the line there, counted from 1.
-    origin: Option<(String, Vec<usize>)>,
-}
-
-impl<'a> Source<'a> {
-    fn read(path: &'a Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
-            path: path.to_owned(),
-            source,
-        })?;
-        Ok(Self::new(path, text, None))
-    }
-
-    fn new(path: &'a Path, text: String, origin: Option<(String, Vec<usize>)>) -> Self {
-        let ends = text.match_indices('\n').map(|(at, _)| at).collect();
-        Self {
-            path,
-            text,
-            ends,
-            origin,
-        }
-    }
-
-    fn parse<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {
-        toml::from_str(&self.text)
-            .map_err(|error| self.problem(error.span().unwrap_or_default(), error.message().to_owned()))
-    }
-
-    fn problem(&self, span: Range<usize>, problem: String) -> ConfigError {
-        self.line_problem(self.line(span.start), problem)
-    }
-
-    fn line_problem(&self, line: usize, problem: String) -> ConfigError {
-        let text = self.origin.as_ref().map_or(&self.text, |(text, _)| text);
-        let text = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
-        ConfigError::Line {
-            path: self.path.to_owned(),
-            line,
-            problem,
-            text: text.trim().to_owned(),
-        }
-    }
-
-    /// As [`Source::problem`], for a line that must not be repeated.
-    fn problem_unquoted(&self, span: Range<usize>, problem: String) -> ConfigError {
-        match self.problem(span, problem) {
-            ConfigError::Line {
-                path, line, problem, ..
-            } => ConfigError::Line {
-                path,
-                line,
-                problem,
-                text: "(not shown)".to_owned(),
-            },
-            other => other,
-        }
-    }
-
-    fn line(&self, offset: usize) -> usize {
-        let line = self.ends.partition_point(|end| *end < offset);
-        match &self.origin {
-            Some((_, lines)) => lines.get(line).or(lines.last()).copied().unwrap_or(1),
-            None => line + 1,
-        }
-    }
 }
 
 #[cfg(test)]

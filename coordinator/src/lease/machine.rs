@@ -41,6 +41,7 @@ mod going_back;
 mod history;
 mod second_way;
 mod transition;
+mod trouble;
 
 use super::deadline::Rules;
 use crate::power::PowerOrder;
