@@ -10,6 +10,7 @@
 
 pub mod calls;
 pub mod relay;
+pub mod socket;
 pub mod terminal;
 
 use tokio::io::{AsyncRead, AsyncWrite};

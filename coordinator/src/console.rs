@@ -23,13 +23,10 @@ use leaseboot_console::relay;
 use leaseboot_protocol::console::UPGRADE;
 use leaseboot_protocol::console::session::Limits;
 use leaseboot_protocol::ids::ServerId;
-use std::fs::Permissions;
 use std::future::IntoFuture as _;
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
 use std::sync::Arc;
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -38,45 +35,6 @@ pub const SOCKET: &str = "lm.sock";
 
 /// The header that names whoever runs the command, as the audit log names operators.
 pub const OPERATOR: &str = "leaseboot-operator";
-
-/// The socket cannot be had.
-#[derive(Debug, thiserror::Error)]
-pub enum SocketError {
-    /// Another Lease Manager answers there.
-    #[error("another leaseboot-lm serves on {}", .0.display())]
-    Taken(PathBuf),
-    /// The socket cannot be made.
-    #[error("cannot make the socket {}", path.display())]
-    Bind {
-        /// The socket.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-}
-
-/// Makes the socket. One that nobody answers on is left over and replaced.
-///
-/// # Errors
-/// [`SocketError`].
-pub async fn bind(path: PathBuf) -> Result<UnixListener, SocketError> {
-    if UnixStream::connect(&path).await.is_ok() {
-        return Err(SocketError::Taken(path));
-    }
-    let make = || {
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let listener = UnixListener::bind(&path)?;
-        std::fs::set_permissions(&path, Permissions::from_mode(0o600))?;
-        Ok(listener)
-    };
-    make().map_err(|source| SocketError::Bind {
-        path: path.clone(),
-        source,
-    })
-}
 
 #[derive(Clone)]
 struct Desk {

@@ -4,6 +4,7 @@
 mod support;
 
 use hickory_proto::rr::RecordType;
+use leaseboot_console::socket;
 use leaseboot_po::announce::dns::{self, Data, NamedRecord};
 use leaseboot_po::announce::http_sd;
 use leaseboot_po::config::AnnounceConfig;
@@ -160,7 +161,7 @@ async fn ansible_reads_the_inventory() {
     let folder = enterprise.folder.path();
     fs::write(folder.join("po.toml"), support::PO_TOML).unwrap();
     let po = enterprise.serve().await;
-    let socket = server::bind(folder.join("po.sock")).await.unwrap();
+    let socket = socket::bind(folder.join("po.sock")).await.unwrap();
     let stop = CancellationToken::new();
     tokio::spawn(server::run(socket, Arc::clone(&po.organizer), stop.clone()));
     into_service(&enterprise, &po, 1).await;

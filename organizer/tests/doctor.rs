@@ -3,6 +3,7 @@
 
 mod support;
 
+use leaseboot_console::socket;
 use leaseboot_po::control::server;
 use serde_json::Value;
 use std::fs::{self, Permissions};
@@ -96,7 +97,7 @@ async fn before_the_daemon_starts_all_is_well_but_that() {
 async fn with_a_daemon_its_device_and_port_must_be_there() {
     let (enterprise, config) = healthy().await;
     let running = enterprise.serve().await;
-    let socket = server::bind(enterprise.folder.path().join("po.sock"))
+    let socket = socket::bind(enterprise.folder.path().join("po.sock"))
         .await
         .unwrap();
     let stop = CancellationToken::new();

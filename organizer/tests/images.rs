@@ -267,7 +267,7 @@ async fn an_image_is_not_removed_while_a_borrowing_needs_it() {
         command.output().await.unwrap()
     };
     let po = enterprise.serve().await;
-    let socket = leaseboot_po::control::server::bind(folder.join("po.sock"))
+    let socket = leaseboot_console::socket::bind(folder.join("po.sock"))
         .await
         .unwrap();
     let stop = tokio_util::sync::CancellationToken::new();

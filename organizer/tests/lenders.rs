@@ -3,6 +3,7 @@
 
 mod support;
 
+use leaseboot_console::socket;
 use leaseboot_po::borrowing::BorrowingId;
 use leaseboot_po::control::client::ControlClient;
 use leaseboot_po::control::{BorrowRequest, server};
@@ -131,7 +132,7 @@ async fn who_borrows_may_name_the_lender_but_no_other_than_there_are() {
     let enterprise = Enterprise::with_two_lenders().await;
     let po = enterprise.serve().await;
     let socket = enterprise.folder.path().join("po.sock");
-    let control = server::bind(socket.clone()).await.unwrap();
+    let control = socket::bind(socket.clone()).await.unwrap();
     let stop = CancellationToken::new();
     tokio::spawn(server::run(control, Arc::clone(&po.organizer), stop.clone()));
     let config = enterprise.folder.path().join("po.toml");

@@ -3,6 +3,7 @@
 
 mod support;
 
+use leaseboot_console::socket;
 use leaseboot_po::config::PoConfig;
 use leaseboot_po::control::server;
 use leaseboot_po::events::listener::{self, Admission};
@@ -57,7 +58,7 @@ async fn acting(enterprise: &Enterprise, token: Option<&str>) -> Acting {
         Arc::clone(&po.organizer),
         stop.clone(),
     ));
-    let socket = server::bind(config.control_socket()).await.unwrap();
+    let socket = socket::bind(config.control_socket()).await.unwrap();
     let served = server::run_with(
         socket,
         Arc::clone(&po.organizer),

@@ -18,6 +18,7 @@ use crate::store::Store;
 use crate::tftp::{self, TftpService, TftpSettings};
 use anyhow::{Context as _, anyhow, bail};
 use ipnet::IpNet;
+use leaseboot_console::socket;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -162,7 +163,7 @@ async fn prepare(mut config: Config, boot_files: Option<&Path>) -> anyhow::Resul
 
 /// The socket of consoles. A Lease Manager whose folder is read-only, or has the socket of another one that shares the store, lends servers all the same.
 async fn operators(config: &Config) -> Option<UnixListener> {
-    let bound = console::bind(super::console::socket(config)).await;
+    let bound = socket::bind(super::console::socket(config)).await;
     let told = bound.inspect_err(|error| {
         let error: &dyn std::error::Error = error;
         tracing::warn!(error, "this lease manager serves no consoles");

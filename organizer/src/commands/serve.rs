@@ -4,6 +4,7 @@ use super::ConfigArg;
 use anyhow::{Context, bail};
 use clap::Args;
 use futures_util::FutureExt as _;
+use leaseboot_console::socket;
 use leaseboot_po::announce::{Announcer, http_sd};
 use leaseboot_po::borrowing::choice::Lenders;
 use leaseboot_po::borrowing::driver::Surroundings;
@@ -84,7 +85,7 @@ async fn serve(config: PoConfig) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let stop = CancellationToken::new();
-    let control = server::bind(config.control_socket()).await?;
+    let control = socket::bind(config.control_socket()).await?;
     let (organizer, inside, passage) = start(&config, stop.clone()).await?;
     report_broken_profiles(&config);
     let cache = Arc::new(Cache::open(&config.folder.join("cache"), &config.caches)?);

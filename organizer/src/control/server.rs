@@ -20,56 +20,12 @@ use axum::{Json, Router};
 use futures_util::{Stream, stream};
 use leaseboot_protocol::leases::RenewRequest;
 use serde::Deserialize;
-use std::fs::Permissions;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
 use std::sync::Arc;
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
 const LONGEST_BODY: usize = 4096;
-
-/// The control socket cannot be had.
-#[derive(Debug, thiserror::Error)]
-pub enum ControlError {
-    /// Another daemon answers there.
-    #[error("another leaseboot-po serves on {}; stop it first", .0.display())]
-    Taken(PathBuf),
-    /// The socket cannot be made.
-    #[error("cannot make the control socket {}", path.display())]
-    Bind {
-        /// The socket.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-}
-
-/// Makes the socket, readable by its owner only. A socket that nobody answers on is left over and replaced.
-///
-/// # Errors
-/// [`ControlError`].
-pub async fn bind(path: PathBuf) -> Result<UnixListener, ControlError> {
-    if UnixStream::connect(&path).await.is_ok() {
-        return Err(ControlError::Taken(path));
-    }
-    let make = || {
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        // Nobody else may connect between the two steps: the daemon's umask is 077.
-        let listener = UnixListener::bind(&path)?;
-        std::fs::set_permissions(&path, Permissions::from_mode(0o600))?;
-        Ok(listener)
-    };
-    make().map_err(|source| ControlError::Bind {
-        path: path.clone(),
-        source,
-    })
-}
 
 /// Serves until `stop` is cancelled.
 ///

@@ -2,6 +2,7 @@
 //! peers are a file that a start empties, as a start makes a new device; who shook hands is another file, which the test writes.
 
 use super::{Enterprise, GATEWAY_KEY, PATIENCE, Server, key};
+use leaseboot_console::socket;
 use leaseboot_po::announce::Announcer;
 use leaseboot_po::borrowing::choice::Lenders;
 use leaseboot_po::borrowing::driver::Surroundings;
@@ -48,7 +49,7 @@ pub fn serve_if_asked() {
 async fn serve(folder: &Path, inside: SocketAddr) {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let config = PoConfig::load(&folder.join("po.toml")).unwrap();
-    let control = server::bind(config.control_socket()).await.unwrap();
+    let control = socket::bind(config.control_socket()).await.unwrap();
     let lenders = config.lenders.iter();
     let lenders = lenders.map(|lender| (lender.name.clone(), Lender::new(lender).unwrap()));
     let surroundings = Surroundings {

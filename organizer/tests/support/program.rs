@@ -1,6 +1,7 @@
 //! The binary, in front of a daemon's control socket in the test's own process.
 
 use super::{Enterprise, PATIENCE, Running, key};
+use leaseboot_console::socket;
 use leaseboot_po::control::server;
 use leaseboot_protocol::lease::LeaseState;
 use std::fs;
@@ -34,7 +35,7 @@ pub async fn daemon(enterprise: &Enterprise) -> (Running, String, CancellationTo
     let config = enterprise.folder.path().join("po.toml");
     fs::write(&config, super::PO_TOML).unwrap();
     let running = enterprise.serve().await;
-    let socket = server::bind(enterprise.folder.path().join("po.sock"))
+    let socket = socket::bind(enterprise.folder.path().join("po.sock"))
         .await
         .unwrap();
     let stop = CancellationToken::new();
