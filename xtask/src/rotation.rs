@@ -23,6 +23,7 @@ const ROTATING: &[&str] = &[
     "rescue",
     "second_way",
     "survival",
+    "transit",
     "ways_in",
     "wires",
 ];
