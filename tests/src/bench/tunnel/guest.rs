@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(240);
 /// What a line of a measurement begins with: then the plane, then what iperf3 says.
 const MEASURED: &str = "measured ";
 
-/// The far end dials. A plane of the kernel that is killed leaves its device, which the next round's takes away.
+/// The far end dials. A plane of the kernel that is killed leaves its device, which would answer for the next round's until that is there.
 const SCRIPT: &str = r#"
 ip netns add near
 ip netns add far
@@ -39,6 +39,7 @@ round() {
     echo measured $1 $(grep receiver /tmp/said)
     kill $near $far
     wait $near $far $server || true
+    for end in near far; do ip -n $end link del tunnel 2> /dev/null || true; done
 }
 for number in 1 2 3; do
     round kernel
