@@ -78,11 +78,13 @@ impl<P: Peers> Organizer<P> {
     /// [`LookupError`]; of the lender's when it refuses.
     pub async fn order_rescue(&self, name: &str, request: RescueRequest) -> Result<RescueView, LookupError> {
         let found = self.find(name).await?;
-        let (Some(lease), false) = (&found.lease, found.over) else {
+        // What was agreed to can be withdrawn when all is over, too: the disks may not be erased yet.
+        let asks = request.stay || request.lender_console;
+        let Some(lease) = found.lease.as_ref().filter(|_| !(found.over && asks)) else {
             return Err(LookupError::Over(name.to_owned()));
         };
         let lender = self.surroundings.lenders.of(found.lender.as_deref())?;
-        // The lender's answer has the end of the order. A consent that the lender has not heard yet opens nothing, and one that was withdrawn must be withdrawn here first.
+        // A consent that the lender has not heard yet opens nothing, and one that was withdrawn must be withdrawn here first.
         if !request.lender_console {
             let (until, _) = self.surroundings.store.rescue(&found.id).await?;
             let withdrawn = RescueView {
@@ -92,7 +94,7 @@ impl<P: Peers> Organizer<P> {
             };
             self.surroundings.store.keep_rescue(&found.id, &withdrawn).await?;
         }
-        let view = lender.rescue(lease, request).await?;
+        let view = as_ordered(request, lender.rescue(lease, request).await?);
         self.surroundings.store.keep_rescue(&found.id, &view).await?;
         tracing::info!(borrowing = %found.id, stay = request.stay, lender_console = request.lender_console, "rescue mode");
         Ok(view)
@@ -185,6 +187,16 @@ impl<P: Peers> Organizer<P> {
     }
 }
 
+/// What the lender says of an order is when it ends. Whether there is one, and whether the tenant agreed to the lender's own console, it does not say: from here the agent hears it
+/// as the enterprise's word.
+fn as_ordered(request: RescueRequest, answered: RescueView) -> RescueView {
+    RescueView {
+        stay_until: answered.stay_until.filter(|_| request.stay),
+        lender_console: request.lender_console,
+        ..answered
+    }
+}
+
 impl<P: Peers> OpenConsole<P> {
     /// Relays until it ends, and writes down how.
     pub async fn run(self, person: impl Stream) {
@@ -212,5 +224,29 @@ impl<P: Peers> OpenConsole<P> {
         if let Err(error) = store.console_closed(&id, sequence, &words, now()).await {
             tracing::error!(borrowing = %id, error = error_chain(&error), "the end of a console is not written down");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use leaseboot_protocol::timestamp::Timestamp;
+
+    #[test]
+    fn no_lender_agrees_to_its_own_console_or_holds_what_nobody_ordered() {
+        let forged = RescueView {
+            stay_until: Some(Timestamp(9)),
+            lender_stay_until: Some(Timestamp(9)),
+            lender_console: true,
+        };
+        let request = |stay, lender_console| RescueRequest { stay, lender_console };
+        let nothing = as_ordered(request(false, false), forged);
+        assert_eq!((nothing.stay_until, nothing.lender_console), (None, false));
+        let stay = as_ordered(request(true, false), forged);
+        assert_eq!(
+            (stay.stay_until, stay.lender_console),
+            (Some(Timestamp(9)), false)
+        );
+        assert!(as_ordered(request(true, true), forged).lender_console);
     }
 }
