@@ -57,7 +57,7 @@ struct Binaries {
 struct Grub {
     name: String,
     /// What it goes with.
-    #[serde(default = "usual")]
+    #[serde(default)]
     architecture: Architecture,
     /// `grub-mkimage --format`.
     format: String,
@@ -74,14 +74,10 @@ struct Grub {
 struct Copied {
     name: String,
     /// What it goes with.
-    #[serde(default = "usual")]
+    #[serde(default)]
     architecture: Architecture,
     package: String,
     path: PathBuf,
-}
-
-fn usual() -> Architecture {
-    Architecture::X86_64
 }
 
 /// Makes all boot files of an architecture.
@@ -98,7 +94,7 @@ pub fn make(workspace: &Workspace, architecture: Architecture) -> Result<BootFil
     workspace::replace(&memory_disk, &memory_disk_of(script.clone())?)?;
 
     let mut made = BootFiles::default();
-    if architecture == usual() {
+    if architecture == Architecture::default() {
         made.files.insert(SIGNED_GRUB_SCRIPT.to_owned(), script);
     }
     for grub in recipe

@@ -44,11 +44,7 @@ impl Workspace {
 
     /// `target/image/`, or for another architecture a folder in it: the result.
     pub fn output(&self, architecture: Architecture) -> PathBuf {
-        let image = self.root.join("target/image");
-        match architecture.folder() {
-            None => image,
-            Some(name) => image.join(name),
-        }
+        architecture.within(&self.root.join("target/image"))
     }
 
     /// `target/cache/<subject>/`, made when missing: results that depend on nothing but their file name.

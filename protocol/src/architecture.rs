@@ -5,12 +5,14 @@
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-/// An architecture with an image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+/// An architecture with an image. Where none is named, it is the one that was there first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Architecture {
     /// x86 of 64 bits, with BIOS or UEFI.
+    #[default]
     #[serde(rename = "x86_64")]
     X86_64,
     /// ARM of 64 bits, with UEFI.
@@ -43,6 +45,14 @@ impl Architecture {
         match self {
             Self::X86_64 => None,
             Self::Aarch64 => Some(self.name()),
+        }
+    }
+
+    /// The folder of its boot files, where those of all architectures lie in `images`.
+    pub fn within(self, images: &Path) -> PathBuf {
+        match self.folder() {
+            None => images.to_owned(),
+            Some(name) => images.join(name),
         }
     }
 }

@@ -25,7 +25,7 @@ pub fn busybox(folders: &Folders) -> PathBuf {
 
 /// Where the lender's boot files for these servers are.
 pub fn boot_files(folders: &Folders) -> Result<PathBuf> {
-    let place = folders.image().join(Architecture::Aarch64.name());
+    let place = Architecture::Aarch64.within(folders.image());
     ensure!(
         place.join("manifest.json").is_file(),
         "there are no boot files in {}: `cargo xtask image --architecture aarch64` makes them",

@@ -26,7 +26,7 @@ use crate::relay;
 use crate::servers::{Server, servers_toml};
 use crate::tiny_image;
 use crate::vlan_switch::VlanSwitch;
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use leaseboot_protocol::agent::Hello;
 use leaseboot_protocol::hardware::HardwareReport;
 use std::path::{Path, PathBuf};
@@ -295,18 +295,7 @@ impl Plan {
             true => Some(Capture::start(&network, folder).await?),
             false => None,
         };
-        let mut machines = Vec::new();
-        let mut switch = None;
-        for server in &self.servers {
-            let hardware = server.hardware.clone();
-            if server.tagged {
-                let machine = Machine::install_behind_switch(&network, hardware, folder).await?;
-                switch = Some(VlanSwitch::start(&network, machine.port()).await?);
-                machines.push(machine);
-            } else {
-                machines.push(Machine::install(&network, hardware, folder).await?);
-            }
-        }
+        let (machines, switch) = self.rack(&network, folder).await?;
         let redfish = Redfish::start(&network, machines.clone(), folders, folder).await?;
         let mut lm = LeaseManager::prepare(&network, folders, folder).await?;
         lm.write_servers(&servers_toml(&self.servers, &redfish)?)?;
@@ -356,6 +345,25 @@ impl Plan {
             _relay: relay,
             network,
         })
+    }
+
+    /// The servers, and the switch of the one that stands in a tagged network.
+    async fn rack(&self, network: &Network, folder: &Path) -> Result<(Vec<Machine>, Option<VlanSwitch>)> {
+        let tagged = self.servers.iter().filter(|server| server.tagged);
+        ensure!(tagged.count() <= 1, "the switch has one port for a server");
+        let (mut machines, mut switch) = (Vec::new(), None);
+        for server in &self.servers {
+            let hardware = server.hardware.clone();
+            machines.push(match server.tagged {
+                false => Machine::install(network, hardware, folder).await?,
+                true => {
+                    let machine = Machine::install_behind_switch(network, hardware, folder).await?;
+                    switch = Some(VlanSwitch::start(network, machine.port()).await?);
+                    machine
+                }
+            });
+        }
+        Ok((machines, switch))
     }
 }
 

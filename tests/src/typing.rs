@@ -20,6 +20,7 @@ pub struct Said {
 /// # Errors
 /// When it cannot be started, or does not end within `limit`.
 pub async fn type_into(mut command: Command, text: &str, limit: Duration) -> Result<Said> {
+    let name = format!("{:?}", command.as_std());
     let pipes = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -27,15 +28,15 @@ pub async fn type_into(mut command: Command, text: &str, limit: Duration) -> Res
     let mut program = pipes
         .kill_on_drop(true)
         .spawn()
-        .context("cannot start a program")?;
-    let mut keys = program.stdin.take().context("it has no standard input")?;
+        .with_context(|| format!("cannot start {name}"))?;
+    let mut keys = program.stdin.take().context("a program has no standard input")?;
     // Who refused has gone already.
     let _ = keys.write_all(text.as_bytes()).await;
     drop(keys);
     let output = tokio::time::timeout(limit, program.wait_with_output());
     let output = output
         .await
-        .with_context(|| format!("{text:?} was typed, and nothing came of it within {limit:?}"))??;
+        .with_context(|| format!("{text:?} was typed into {name}, and it did not end within {limit:?}"))??;
     let text = [output.stdout, output.stderr].concat();
     Ok(Said {
         well: output.status.success(),

@@ -67,7 +67,10 @@ async fn the_tenant_has_its_console_and_the_lender_only_with_consent() -> Result
         assert!(lenders.text.contains(SHOWN), "{lenders:?}");
         lab.po.order(&["rescue", &lease, "--off"]).await?;
         let refused = type_into(lab.lm.command(&["console", &server]), TYPED, ORDERED).await?;
-        assert!(!refused.well, "consent was withdrawn: {refused:?}");
+        assert!(
+            !refused.well && refused.text.contains("has not agreed"),
+            "consent was withdrawn: {refused:?}"
+        );
 
         lab.lm.order(&["servers", "rescue", &server, "--off"]).await?;
         borrowing

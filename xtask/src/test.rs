@@ -63,17 +63,20 @@ impl Test {
             stages.note("foreign", |_| {
                 runtime()?.block_on(prepare::foreign_installers(&folders))
             });
-            let mut rotation = Rotation::default();
-            stages.note("rotation", |_| {
-                if !self.full {
-                    rotation = Rotation::of_this_commit()?;
-                }
-                Ok(())
-            });
-            if rotation.has_whole(rotation::ARM64) {
-                stages.note("arm64", |_| prepare::arm64(&folders));
+            let mut rotation = self.full.then(Rotation::default);
+            if !self.full {
+                stages.note("rotation", |_| {
+                    rotation = Some(Rotation::of_this_commit()?);
+                    Ok(())
+                });
             }
-            stages.note("scenarios", |counts| scenarios(&rotation, counts));
+            // Without it, nobody knows what would be run.
+            if let Some(rotation) = rotation {
+                if rotation.has_whole(rotation::ARM64) {
+                    stages.note("arm64", |_| prepare::arm64(&folders));
+                }
+                stages.note("scenarios", |counts| scenarios(&rotation, counts));
+            }
         }
         stages.close()
     }

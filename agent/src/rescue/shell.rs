@@ -30,7 +30,7 @@ const COMMANDS: &str = "/rescue/bin";
 pub(super) enum ShellError {
     /// The image names none.
     #[error(
-        "this image has no digest of a shell in {SHELL_DIGEST_PATH}: build it anew with `cargo xtask image`"
+        "this image has no digest of a shell in {SHELL_DIGEST_PATH}: there is none for 64-bit ARM yet; for x86-64, build it anew with `cargo xtask image`"
     )]
     NoDigest(#[source] io::Error),
     /// The program is another.

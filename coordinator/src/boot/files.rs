@@ -102,6 +102,18 @@ pub enum BootFilesError {
         /// Where and why.
         source: serde_json::Error,
     },
+    /// The image is for other servers.
+    #[error(
+        "{path} is of an image for {found}, and one for {expected} belongs there: give the folder target/image as `cargo xtask image --architecture {expected}` fills it"
+    )]
+    Architecture {
+        /// The manifest.
+        path: PathBuf,
+        /// What belongs there.
+        expected: Architecture,
+        /// What is there.
+        found: Architecture,
+    },
     /// The manifest names a file outside its directory.
     #[error("{path} names {name:?}, which is not a plain name below its directory")]
     Name {
@@ -145,6 +157,8 @@ pub enum BootFilesError {
 /// What is read of `manifest.json`; its other fields do not matter here.
 #[derive(Deserialize)]
 struct Manifest {
+    #[serde(default)]
+    architecture: Architecture,
     files: Vec<ManifestFile>,
 }
 
@@ -222,12 +236,14 @@ impl BootFiles {
     pub fn load(directory: &Path) -> Result<Self, BootFilesError> {
         let mut images = BTreeMap::new();
         for architecture in Architecture::ALL {
-            let folder = match architecture.folder() {
-                None => directory.to_owned(),
-                Some(name) => directory.join(name),
-            };
-            if architecture.folder().is_none() || folder.join(MANIFEST).exists() {
-                images.insert(architecture, Image::load(&folder)?);
+            let folder = architecture.within(directory);
+            let manifest = folder.join(MANIFEST);
+            let is_there = manifest.try_exists().map_err(|source| BootFilesError::Read {
+                path: manifest,
+                source,
+            })?;
+            if is_there || architecture == Architecture::default() {
+                images.insert(architecture, Image::load(&folder, architecture)?);
             }
         }
         Ok(Self { images })
@@ -297,7 +313,7 @@ impl BootFiles {
 }
 
 impl Image {
-    fn load(directory: &Path) -> Result<Self, BootFilesError> {
+    fn load(directory: &Path, expected: Architecture) -> Result<Self, BootFilesError> {
         let path = directory.join(MANIFEST);
         let text = read(&path)?;
         let manifest: Manifest =
@@ -305,6 +321,13 @@ impl Image {
                 path: path.clone(),
                 source,
             })?;
+        if manifest.architecture != expected {
+            return Err(BootFilesError::Architecture {
+                path,
+                expected,
+                found: manifest.architecture,
+            });
+        }
         let (mut files, mut index) = (BTreeMap::new(), None);
         for ManifestFile { name, sha256 } in manifest.files {
             if !is_plain(&name) {
@@ -451,10 +474,15 @@ mod tests {
         let entries = files.map(|(name, content)| entry(name, content)).join(",");
         std::fs::write(
             folder.join("manifest.json"),
-            format!(r#"{{"files":[{entries}]}}"#),
+            format!(r#"{{"architecture":"aarch64","files":[{entries}]}}"#),
         )
         .unwrap();
         let with = BootFiles::load(directory.path()).unwrap();
+        // The same folder, given as if it were the whole.
+        assert!(matches!(
+            BootFiles::load(&folder),
+            Err(BootFilesError::Architecture { .. })
+        ));
         assert_ne!(
             with.path(X86, KERNEL).unwrap(),
             with.path(Architecture::Aarch64, KERNEL).unwrap()

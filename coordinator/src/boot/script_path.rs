@@ -93,6 +93,13 @@ mod tests {
     }
 
     #[test]
+    fn grub_asks_on_64_bit_arm_in_the_folder_that_is_served() {
+        let embedded = include_str!("../../../grub/embedded.cfg");
+        let folder = Architecture::Aarch64.folder().unwrap();
+        assert!(embedded.contains(&format!("set folder=\"boot/grub/{folder}\"")));
+    }
+
+    #[test]
     fn other_paths_are_none() {
         for text in [
             "grub/02:00:00:00:00:01.ipxe",

@@ -8,6 +8,7 @@ use crate::dhcp::{FirstLoader, IpxeChain, LoaderChoice, SubnetConfig};
 use crate::power::PowerConfig;
 use crate::serial::SerialLine;
 use ipnet::Ipv4Net;
+use leaseboot_protocol::architecture::Architecture;
 use leaseboot_protocol::hardware::HardwareReport;
 use leaseboot_protocol::ids::ServerId;
 use leaseboot_protocol::labels;
@@ -337,10 +338,14 @@ fn check_address(source: &Source, entry: &Entry, wire: &Wire) -> Result<SubnetCo
 fn hardware(source: &Source, written: &Spanned<toml::Table>) -> Result<HardwareReport, ConfigError> {
     let table = toml::Value::Table(written.get_ref().clone());
     let problem = |problem: String| source.problem(written.span(), format!("in server.hardware: {problem}"));
-    let report: HardwareReport = table
+    let mut report: HardwareReport = table
         .clone()
         .try_into()
         .map_err(|error: toml::de::Error| problem(error.message().to_owned()))?;
+    if report.architecture.is_empty() {
+        // Every enterprise asks for its image's architecture, so a server without one would never be lent.
+        report.architecture = Architecture::default().to_string();
+    }
     let understood = toml::Value::try_from(&report).map_err(|error| problem(error.to_string()))?;
     match unknown_key(&table, &understood, "hardware") {
         Some(key) => Err(problem(format!("unknown key {key}"))),

@@ -75,7 +75,15 @@ pub(crate) fn choose(
         return None;
     }
     let Some(loader) = available(shelf, first, platform) else {
-        tracing::warn!(%mac, ?client, ?first, "the boot files lack the boot program of a client, so it gets none: `cargo xtask image` makes those for x86, and with `--architecture aarch64` those for 64-bit ARM");
+        let advice = match proxy {
+            true => {
+                "beside another DHCP server everybody needs iPXE, which is there for BIOS and 64-bit UEFI on x86 only: let the lease manager give the addresses (`[dhcp] mode`)"
+            }
+            false => {
+                "`cargo xtask image` makes those for x86, and with `--architecture aarch64` those for 64-bit ARM"
+            }
+        };
+        tracing::warn!(%mac, ?client, ?first, advice, "the boot files lack the boot program of a client, so it gets none");
         return None;
     };
     Some(match client {

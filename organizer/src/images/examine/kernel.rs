@@ -91,8 +91,11 @@ pub fn read(prefix: &[u8]) -> Result<Kernel, KernelError> {
         });
     }
     if bytes(prefix, 56) == Some(*b"ARM\x64") {
+        // Debian's stage 1 has no kexec there, so that GRUB starts it from the disk.
+        let obstacle = "it has no EFI stub (CONFIG_EFI_STUB), and GRUB starts no other kernel on 64-bit ARM";
         return Ok(Kernel {
             command_line_limit: Some(ARM64_COMMAND_LINE),
+            kexec_obstacle: efi_stub.is_none().then(|| obstacle.to_owned()),
             ..other(Format::Arm64Image, Some("aarch64"), efi_stub.is_some())
         });
     }
@@ -277,6 +280,11 @@ mod tests {
     fn other_kernels_are_known_and_other_files_refused() {
         let mut arm = vec![0; 128];
         arm[56..60].copy_from_slice(b"ARM\x64");
+        let obstacle = read(&arm).unwrap().kexec_obstacle;
+        assert!(obstacle.is_some_and(|obstacle| obstacle.contains("EFI stub")));
+        arm[..2].copy_from_slice(b"MZ");
+        arm[0x3c] = 0x40;
+        arm[0x40..0x46].copy_from_slice(b"PE\0\0\x64\xaa");
         let known = read(&arm).unwrap();
         assert_eq!(known.architecture.as_deref(), Some("aarch64"));
         assert_eq!(
