@@ -84,6 +84,8 @@ async fn within<T>(step: Step, attempt: impl Future<Output = Result<T, Fault>>) 
 pub(crate) struct Steps {
     outlet: Rc<RefCell<Outlet>>,
     waited: Rc<Cell<Duration>>,
+    /// The last failure for good.
+    last_failure: Rc<RefCell<Option<(Step, Outcome)>>>,
 }
 
 enum Outlet {
@@ -140,6 +142,7 @@ impl Steps {
         Self {
             outlet: Rc::new(RefCell::new(Outlet::Kept(Vec::new()))),
             waited: Rc::default(),
+            last_failure: Rc::default(),
         }
     }
 
@@ -210,14 +213,25 @@ impl Steps {
             error.join(": "),
             if retrying { "; trying again" } else { "" }
         );
-        self.tell(
-            step,
-            Outcome::Failed {
-                error,
-                kernel_log: kernel_log::tail(),
-                retrying,
-            },
-        );
+        let outcome = Outcome::Failed {
+            error,
+            kernel_log: kernel_log::tail(),
+            retrying,
+        };
+        if !retrying {
+            self.last_failure.replace(Some((step, outcome.clone())));
+        }
+        self.tell(step, outcome);
+    }
+
+    /// What failed for good, if anything did: to be told once more when it was looked at in between.
+    pub(crate) fn last_failure(&self) -> Option<(Step, Outcome)> {
+        self.last_failure.borrow().clone()
+    }
+
+    /// Tells the LM once more what failed.
+    pub(crate) fn failed_all_the_same(&self, (step, outcome): (Step, Outcome)) {
+        self.tell(step, outcome);
     }
 
     /// Tells how an earlier boot ended; nothing of this one fails by it.

@@ -11,8 +11,10 @@ use std::time::Duration;
 
 /// No order keeps an agent for longer.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
-/// How long an agent that hears no word at all stays.
+/// How long a manager's word stands without being heard again, and how long an agent stays that hears none at all.
 const SILENCE: Duration = Duration::from_secs(600);
+/// How long the enterprise's consent stands without being heard again: the wire that its withdrawal comes over is the lender's.
+const CONSENT: Duration = Duration::from_secs(30);
 
 /// Whose word or console it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +45,7 @@ pub(super) struct Desk {
 
 #[derive(Debug, Default)]
 struct Heard {
-    word: Option<RescueWord>,
+    word: Option<(RescueWord, Timestamp)>,
     /// The call that was answered last: once each.
     answered: Option<CallId>,
 }
@@ -70,19 +72,23 @@ impl Desk {
         }
     }
 
-    /// The last word of a side stands until the next.
-    pub(super) fn hear(&mut self, side: Side, word: RescueWord) {
+    /// The last word of a side stands until the next, and not for long without one.
+    pub(super) fn hear(&mut self, side: Side, word: RescueWord, now: Timestamp) {
+        self.side(side).word = Some((word, now));
+    }
+
+    fn side(&mut self, side: Side) -> &mut Heard {
         match side {
-            Side::Lender => self.lender.word = Some(word),
-            Side::Tenant => self.tenant.word = Some(word),
+            Side::Lender => &mut self.lender,
+            Side::Tenant => &mut self.tenant,
         }
     }
 
     /// What the words ask for at `now`.
     pub(super) fn decide(&mut self, now: Timestamp) -> Decision {
-        let words = [&self.lender.word, &self.tenant.word];
+        let words = [&self.lender, &self.tenant].map(|side| side.within(SILENCE, now));
         let wanted = words.into_iter().flatten().any(|word| word.stay);
-        let heard = words.into_iter().any(Option::is_some);
+        let heard = words.iter().any(Option::is_some);
         let stayed = now.since(self.since);
         let go_on = match (heard, wanted) {
             _ if stayed >= LONGEST => Some("rescue mode has lasted for as long as it may"),
@@ -90,20 +96,19 @@ impl Desk {
             (false, _) if stayed >= SILENCE => Some("no manager has said a word about rescue mode"),
             _ => None,
         };
-        let consent = self.tenant.word.as_ref().is_some_and(|word| word.lender_console);
+        let consent = self
+            .tenant
+            .within(CONSENT, now)
+            .is_some_and(|word| word.lender_console);
         let lender_permitted = !self.lent || consent;
         let mut answer = Vec::new();
         if go_on.is_none() {
-            let lender = self.lender.call().filter(|_| lender_permitted);
+            let lender = self.lender.call(now).filter(|_| lender_permitted);
             answer.extend(lender.map(|call| (Side::Lender, call)));
-            answer.extend(self.tenant.call().map(|call| (Side::Tenant, call)));
+            answer.extend(self.tenant.call(now).map(|call| (Side::Tenant, call)));
         }
         for (side, call) in &answer {
-            let heard = match side {
-                Side::Lender => &mut self.lender,
-                Side::Tenant => &mut self.tenant,
-            };
-            heard.answered = Some(call.id.clone());
+            self.side(*side).answered = Some(call.id.clone());
         }
         Decision {
             answer,
@@ -114,9 +119,15 @@ impl Desk {
 }
 
 impl Heard {
+    /// The last word, when it was heard no longer ago.
+    fn within(&self, time: Duration, now: Timestamp) -> Option<&RescueWord> {
+        let (word, at) = self.word.as_ref()?;
+        (now.since(*at) <= time).then_some(word)
+    }
+
     /// A call that was not answered yet.
-    fn call(&self) -> Option<ConsoleCall> {
-        let call = self.word.as_ref()?.call.clone()?;
+    fn call(&self, now: Timestamp) -> Option<ConsoleCall> {
+        let call = self.within(SILENCE, now)?.call.clone()?;
         (self.answered.as_ref() != Some(&call.id)).then_some(call)
     }
 }
@@ -145,13 +156,13 @@ mod tests {
     fn the_lenders_word_alone_opens_no_console_while_a_lease_goes_on() {
         let mut desk = Desk::new(true, Timestamp(0));
         // A lender that says its tenant agreed has not heard it from the tenant.
-        desk.hear(Side::Lender, word(true, true, Some(1)));
+        desk.hear(Side::Lender, word(true, true, Some(1)), Timestamp(1));
         assert_eq!(desk.decide(Timestamp(1)).answer, []);
-        desk.hear(Side::Tenant, word(true, false, None));
+        desk.hear(Side::Tenant, word(true, false, None), Timestamp(1));
         assert_eq!(desk.decide(Timestamp(2)).answer, []);
-        desk.hear(Side::Tenant, word(true, true, None));
+        desk.hear(Side::Tenant, word(true, true, None), Timestamp(1));
         assert_eq!(desk.decide(Timestamp(3)).answer, [(Side::Lender, call(1))]);
-        desk.hear(Side::Tenant, word(true, false, None));
+        desk.hear(Side::Tenant, word(true, false, None), Timestamp(1));
         assert!(
             !desk.decide(Timestamp(4)).lender_permitted,
             "consent was withdrawn"
@@ -161,10 +172,10 @@ mod tests {
     #[test]
     fn without_a_lease_the_lender_has_its_console_and_each_call_is_answered_once() {
         let mut desk = Desk::new(false, Timestamp(0));
-        desk.hear(Side::Lender, word(true, false, Some(1)));
+        desk.hear(Side::Lender, word(true, false, Some(1)), Timestamp(1));
         assert_eq!(desk.decide(Timestamp(1)).answer, [(Side::Lender, call(1))]);
         assert_eq!(desk.decide(Timestamp(2)).answer, []);
-        desk.hear(Side::Lender, word(true, false, Some(2)));
+        desk.hear(Side::Lender, word(true, false, Some(2)), Timestamp(1));
         assert_eq!(desk.decide(Timestamp(3)).answer, [(Side::Lender, call(2))]);
     }
 
@@ -172,13 +183,25 @@ mod tests {
     fn it_goes_on_when_nobody_wants_it_to_stay_and_not_for_a_silence() {
         let mut desk = Desk::new(true, Timestamp(0));
         assert_eq!(desk.decide(Timestamp(1)).go_on, None, "nobody was heard yet");
-        desk.hear(Side::Tenant, word(true, false, None));
-        desk.hear(Side::Lender, word(false, false, None));
+        desk.hear(Side::Tenant, word(true, false, None), Timestamp(1));
+        desk.hear(Side::Lender, word(false, false, None), Timestamp(1));
         assert_eq!(desk.decide(Timestamp(2)).go_on, None);
-        desk.hear(Side::Tenant, word(false, false, Some(1)));
+        desk.hear(Side::Tenant, word(false, false, Some(1)), Timestamp(1));
         let decision = desk.decide(Timestamp(3));
         assert!(decision.go_on.is_some());
         assert_eq!(decision.answer, [], "a console of one who goes on");
+    }
+
+    #[test]
+    fn a_consent_that_is_not_heard_again_is_over_and_so_is_an_order() {
+        let mut desk = Desk::new(true, Timestamp(0));
+        desk.hear(Side::Tenant, word(true, true, None), Timestamp(0));
+        desk.hear(Side::Lender, word(false, false, None), Timestamp(0));
+        assert!(desk.decide(Timestamp(0) + CONSENT).lender_permitted);
+        // The lender has cut the tunnel.
+        let later = desk.decide(Timestamp(1) + CONSENT);
+        assert_eq!((later.lender_permitted, later.go_on), (false, None));
+        assert!(desk.decide(Timestamp(1) + SILENCE).go_on.is_some());
     }
 
     proptest! {
@@ -189,7 +212,7 @@ mod tests {
             for (at, (lenders, stay, lender_console, calls)) in words.into_iter().enumerate() {
                 let side = if lenders { Side::Lender } else { Side::Tenant };
                 if !lenders { consent = lender_console; }
-                desk.hear(side, word(stay, lender_console, calls));
+                desk.hear(side, word(stay, lender_console, calls), Timestamp(at as u64));
                 let decision = desk.decide(Timestamp(at as u64));
                 let opened = decision.answer.iter().any(|(side, _)| *side == Side::Lender);
                 prop_assert!(!opened || consent);

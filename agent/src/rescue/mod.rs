@@ -27,11 +27,14 @@ use leaseboot_protocol::rescue::ConsoleCall;
 use shell::Shell;
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 /// How often the managers are asked.
 const POLL: Duration = Duration::from_secs(2);
 /// How often a line says that the agent still stays.
 const SAY: Duration = Duration::from_secs(600);
+/// How long a manager may take to answer: neither keeps the other's word away.
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// A session that runs; it ends, with its shell, when this is dropped.
 struct Open(JoinHandle<()>);
@@ -50,6 +53,8 @@ struct Rescue<'a> {
     shell: Option<Shell>,
     lender: Option<Open>,
     tenant: Option<Open>,
+    /// What went wrong with the last questions, which is said once.
+    trouble: [String; 2],
 }
 
 /// Stays until nobody wants it any more. With `lent`, a lease has the server.
@@ -71,6 +76,7 @@ pub(crate) async fn stay(
                 shell: None,
                 lender: None,
                 tenant: None,
+                trouble: Default::default(),
             };
             rescue.run(progress).await
         })
@@ -103,17 +109,32 @@ impl Rescue<'_> {
     }
 
     async fn ask(&mut self) -> Result<(), Fault> {
-        match self.lm.rescue().await {
-            Ok(word) => self.desk.hear(Side::Lender, word),
-            Err(error) if error.is_final() => return Err(Fault::Final(error.into())),
-            Err(error) => say!("rescue mode: {}", chain(&error).join(": ")),
+        let tenants = async {
+            match &self.gateway {
+                Some(gateway) => Some(timeout(ANSWER, gateway.rescue()).await),
+                None => None,
+            }
+        };
+        let (lender, tenant) = tokio::join!(timeout(ANSWER, self.lm.rescue()), tenants);
+        let mut trouble = [String::new(), String::new()];
+        match lender {
+            Ok(Ok(word)) => self.desk.hear(Side::Lender, word, clock::now()),
+            Ok(Err(error)) if error.is_final() => return Err(Fault::Final(error.into())),
+            Ok(Err(error)) => trouble[0] = chain(&error).join(": "),
+            Err(_) => trouble[0] = silence("lease manager"),
         }
-        if let Some(gateway) = &self.gateway {
-            match gateway.rescue().await {
-                Ok(word) => self.desk.hear(Side::Tenant, word),
-                Err(error) => say!("rescue mode: {}", chain(&error).join(": ")),
+        match tenant {
+            Some(Ok(Ok(word))) => self.desk.hear(Side::Tenant, word, clock::now()),
+            Some(Ok(Err(error))) => trouble[1] = chain(&error).join(": "),
+            Some(Err(_)) => trouble[1] = silence("enterprise's gateway"),
+            None => {}
+        }
+        for (new, known) in trouble.iter().zip(&self.trouble) {
+            if !new.is_empty() && new != known {
+                say!("rescue mode: {new}");
             }
         }
+        self.trouble = trouble;
         Ok(())
     }
 
@@ -150,12 +171,22 @@ impl Rescue<'_> {
         };
         let terminal = shell.start()?;
         let stream = match (side, &self.gateway) {
+            (Side::Lender, _) => self.lm.console(call).await?,
             (Side::Tenant, Some(gateway)) => gateway.console(&call.id).await?,
-            _ => self.lm.console(call).await?,
+            (Side::Tenant, None) => {
+                return Err("the tenant's console comes through the tunnel, and there is none".into());
+            }
         };
         Ok(Open(tokio::spawn(async move {
             let ended = session::run(stream, terminal).await;
             say!("rescue mode: the console of {side} is closed: {ended}");
         })))
     }
+}
+
+fn silence(who: &str) -> String {
+    format!(
+        "the {who} has not said within {} s whether to stay",
+        ANSWER.as_secs()
+    )
 }

@@ -23,6 +23,7 @@ use tokio::io::unix::AsyncFd;
 
 const FOLDER: &str = "/rescue";
 const PROGRAM: &str = "/rescue/busybox";
+const NEW: &str = "/rescue/busybox.new";
 const COMMANDS: &str = "/rescue/bin";
 
 /// There is no shell.
@@ -78,9 +79,19 @@ impl Shell {
         check(program, wanted.trim())?;
         let place = || {
             std::fs::create_dir_all(COMMANDS)?;
-            std::fs::write(PROGRAM, program)?;
-            std::fs::set_permissions(PROGRAM, std::fs::Permissions::from_mode(0o755))?;
-            Command::new(PROGRAM).args(["--install", "-s", COMMANDS]).status()
+            // Something of an earlier console may still run the old file.
+            std::fs::write(NEW, program)?;
+            std::fs::set_permissions(NEW, std::fs::Permissions::from_mode(0o755))?;
+            std::fs::rename(NEW, PROGRAM)?;
+            let installed = Command::new(PROGRAM)
+                .args(["--install", "-s", COMMANDS])
+                .status()?;
+            match installed.success() {
+                true => Ok(()),
+                false => Err(io::Error::other(format!(
+                    "busybox --install ended with {installed}"
+                ))),
+            }
         };
         place().map_err(system("put the shell into /rescue"))?;
         if !Path::new("/dev/pts/ptmx").exists() {
@@ -100,7 +111,8 @@ impl Shell {
 
     /// Starts it on a terminal of its own.
     pub(super) fn start(&self) -> Result<Terminal, ShellError> {
-        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY;
+        // No shell inherits another's terminal, nor its own master, which would keep it from being hung up on.
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
         let master = openpt(flags).map_err(system("open a terminal (/dev/ptmx)"))?;
         let open = || {
             grantpt(&master)?;
@@ -186,8 +198,8 @@ impl Terminal {
 impl Drop for Terminal {
     fn drop(&mut self) {
         // The leader of the session: the kernel hangs up on all that it has in the foreground.
+        // One that hangs in a driver does not end at once; [`reap`] takes it in when it does.
         let _ = self.shell.kill();
-        let _ = self.shell.wait();
     }
 }
 

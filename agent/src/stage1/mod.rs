@@ -170,12 +170,12 @@ async fn install(welcomed: &Welcomed, task: &InstallTask, begun: Instant) -> Res
             never = tunnelled.keep_packet_size(task) => match never {},
         };
         match done {
-            Ok(end) => {
-                if delivery.stays() {
-                    rescue::stay(&welcomed.steps, &welcomed.session, gateway, true).await?;
-                }
-                Ok(end)
+            // What was staged or written is entered by an order of the LM's, or with its session closed: then it is too late to stay.
+            Ok(End::EnterLoadedKernel) if delivery.stays() => {
+                rescue::stay(&welcomed.steps, &welcomed.session, gateway, true).await?;
+                Ok(End::EnterLoadedKernel)
             }
+            Ok(end) => Ok(end),
             Err(failed) => look_at_failure(welcomed, gateway, failed).await,
         }
     };
@@ -215,7 +215,12 @@ async fn look_at_failure(
     // The answer to the report says whether.
     welcomed.delivery.flush().await;
     if welcomed.delivery.stays() {
-        rescue::stay(&welcomed.steps, &welcomed.session, gateway, true).await?;
+        let first = welcomed.steps.last_failure();
+        // How the stay ended is told; what brought it about takes its course now.
+        let _ = rescue::stay(&welcomed.steps, &welcomed.session, gateway, true).await;
+        if let Some(first) = first {
+            welcomed.steps.failed_all_the_same(first);
+        }
     }
     Err(failed)
 }
